@@ -1,0 +1,51 @@
+//! Penstock: a mail-submission appliance.
+//!
+//! It takes mail from a university's mail programs over TLS, answers `250` only when the message is on disk, and
+//! hands every accepted message on to the institution's own mail system.
+//!
+//! ```text
+//!  core 0 .. core N-1     own listeners, sessions, buffers, one spool writer       server, net, smtp, spool
+//!       |   ^
+//!       |   +--- verdicts --- verifier threads (password hashing)                  auth
+//!       v
+//!    segments (append-only, per core) --- follower ---> relay thread               spool, relay
+//!                                                          |
+//!                                                          +--> smarthost, LMTP, Maildir
+//! ```
+//!
+//! **A core decides, a driver does.** The rules live in plain `&mut self` types that take bytes and return an enum that
+//! says what to do next ([`smtp::Session`], [`smtp::Client`], [`sasl`], [`message`], [`policy`], [`spool::GroupCommit`],
+//! [`relay::Queue`]); they know no socket, file, clock, thread or lock. Around each stands a thin driver that owns the
+//! socket or the file and decides nothing.
+//!
+//! **The promise:** `250` after end-of-data means durable. It is said once, in [`spool`], with what it covers.
+//!
+//! | module | what it is | may import |
+//! |---|---|---|
+//! | [`smtp`] | the protocol, both sides; no I/O | `sasl`, `policy`, `message` |
+//! | [`sasl`] | authentication exchanges, both sides; no I/O | - |
+//! | [`message`] | the header: what to prepend; no I/O | - |
+//! | [`policy`] | who may send what where; no I/O | - |
+//! | [`auth`] | who it is: users file, verdict cache, verifier threads | `sasl`, `policy`, `services` |
+//! | [`spool`] | durability: records, segments, group commit, following | `smtp::envelope` |
+//! | [`relay`] | delivery: queue, routes, bounces | `net`, `spool`, `message`, `smtp`, `sasl`, `services` |
+//! | [`net`] | bytes: buffers, TCP and TLS streams, the runtime | - |
+//! | [`server`] | the appliance: core threads, listeners, connections | `net`, `spool`, `auth`, `policy`, `message`, `smtp` |
+//! | [`services`] | what is slow: name resolution | - |
+//! | [`admin`] | what the operator does: user commands, demo | all |
+//! | [`config`], [`log`], [`metrics`] | constants after start, log lines, plain counters | - |
+
+pub mod admin;
+pub mod auth;
+pub mod config;
+pub mod log;
+pub mod message;
+pub mod metrics;
+pub mod net;
+pub mod policy;
+pub mod relay;
+pub mod sasl;
+pub mod server;
+pub mod services;
+pub mod smtp;
+pub mod spool;

@@ -1,0 +1,1 @@
+//! stub (the session's author writes this)

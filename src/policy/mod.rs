@@ -1,0 +1,29 @@
+//! What clients may do: networks, domains, roles. No I/O.
+
+pub mod domains;
+pub mod networks;
+pub mod username;
+
+pub use domains::Domains;
+pub use networks::Networks;
+pub use username::UsernameForm;
+
+/// Who may send where on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Authenticated only, to anyone.
+    Submission,
+    /// Authenticated and trusted networks to anyone, everybody else to local domains only.
+    Smtp,
+}
+
+/// How TLS starts on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// From the first byte.
+    Implicit,
+    /// STARTTLS first.
+    Required,
+    /// STARTTLS offered.
+    Offered,
+}

@@ -1,0 +1,1 @@
+//! stub: what is slow: name resolution on plain threads, reached by channels.

@@ -1,0 +1,442 @@
+//! The envelope: all that is known of a message besides its content, in the form in which it is stored.
+//!
+//! A session appends fields as commands arrive and the spool writes these very bytes into the record, so that nothing
+//! is converted or allocated on the way. A field is
+//!
+//! ```text
+//!  0        2                 6
+//!  +--------+-----------------+------------------ - -
+//!  | tag u16| length u32      | length bytes
+//!  +--------+-----------------+------------------ - -
+//! ```
+//!
+//! little-endian, without padding. Bit 15 of the tag means "must understand": a reader that meets an unknown tag with
+//! that bit holds the message and says so; an unknown tag without it is skipped. Fields after a [`Tag::Recipient`] and
+//! before the next one belong to that recipient if their tag is a recipient's ([`Tag::Notify`], [`Tag::Orcpt`]).
+//!
+//! Promises: [`View::parse`] accepts whatever [`Envelope`] wrote, never panics on anything else, and names the damage.
+
+/// Bit 15 of a stored tag: a reader that does not know the tag must not deliver the message.
+pub const MUST_UNDERSTAND: u16 = 0x8000;
+
+/// What a field holds. The numbers are the stored ones, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Tag {
+    /// Arrival time, u64: milliseconds since the Unix epoch.
+    Arrival = 0x0001,
+    /// Name of the listener, text.
+    Listener = 0x0002,
+    /// The client's address and port, text.
+    Peer = 0x0003,
+    /// What the client said in EHLO or HELO, as given.
+    Helo = 0x0004,
+    /// The authenticated user, canonical form.
+    User = 0x0005,
+    /// TLS version and cipher suite, text; absent in the clear.
+    Tls = 0x0006,
+    /// The reverse-path without its angle brackets; empty for `<>`. RFC 5321 section 4.1.1.2.
+    ReversePath = 0x8007,
+    /// u8: 0 = 7BIT, 1 = 8BITMIME, 2 = BINARYMIME. RFC 6152, RFC 3030.
+    Body = 0x8008,
+    /// No value: SMTPUTF8 was asked for. RFC 6531.
+    SmtpUtf8 = 0x8009,
+    /// No value: REQUIRETLS was asked for. RFC 8689.
+    RequireTls = 0x800a,
+    /// u8: 0 = FULL, 1 = HDRS. RFC 3461.
+    Ret = 0x000b,
+    /// ENVID, xtext as given. RFC 3461.
+    Envid = 0x000c,
+    /// The AUTH parameter of MAIL, xtext as given. RFC 4954 section 5.
+    Auth = 0x000d,
+    /// u64: not before this many milliseconds since the Unix epoch. RFC 4865.
+    HoldUntil = 0x800e,
+    /// A forward-path without its angle brackets. One field a recipient.
+    Recipient = 0x8010,
+    /// NOTIFY of the recipient before it, as given. RFC 3461.
+    Notify = 0x0011,
+    /// ORCPT of the recipient before it, as given. RFC 3461.
+    Orcpt = 0x0012,
+    /// Whole header fields, with their CRLF, that stand before the content.
+    Prepended = 0x8020,
+    /// Two u64: start and end of a range of the content that is not to be sent.
+    RemovedRange = 0x8021,
+    /// The content is in a spill file: file number u64, length u64, generation u64, CRC-32C u32.
+    Spilled = 0x8022,
+    /// The fate of one recipient of another message: queue id u64, recipient index u32, status u8, then text.
+    Outcome = 0x8030,
+}
+
+impl Tag {
+    const ALL: [Tag; 20] = [
+        Tag::Arrival,
+        Tag::Listener,
+        Tag::Peer,
+        Tag::Helo,
+        Tag::User,
+        Tag::Tls,
+        Tag::ReversePath,
+        Tag::Body,
+        Tag::SmtpUtf8,
+        Tag::RequireTls,
+        Tag::Ret,
+        Tag::Envid,
+        Tag::Auth,
+        Tag::HoldUntil,
+        Tag::Recipient,
+        Tag::Notify,
+        Tag::Orcpt,
+        Tag::Prepended,
+        Tag::RemovedRange,
+        Tag::Spilled,
+    ];
+
+    fn from_stored(stored: u16) -> Option<Tag> {
+        if stored == Tag::Outcome as u16 {
+            return Some(Tag::Outcome);
+        }
+        Tag::ALL.into_iter().find(|&tag| tag as u16 == stored)
+    }
+}
+
+/// An envelope being put together, in stored form. [`Envelope::clear`] keeps the memory for the next message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    fields: Vec<u8>,
+    recipients: u32,
+}
+
+impl Envelope {
+    /// Appends a field.
+    pub fn push(&mut self, tag: Tag, value: &[u8]) {
+        let length = u32::try_from(value.len()).expect("a field is shorter than 4 GiB");
+        self.fields.extend_from_slice(&(tag as u16).to_le_bytes());
+        self.fields.extend_from_slice(&length.to_le_bytes());
+        self.fields.extend_from_slice(value);
+        if tag == Tag::Recipient {
+            self.recipients += 1;
+        }
+    }
+
+    /// Appends a field that is put together from parts, without copying it first.
+    pub fn push_with(&mut self, tag: Tag, value: impl FnOnce(&mut Vec<u8>)) {
+        self.push(tag, b"");
+        let start = self.fields.len();
+        value(&mut self.fields);
+        let length = u32::try_from(self.fields.len() - start).expect("a field is shorter than 4 GiB");
+        self.fields[start - 4..start].copy_from_slice(&length.to_le_bytes());
+    }
+
+    /// Recipients so far.
+    pub fn recipients(&self) -> u32 {
+        self.recipients
+    }
+
+    /// The fields in stored form.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.fields
+    }
+
+    /// Empties the envelope and keeps its memory.
+    pub fn clear(&mut self) {
+        self.fields.clear();
+        self.recipients = 0;
+    }
+}
+
+/// Why stored bytes are no envelope that this version may deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// A field runs past the end.
+    Truncated,
+    /// A value has the wrong length or no meaning.
+    BadValue(Tag),
+    /// An unknown tag that must be understood: written by a newer version. Hold the message.
+    NotUnderstood(u16),
+}
+
+/// The fields of stored bytes, in order.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Reads `stored`.
+    pub fn new(stored: &'a [u8]) -> Fields<'a> {
+        Fields { rest: stored }
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(Tag, &'a [u8]), Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if self.rest.is_empty() {
+                return None;
+            }
+            let Some((head, rest)) = self.rest.split_at_checked(6) else {
+                self.rest = b"";
+                return Some(Err(Damage::Truncated));
+            };
+            let stored = u16::from_le_bytes([head[0], head[1]]);
+            let length = u32::from_le_bytes([head[2], head[3], head[4], head[5]]) as usize;
+            let Some((value, rest)) = rest.split_at_checked(length) else {
+                self.rest = b"";
+                return Some(Err(Damage::Truncated));
+            };
+            self.rest = rest;
+            match Tag::from_stored(stored) {
+                Some(tag) => return Some(Ok((tag, value))),
+                None if stored & MUST_UNDERSTAND != 0 => return Some(Err(Damage::NotUnderstood(stored))),
+                None => {}
+            }
+        }
+    }
+}
+
+/// One recipient of a stored envelope.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipient<'a> {
+    /// The forward-path without its angle brackets, as given.
+    pub path: &'a [u8],
+    /// NOTIFY, as given.
+    pub notify: Option<&'a [u8]>,
+    /// ORCPT, as given.
+    pub orcpt: Option<&'a [u8]>,
+}
+
+/// Where the content of a spilled message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpillReference {
+    /// Number of the spill file.
+    pub file: u64,
+    /// Content length in octets.
+    pub length: u64,
+    /// The file's generation: a reused file with another one is not this message's.
+    pub generation: u64,
+    /// CRC-32C of the content.
+    pub checksum: u32,
+}
+
+impl SpillReference {
+    /// Appends the stored form.
+    pub fn push_to(&self, envelope: &mut Envelope) {
+        envelope.push_with(Tag::Spilled, |out| {
+            out.extend_from_slice(&self.file.to_le_bytes());
+            out.extend_from_slice(&self.length.to_le_bytes());
+            out.extend_from_slice(&self.generation.to_le_bytes());
+            out.extend_from_slice(&self.checksum.to_le_bytes());
+        });
+    }
+
+    fn parse(value: &[u8]) -> Option<SpillReference> {
+        if value.len() != 28 {
+            return None;
+        }
+        Some(SpillReference {
+            file: number(&value[..8])?,
+            length: number(&value[8..16])?,
+            generation: number(&value[16..24])?,
+            checksum: u32::from_le_bytes(value[24..].try_into().ok()?),
+        })
+    }
+}
+
+/// What became of one recipient. Stored as a u8, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Fate {
+    /// The next hop took it.
+    Delivered = 1,
+    /// Given up, and the sender was told, or must not be told.
+    Failed = 2,
+}
+
+/// The fate of one recipient of a message, stored in a relay's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome<'a> {
+    /// The message.
+    pub queue_id: u64,
+    /// Index of the recipient in the message's envelope, from 0.
+    pub recipient: u32,
+    /// What became of it.
+    pub fate: Fate,
+    /// The next hop's reply or our reason, for the trace.
+    pub text: &'a [u8],
+}
+
+impl<'a> Outcome<'a> {
+    /// Appends the stored form.
+    pub fn push_to(&self, envelope: &mut Envelope) {
+        envelope.push_with(Tag::Outcome, |out| {
+            out.extend_from_slice(&self.queue_id.to_le_bytes());
+            out.extend_from_slice(&self.recipient.to_le_bytes());
+            out.push(self.fate as u8);
+            out.extend_from_slice(self.text);
+        });
+    }
+
+    fn parse(value: &'a [u8]) -> Option<Outcome<'a>> {
+        let (head, text) = value.split_at_checked(13)?;
+        let fate = match head[12] {
+            1 => Fate::Delivered,
+            2 => Fate::Failed,
+            _ => return None,
+        };
+        let recipient = u32::from_le_bytes(head[8..12].try_into().ok()?);
+        Some(Outcome { queue_id: number(&head[..8])?, recipient, fate, text })
+    }
+}
+
+/// A stored envelope, read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View<'a> {
+    /// Milliseconds since the Unix epoch.
+    pub arrival_ms: u64,
+    /// Name of the listener.
+    pub listener: &'a [u8],
+    /// The client's address and port.
+    pub peer: &'a [u8],
+    /// EHLO or HELO argument.
+    pub helo: &'a [u8],
+    /// The authenticated user.
+    pub user: Option<&'a [u8]>,
+    /// TLS version and cipher suite.
+    pub tls: Option<&'a [u8]>,
+    /// Without angle brackets; empty for `<>`.
+    pub reverse_path: &'a [u8],
+    /// 0 = 7BIT, 1 = 8BITMIME, 2 = BINARYMIME.
+    pub body: u8,
+    /// SMTPUTF8 was asked for.
+    pub smtputf8: bool,
+    /// REQUIRETLS was asked for.
+    pub require_tls: bool,
+    /// 0 = FULL, 1 = HDRS.
+    pub ret: Option<u8>,
+    /// ENVID.
+    pub envid: Option<&'a [u8]>,
+    /// AUTH= of MAIL.
+    pub auth: Option<&'a [u8]>,
+    /// Milliseconds since the Unix epoch.
+    pub hold_until_ms: Option<u64>,
+    /// In the order of their RCPT commands.
+    pub recipients: Vec<Recipient<'a>>,
+    /// Header fields that stand before the content.
+    pub prepended: &'a [u8],
+    /// Ranges of the content not to be sent, in octets: start, end.
+    pub removed: Vec<(u64, u64)>,
+    /// Where the content is, if it is not in the record.
+    pub spilled: Option<SpillReference>,
+    /// Fates of recipients of other messages.
+    pub outcomes: Vec<Outcome<'a>>,
+}
+
+impl<'a> View<'a> {
+    /// Reads stored fields. Errors: [`Damage`].
+    pub fn parse(stored: &'a [u8]) -> Result<View<'a>, Damage> {
+        let mut view = View::default();
+        for field in Fields::new(stored) {
+            let (tag, value) = field?;
+            view.take(tag, value).ok_or(Damage::BadValue(tag))?;
+        }
+        Ok(view)
+    }
+
+    fn take(&mut self, tag: Tag, value: &'a [u8]) -> Option<()> {
+        match tag {
+            Tag::Arrival => self.arrival_ms = number(value)?,
+            Tag::Listener => self.listener = value,
+            Tag::Peer => self.peer = value,
+            Tag::Helo => self.helo = value,
+            Tag::User => self.user = Some(value),
+            Tag::Tls => self.tls = Some(value),
+            Tag::ReversePath => self.reverse_path = value,
+            Tag::Body => self.body = octet(value)?,
+            Tag::SmtpUtf8 => self.smtputf8 = true,
+            Tag::RequireTls => self.require_tls = true,
+            Tag::Ret => self.ret = Some(octet(value)?),
+            Tag::Envid => self.envid = Some(value),
+            Tag::Auth => self.auth = Some(value),
+            Tag::HoldUntil => self.hold_until_ms = Some(number(value)?),
+            Tag::Recipient => self.recipients.push(Recipient { path: value, ..Recipient::default() }),
+            Tag::Notify => self.recipients.last_mut()?.notify = Some(value),
+            Tag::Orcpt => self.recipients.last_mut()?.orcpt = Some(value),
+            Tag::Prepended => self.prepended = value,
+            Tag::RemovedRange => self.removed.push((number(value.get(..8)?)?, number(value.get(8..)?)?)),
+            Tag::Spilled => self.spilled = Some(SpillReference::parse(value)?),
+            Tag::Outcome => self.outcomes.push(Outcome::parse(value)?),
+        }
+        Some(())
+    }
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(value.try_into().ok()?))
+}
+
+fn octet(value: &[u8]) -> Option<u8> {
+    match value {
+        [octet] => Some(*octet),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Envelope {
+        let mut envelope = Envelope::default();
+        envelope.push(Tag::Arrival, &7u64.to_le_bytes());
+        envelope.push(Tag::Peer, b"192.0.2.1:4711");
+        envelope.push(Tag::ReversePath, b"anna@example.edu");
+        envelope.push(Tag::Body, &[1]);
+        envelope.push(Tag::Recipient, b"ben@example.edu");
+        envelope.push(Tag::Notify, b"NEVER");
+        envelope.push(Tag::Recipient, b"cleo@example.org");
+        Outcome { queue_id: 9, recipient: 1, fate: Fate::Failed, text: b"550 no" }.push_to(&mut envelope);
+        SpillReference { file: 1, length: 2, generation: 3, checksum: 4 }.push_to(&mut envelope);
+        envelope
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let envelope = sample();
+        let view = View::parse(envelope.as_bytes()).expect("whole");
+        assert_eq!(view.arrival_ms, 7);
+        assert_eq!(view.reverse_path, b"anna@example.edu");
+        assert_eq!(view.body, 1);
+        assert_eq!(view.recipients.len(), 2);
+        assert_eq!(view.recipients[0].notify, Some(&b"NEVER"[..]));
+        assert_eq!(view.recipients[1].path, b"cleo@example.org");
+        assert_eq!(view.outcomes[0].text, b"550 no");
+        assert_eq!(view.spilled, Some(SpillReference { file: 1, length: 2, generation: 3, checksum: 4 }));
+        assert_eq!(envelope.recipients(), 2);
+    }
+
+    #[test]
+    fn every_cut_is_read_or_named_and_never_panics() {
+        let envelope = sample();
+        for end in 0..envelope.as_bytes().len() {
+            let _ = View::parse(&envelope.as_bytes()[..end]);
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_skipped_unless_it_must_be_understood() {
+        let mut stored = sample().as_bytes().to_vec();
+        stored.extend_from_slice(&[0x77, 0x00, 1, 0, 0, 0, 9]);
+        assert!(View::parse(&stored).is_ok());
+        stored.extend_from_slice(&[0x77, 0x80, 1, 0, 0, 0, 9]);
+        assert_eq!(View::parse(&stored), Err(Damage::NotUnderstood(0x8077)));
+    }
+
+    #[test]
+    fn a_field_put_together_has_its_length() {
+        let mut envelope = Envelope::default();
+        envelope.push_with(Tag::Prepended, |out| out.extend_from_slice(b"A: b\r\n"));
+        assert_eq!(View::parse(envelope.as_bytes()).expect("whole").prepended, b"A: b\r\n");
+    }
+}
