@@ -2,6 +2,7 @@
 
 pub mod domains;
 pub mod networks;
+pub mod relaying;
 pub mod username;
 
 pub use domains::Domains;

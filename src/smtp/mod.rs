@@ -1,7 +1,12 @@
-//! The protocol: both sides of one SMTP connection as plain state machines. No I/O, no clock, no `async`.
+//! The protocol: both sides of one SMTP connection as plain state machines. No I/O, no clock, no `async`, no `unsafe`.
 
+pub mod body;
 pub mod client;
+pub mod command;
 pub mod envelope;
+pub mod line;
+pub mod path;
+pub mod reply;
 pub mod session;
 
 pub use client::Client;

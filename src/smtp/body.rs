@@ -1,0 +1,296 @@
+//! The content scanner: finds the end of the data, takes stuffed dots out and sees odd line endings, in one pass.
+//!
+//! ```text
+//!                     \r\n          \r\n.  (one dot out)      \r\n.\r\n
+//!  Text --------------------> LineStart ----> Dot -- \r --> DotCr -- \n --> End
+//!   ^  \r                       |   ^          |              |
+//!   '-------> Cr -- \n ---------|---'          '-- other      '-- other: a bare CR after the dot that was taken out
+//!              '-- other: a bare CR            v                  v
+//!                                             Text              Text
+//! ```
+//!
+//! One `memchr3` for CR, LF and NUL finds the end of each line; an honest line costs one hit, because the LF behind its
+//! CR is stepped over. What lies between is handed out as slices of the input, not copied.
+//!
+//! Promises: only CRLF.CRLF ends the data (RFC 5321 section 4.1.1.4), at any split; exactly one dot is taken from a line
+//! that starts with one (section 4.5.2), and only behind a CRLF; no bare CR, bare LF or NUL is ever handed out: under
+//! [`OddBytes::Normalize`] a bare CR or LF becomes CRLF and NUL is dropped, under [`OddBytes::Reject`] the scanner only
+//! remembers that there was one ([`BodyScanner::odd`]).
+
+use memchr::memchr3;
+
+/// What happens to bare CR, bare LF and NUL in content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OddBytes {
+    /// Bare CR and LF become CRLF, NUL is dropped: printers and scripts send such things.
+    Normalize,
+    /// The message is refused at its end.
+    Reject,
+}
+
+/// What the scanner hands out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Content, unstuffed.
+    Content(&'a [u8]),
+    /// CRLF.CRLF was consumed.
+    End,
+    /// All input was consumed.
+    More,
+}
+
+/// Where in a line the scanner is. CR and dots that have been read but not decided upon live here, not in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Behind CRLF, or at the very start.
+    LineStart,
+    /// Within a line.
+    Text,
+    /// Behind a CR within a line; the CR has not been handed out.
+    Cr,
+    /// Behind a dot at the start of a line; the dot is out.
+    Dot,
+    /// Behind that dot and a CR.
+    DotCr,
+}
+
+/// Scans one message's content.
+#[derive(Clone, Debug)]
+pub struct BodyScanner {
+    place: Place,
+    odd_bytes: OddBytes,
+    odd: bool,
+}
+
+impl BodyScanner {
+    /// A scanner at the start of a message's content.
+    pub fn new(odd_bytes: OddBytes) -> BodyScanner {
+        BodyScanner { place: Place::LineStart, odd_bytes, odd: false }
+    }
+
+    /// Was there a bare CR, a bare LF or a NUL?
+    pub fn odd(&self) -> bool {
+        self.odd
+    }
+
+    /// The next piece, and how much of `input` it consumed.
+    pub fn next<'a>(&mut self, input: &'a [u8]) -> (usize, Piece<'a>) {
+        let mut at = 0;
+        while at < input.len() {
+            let octet = input[at];
+            match self.place {
+                Place::LineStart if octet == b'.' => {
+                    self.place = Place::Dot;
+                    at += 1;
+                }
+                Place::LineStart | Place::Text => {
+                    let (end, piece) = self.text(input, at);
+                    match piece {
+                        Some(piece) => return (end, Piece::Content(piece)),
+                        None => at = end,
+                    }
+                }
+                Place::Dot if octet == b'\r' => {
+                    self.place = Place::DotCr;
+                    at += 1;
+                }
+                Place::Dot => self.place = Place::Text,
+                Place::DotCr if octet == b'\n' => return (at + 1, Piece::End),
+                Place::Cr if octet == b'\n' => {
+                    self.place = Place::LineStart;
+                    return (at + 1, Piece::Content(b"\r\n"));
+                }
+                Place::Cr | Place::DotCr => {
+                    self.place = Place::Text;
+                    self.odd = true;
+                    return (at, Piece::Content(b"\r\n"));
+                }
+            }
+        }
+        (at, Piece::More)
+    }
+
+    /// From `start` up to what cannot be handed out as it is: a dot to take out, an odd octet, the end of the input.
+    /// Returns how far it came and the slice, or none if it is empty.
+    fn text<'a>(&mut self, input: &'a [u8], start: usize) -> (usize, Option<&'a [u8]>) {
+        let mut at = start;
+        self.place = Place::Text;
+        let given = |end: usize| (end > start).then(|| &input[start..end]);
+        while let Some(found) = memchr3(b'\r', b'\n', 0, &input[at..]) {
+            let hit = at + found;
+            match (input[hit], input.get(hit + 1)) {
+                (b'\r', Some(b'\n')) => {
+                    at = hit + 2;
+                    if input.get(at).is_none_or(|&octet| octet == b'.') {
+                        self.place = Place::LineStart;
+                        return (at, given(at));
+                    }
+                }
+                (b'\r', _) => {
+                    self.place = Place::Cr;
+                    return (hit + 1, given(hit));
+                }
+                (b'\n', _) if hit == start => {
+                    self.odd = true;
+                    return (hit + 1, Some(b"\r\n"));
+                }
+                (_, _) if hit == start => {
+                    self.odd = true;
+                    return (hit + 1, None);
+                }
+                // The odd octet is met again at the start of the next call.
+                (_, _) => return (hit, given(hit)),
+            }
+        }
+        (input.len(), given(input.len()))
+    }
+
+    /// Is the message to be refused for what it holds?
+    pub fn refused(&self) -> bool {
+        self.odd && self.odd_bytes == OddBytes::Reject
+    }
+}
+
+/// The same rules, octet by octet, for tests and benches: what is handed out in all, whether something odd was seen, and
+/// how much of `input` was consumed up to the end of the data, if it came.
+#[doc(hidden)]
+pub fn naive(input: &[u8]) -> (Vec<u8>, bool, Option<usize>) {
+    let mut content = Vec::new();
+    let mut odd = false;
+    let mut at = 0;
+    let mut line_start = true;
+    while at < input.len() {
+        let rest = &input[at..];
+        if line_start && rest.starts_with(b".\r\n") {
+            return (content, odd, Some(at + 3));
+        }
+        if line_start && rest[0] == b'.' {
+            at += 1;
+            line_start = false;
+            continue;
+        }
+        line_start = false;
+        match rest[0] {
+            b'\r' if rest.len() == 1 => at += 1,
+            b'\r' if rest[1] == b'\n' => {
+                content.extend_from_slice(b"\r\n");
+                line_start = true;
+                at += 2;
+            }
+            b'\r' | b'\n' => {
+                content.extend_from_slice(b"\r\n");
+                odd = true;
+                at += 1;
+            }
+            0 => {
+                odd = true;
+                at += 1;
+            }
+            octet => {
+                content.push(octet);
+                at += 1;
+            }
+        }
+    }
+    (content, odd, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scan(pieces: &[&[u8]]) -> (Vec<u8>, bool, Option<usize>) {
+        let mut scanner = BodyScanner::new(OddBytes::Normalize);
+        let (mut content, mut consumed) = (Vec::new(), 0);
+        for piece in pieces {
+            let mut rest = *piece;
+            loop {
+                let (used, found) = scanner.next(rest);
+                consumed += used;
+                rest = &rest[used..];
+                match found {
+                    Piece::Content(slice) => content.extend_from_slice(slice),
+                    Piece::End => return (content, scanner.odd(), Some(consumed)),
+                    Piece::More => break,
+                }
+            }
+            assert!(rest.is_empty(), "More means that all was consumed");
+        }
+        (content, scanner.odd(), None)
+    }
+
+    fn same_in_every_split(input: &[u8]) {
+        let expected = naive(input);
+        assert_eq!(scan(&[input]), expected, "whole: {}", input.escape_ascii());
+        for cut in 0..=input.len() {
+            assert_eq!(scan(&[&input[..cut], &input[cut..]]), expected, "{} cut at {cut}", input.escape_ascii());
+        }
+        let octets: Vec<&[u8]> = input.chunks(1).collect();
+        assert_eq!(scan(&octets), expected, "octet by octet: {}", input.escape_ascii());
+    }
+
+    #[test]
+    fn the_end_is_crlf_dot_crlf_and_nothing_else() {
+        for (input, content, end) in [
+            (&b"a\r\n.\r\nQUIT"[..], &b"a\r\n"[..], Some(6)),
+            (b".\r\n", b"", Some(3)),
+            (b"..\r\n.\r\n", b".\r\n", Some(7)),
+            (b"a\n.\nb", b"a\r\n.\r\nb", None),
+            (b"a\n.\r\nb", b"a\r\n.\r\nb", None),
+            (b"a\r\n.\nb", b"a\r\n\r\nb", None),
+            (b"a\r.\rb", b"a\r\n.\r\nb", None),
+            (b"a\r.\r\nb", b"a\r\n.\r\nb", None),
+            (b"a\r\n.\rb\r\n", b"a\r\n\r\nb\r\n", None),
+            (b"a\r\n.\0\r\nb", b"a\r\n\r\nb", None),
+            (b"a\r\n\0.\r\nb", b"a\r\n.\r\nb", None),
+            (b"a\r\n. \r\nb", b"a\r\n \r\nb", None),
+            (b"a\r\n.\r\r\n.\r\n", b"a\r\n\r\n\r\n", Some(10)),
+        ] {
+            let (found, _, consumed) = scan(&[input]);
+            assert_eq!(found, content, "{}", input.escape_ascii());
+            assert_eq!(consumed, end, "{}", input.escape_ascii());
+            same_in_every_split(input);
+        }
+    }
+
+    #[test]
+    fn odd_bytes_are_seen() {
+        for (input, odd) in
+            [(&b"a\r\n"[..], false), (b"a\nb", true), (b"a\rb", true), (b"a\0b", true), (b"\xff", false)]
+        {
+            assert_eq!(scan(&[input]).1, odd, "{}", input.escape_ascii());
+        }
+        let mut scanner = BodyScanner::new(OddBytes::Reject);
+        scanner.next(b"a");
+        assert!(!scanner.refused());
+        scanner.next(b"\n");
+        assert!(scanner.refused());
+    }
+
+    #[test]
+    fn all_short_inputs_over_the_octets_that_matter() {
+        let alphabet = [b'\r', b'\n', b'.', b'a', 0];
+        for length in 0..=6u32 {
+            for mut code in 0..5usize.pow(length) {
+                let mut input = vec![b'\r', b'\n'];
+                for _ in 0..length {
+                    input.push(alphabet[code % 5]);
+                    code /= 5;
+                }
+                let expected = naive(&input);
+                assert_eq!(scan(&[&input]), expected, "{}", input.escape_ascii());
+                let octets: Vec<&[u8]> = input.chunks(1).collect();
+                assert_eq!(scan(&octets), expected, "octet by octet {}", input.escape_ascii());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn fast_and_naive_agree(input in proptest::collection::vec(prop_oneof![
+            Just(b'\r'), Just(b'\n'), Just(b'.'), Just(0u8), any::<u8>(), Just(b'x')], 0..200)) {
+            same_in_every_split(&input);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The table of every reply, each written exactly as on the wire, so that a line from a packet capture can be found here
+//! with one search. Enhanced codes: RFC 2034, RFC 3463, RFC 4954 section 6.
+//!
+//! Replies with something variable in them are the functions below the table.
+
+/// 220 after STARTTLS. RFC 3207 section 4.
+pub const READY_FOR_TLS: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";
+/// 221, then the connection is closed. RFC 5321 section 4.1.1.10.
+pub const BYE: &[u8] = b"221 2.0.0 Bye\r\n";
+/// 214 to HELP.
+pub const HELP: &[u8] =
+    b"214 2.0.0 EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP QUIT VRFY HELP: see RFC 5321 and RFC 6409\r\n";
+/// 235. RFC 4954 section 6.
+pub const AUTHENTICATED: &[u8] = b"235 2.7.0 Authentication successful\r\n";
+/// 250 to NOOP and RSET.
+pub const OK: &[u8] = b"250 2.0.0 Ok\r\n";
+/// 250 to MAIL.
+pub const SENDER_OK: &[u8] = b"250 2.1.0 Ok\r\n";
+/// 250 to RCPT.
+pub const RECIPIENT_OK: &[u8] = b"250 2.1.5 Ok\r\n";
+/// 252 to VRFY: the same for everybody.
+pub const CANNOT_VERIFY: &[u8] = b"252 2.5.0 Send some mail, it will be tried\r\n";
+/// 354 to DATA.
+pub const GO_AHEAD: &[u8] = b"354 End data with <CR><LF>.<CR><LF>\r\n";
+
+/// 421 while the server stops. RFC 5321 section 3.8.
+pub const SHUTTING_DOWN: &[u8] = b"421 4.3.2 Shutting down, try again soon\r\n";
+/// 421 past the number of connections.
+pub const TOO_MANY_CONNECTIONS: &[u8] = b"421 4.3.2 Too many connections, try again soon\r\n";
+/// 421 to a silent client.
+pub const TIMED_OUT: &[u8] = b"421 4.4.2 Timed out\r\n";
+/// 421 after too many errors.
+pub const TOO_MANY_ERRORS: &[u8] = b"421 4.7.0 Too many errors\r\n";
+/// 451 when the disk failed.
+pub const DISK_TROUBLE: &[u8] = b"451 4.3.0 Could not store the message, try again later\r\n";
+/// 452 when there is no room.
+pub const NO_ROOM: &[u8] = b"452 4.3.1 No room for the message now, try again later\r\n";
+/// 452 past the number of recipients. RFC 5321 section 4.5.3.1.10.
+pub const TOO_MANY_RECIPIENTS: &[u8] = b"452 4.5.3 Too many recipients\r\n";
+/// 454 when passwords cannot be checked now. RFC 4954 section 4.
+pub const AUTH_UNAVAILABLE: &[u8] = b"454 4.7.0 Authentication is not available now, try again later\r\n";
+
+/// 500 to what is no command.
+pub const UNKNOWN_COMMAND: &[u8] = b"500 5.5.2 Command unrecognized\r\n";
+/// 500 to octets that no command may hold.
+pub const BAD_OCTETS: &[u8] = b"500 5.5.2 Command holds octets that are not allowed\r\n";
+/// 500 to an over-long line.
+pub const LINE_TOO_LONG: &[u8] = b"500 5.5.2 Line too long\r\n";
+/// 500 to an over-long line of an AUTH exchange. RFC 4954 section 4.
+pub const AUTH_TOO_LONG: &[u8] = b"500 5.5.6 Authentication exchange line is too long\r\n";
+/// 500 to a line that ends with LF alone.
+pub const BARE_NEWLINE: &[u8] = b"500 5.5.2 Lines must end with CRLF\r\n";
+/// 501 to an argument that is missing, odd or not expected.
+pub const BAD_ARGUMENT: &[u8] = b"501 5.5.4 Syntax error in arguments\r\n";
+/// 501 to a reverse-path that is none.
+pub const BAD_SENDER: &[u8] = b"501 5.1.7 Bad sender address syntax\r\n";
+/// 501 to a forward-path that is none.
+pub const BAD_RECIPIENT: &[u8] = b"501 5.1.3 Bad recipient address syntax\r\n";
+/// 501 to an AUTH response that is not base64 or not of the mechanism's form.
+pub const BAD_AUTH_RESPONSE: &[u8] = b"501 5.5.2 Cannot decode the response\r\n";
+/// 501 when the client ends the exchange with `*`.
+pub const AUTH_CANCELLED: &[u8] = b"501 5.7.0 Authentication cancelled\r\n";
+/// 502 to commands of the RFC that are not offered.
+pub const NOT_IMPLEMENTED: &[u8] = b"502 5.5.1 Command not implemented\r\n";
+/// 503 in general.
+pub const BAD_SEQUENCE: &[u8] = b"503 5.5.1 Bad sequence of commands\r\n";
+/// 503 to MAIL before EHLO.
+pub const HELLO_FIRST: &[u8] = b"503 5.5.1 Say EHLO or HELO first\r\n";
+/// 503 to a second MAIL.
+pub const NESTED_MAIL: &[u8] = b"503 5.5.1 Sender already given\r\n";
+/// 503 to RCPT before MAIL.
+pub const MAIL_FIRST: &[u8] = b"503 5.5.1 Need MAIL command\r\n";
+/// 503 to DATA before RCPT.
+pub const RCPT_FIRST: &[u8] = b"503 5.5.1 Need RCPT command\r\n";
+/// 503 to STARTTLS inside TLS. RFC 3207 section 4.
+pub const TLS_ALREADY: &[u8] = b"503 5.5.1 TLS is already active\r\n";
+/// 503 to AUTH after success. RFC 4954 section 4.
+pub const AUTH_ALREADY: &[u8] = b"503 5.5.1 Already authenticated\r\n";
+/// 504 to a mechanism that is not offered. RFC 4954 section 4.
+pub const UNKNOWN_MECHANISM: &[u8] = b"504 5.5.4 Unrecognized authentication mechanism\r\n";
+/// 530 on a submission listener. RFC 4954 section 6.
+pub const AUTH_REQUIRED: &[u8] = b"530 5.7.0 Authentication required\r\n";
+/// 530 on a listener that wants TLS. RFC 3207 section 4.
+pub const STARTTLS_FIRST: &[u8] = b"530 5.7.0 Must issue a STARTTLS command first\r\n";
+/// 535 to unknown users and wrong passwords alike.
+pub const BAD_CREDENTIALS: &[u8] = b"535 5.7.8 Authentication credentials invalid\r\n";
+/// 538 to AUTH in the clear. RFC 4954 section 6.
+pub const AUTH_NEEDS_TLS: &[u8] = b"538 5.7.11 Encryption required for authentication\r\n";
+/// 550 to recipients elsewhere from clients that may not relay.
+pub const RELAYING_DENIED: &[u8] = b"550 5.7.1 Relaying denied. Authentication required.\r\n";
+/// 550 to bare CR, bare LF or NUL in content.
+pub const ODD_CONTENT: &[u8] = b"550 5.6.0 Message holds bare CR, bare LF or NUL\r\n";
+/// 552 past SIZE. RFC 1870 section 6.
+pub const TOO_BIG: &[u8] = b"552 5.3.4 Message is larger than the limit\r\n";
+/// 553 to an address that needs SMTPUTF8. RFC 6531 section 3.5.
+pub const NEEDS_SMTPUTF8: &[u8] = b"553 5.6.7 Address needs SMTPUTF8\r\n";
+/// 554 to input behind STARTTLS in the clear. RFC 3207 section 4.2.
+pub const TLS_INJECTION: &[u8] = b"554 5.5.0 Input after STARTTLS, closing\r\n";
+/// 554 to DATA when every recipient was refused. RFC 2920 section 3.1.
+pub const NO_VALID_RECIPIENTS: &[u8] = b"554 5.5.1 No valid recipients\r\n";
+/// 554 when a message has been here too often. RFC 5321 section 6.3.
+pub const TOO_MANY_HOPS: &[u8] = b"554 5.4.6 Too many Received fields, the message loops\r\n";
+/// 552 to a header that is too large.
+pub const HEADER_TOO_BIG: &[u8] = b"552 5.3.4 Message header is larger than the limit\r\n";
+/// 555 to a parameter that is not offered. RFC 5321 section 4.1.1.11.
+pub const UNKNOWN_PARAMETER: &[u8] = b"555 5.5.4 Unsupported parameter\r\n";
+
+/// The greeting. RFC 5321 section 3.1.
+pub fn greeting(hostname: &str, out: &mut Vec<u8>) {
+    join(&["220 ", hostname, " ESMTP Penstock\r\n"], out);
+}
+
+/// HELO's answer.
+pub fn hello(hostname: &str, out: &mut Vec<u8>) {
+    join(&["250 ", hostname, "\r\n"], out);
+}
+
+/// EHLO's answer: our name, then a line for each of `keywords`. RFC 5321 section 4.1.1.1.
+pub fn extended_hello(hostname: &str, keywords: &[&str], out: &mut Vec<u8>) {
+    let (last, others) = keywords.split_last().expect("something is always offered");
+    join(&["250-", hostname, "\r\n"], out);
+    for keyword in others {
+        join(&["250-", keyword, "\r\n"], out);
+    }
+    join(&["250 ", last, "\r\n"], out);
+}
+
+/// A 334 with its challenge, which is base64 already. RFC 4954 section 4.
+pub fn challenge(base64: &str, out: &mut Vec<u8>) {
+    join(&["334 ", base64, "\r\n"], out);
+}
+
+/// The 250 that says: the message is on disk. It is written in one place only, `Session::answered`.
+pub fn queued(queue_id: &str, out: &mut Vec<u8>) {
+    join(&["250 2.0.0 Ok: queued as ", queue_id, "\r\n"], out);
+}
+
+fn join(parts: &[&str], out: &mut Vec<u8>) {
+    for part in parts {
+        out.extend_from_slice(part.as_bytes());
+    }
+}

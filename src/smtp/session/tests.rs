@@ -1,0 +1,90 @@
+//! Whole dialogues are data in `tests/dialogues`, run in every split; here is what needs the session's inside.
+
+use super::*;
+
+fn rules(role: Role, tls: TlsMode) -> Arc<Rules> {
+    Arc::new(Rules {
+        hostname: "mx.example.edu".into(),
+        role,
+        tls,
+        auth: true,
+        message_bytes_max: 100,
+        recipients_max: 2,
+        local_domains: Arc::new(Domains::new(["example.edu"])),
+        postmaster_domain: "example.edu".into(),
+    })
+}
+
+fn session(role: Role, tls: TlsMode, secured: bool) -> (Session, Vec<u8>) {
+    let mut out = Vec::new();
+    (Session::new(rules(role, tls), false, secured, &mut out), out)
+}
+
+/// Feeds `input`, answers Begin and Commit kindly, and returns what the server said behind the greeting.
+fn talk(session: &mut Session, mut input: &[u8]) -> (String, Vec<u8>) {
+    let (mut out, mut content) = (Vec::new(), Vec::new());
+    loop {
+        let (used, action) = session.step(input, &mut out);
+        input = &input[used..];
+        match action {
+            Action::NeedInput | Action::Close | Action::StartTls | Action::Ask(_) => break,
+            Action::Begin => session.answered(Answer::Begun(QueueName(*b"0123456789BCD")), &mut out),
+            Action::Body(piece) => content.extend_from_slice(piece),
+            Action::Commit => session.answered(Answer::Committed, &mut out),
+            Action::Abort => content.clear(),
+        }
+    }
+    (String::from_utf8(out).expect("replies are text"), content)
+}
+
+#[test]
+fn a_message_for_a_local_recipient() {
+    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+    let (replies, content) = talk(
+        &mut session,
+        b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@Example.EDU>\r\nRCPT TO:<c@example.org>\r\nDATA\r\n\
+          A: b\r\n\r\n..x\r\n.\r\nQUIT\r\n",
+    );
+    let codes: Vec<&str> = replies.split("\r\n").map(|line| line.get(..4).unwrap_or("")).collect();
+    assert_eq!(&codes[codes.len() - 8..], ["250 ", "250 ", "250 ", "550 ", "354 ", "250 ", "221 ", ""]);
+    assert!(replies.contains("250 2.0.0 Ok: queued as 0123456789BCD\r\n"));
+    assert!(replies.contains("550 5.7.1 Relaying denied. Authentication required.\r\n"));
+    assert_eq!(content, b"A: b\r\n\r\n.x\r\n");
+}
+
+#[test]
+fn content_over_the_limit_is_swallowed_and_refused_in_step() {
+    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+    let mut input = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.edu>\r\nDATA\r\n".to_vec();
+    input.extend_from_slice(&b"0123456789\r\n".repeat(50));
+    input.extend_from_slice(b".\r\nNOOP\r\n");
+    let (replies, content) = talk(&mut session, &input);
+    assert!(replies.ends_with("552 5.3.4 Message is larger than the limit\r\n250 2.0.0 Ok\r\n"), "{replies}");
+    assert!(content.is_empty());
+}
+
+#[test]
+fn nothing_said_in_the_clear_survives_starttls() {
+    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+    talk(&mut session, b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.edu>\r\n");
+    let (replies, _) = talk(&mut session, b"STARTTLS\r\n");
+    assert!(replies.starts_with("220 2.0.0 "));
+    session.answered(Answer::TlsStarted, &mut Vec::new());
+    assert_eq!(session.state, State::Fresh);
+    assert!(session.helo().is_empty() && session.envelope().as_bytes().is_empty());
+}
+
+#[test]
+fn a_shut_down_waits_for_content_and_stops_at_the_next_command() {
+    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+    talk(&mut session, b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.edu>\r\nDATA\r\nA: b\r\n");
+    assert!(session.is_receiving());
+    session.shut_down();
+    let (replies, _) = talk(&mut session, b"\r\n.\r\nNOOP\r\n");
+    assert_eq!(replies, "250 2.0.0 Ok: queued as 0123456789BCD\r\n421 4.3.2 Shutting down, try again soon\r\n");
+}
+
+#[test]
+fn an_idle_session_is_small() {
+    assert!(std::mem::size_of::<Session>() <= 256, "{}", std::mem::size_of::<Session>());
+}
