@@ -45,7 +45,7 @@ fn plain_with_and_without_initial_response() {
     // RFC 4616 section 4 and RFC 4954 section 4.1.
     for (message, user, password) in [
         ("\0tim\0tanstaaftanstaaf", "tim", "tanstaaftanstaaf"),
-        ("test\0test\01234", "test", "1234"),
+        ("test\0test\x001234", "test", "1234"),
         ("\0a@b.example\0p:w d", "a@b.example", "p:w d"),
         ("\0us\u{00AD}er\0\u{2168}", "user", "IX"), // RFC 4013 section 3: mapped to nothing, NFKC
     ] {
@@ -55,7 +55,7 @@ fn plain_with_and_without_initial_response() {
         let expected = (vec![""], verify(Mechanism::Plain, user, password));
         assert_eq!(run(Mechanism::Plain, None, &[&line]), expected, "{message:?}");
     }
-    assert_eq!(b64("test\0test\01234"), "dGVzdAB0ZXN0ADEyMzQ=");
+    assert_eq!(b64("test\0test\x001234"), "dGVzdAB0ZXN0ADEyMzQ=");
 }
 
 #[test]
