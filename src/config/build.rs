@@ -1,0 +1,266 @@
+//! Sections of a file to a [`Config`], with the places of what the rules speak about. A value that cannot be read is
+//! noted and replaced by a harmless one, so that the rest of the file is still looked at.
+
+use super::notice::Notices;
+use super::section::Section;
+use super::values::{self, Fault};
+use super::*;
+use toml::de::DeTable;
+
+/// A configuration that may still hold contradictions.
+pub struct Draft {
+    pub config: Config,
+    pub places: Marks,
+}
+
+/// Where things stand: offsets into the text.
+#[derive(Default)]
+pub struct Marks {
+    pub files: Places,
+    pub hostname: Range<usize>,
+    pub local_domains: Range<usize>,
+    /// As many as networks were given; with the text of each.
+    pub trusted_networks: Vec<(String, Range<usize>)>,
+    pub spill: Range<usize>,
+    pub receiving: Range<usize>,
+    pub idle_timeout: Range<usize>,
+    pub auth: Range<usize>,
+    pub relay: Range<usize>,
+    pub retry: Range<usize>,
+    pub expire: Range<usize>,
+    /// In the order of the listeners.
+    pub listeners: Vec<Range<usize>>,
+    /// In the order of the routes: the head, then each domain.
+    pub routes: Vec<(Range<usize>, Vec<Range<usize>>)>,
+    /// Were all routes readable? Otherwise nothing can be said about domains without a route.
+    pub routes_complete: bool,
+    /// Were all listeners readable?
+    pub listeners_complete: bool,
+}
+
+/// Reads the whole document.
+pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) -> Draft {
+    let top = Section::read("", document, 0..0, notices);
+    let mut marks = Marks { hostname: top.at("hostname"), local_domains: top.at("local_domains"), ..Marks::default() };
+    let hostname = top.text("hostname").and_then(|name| noted(values::domain(name), &top.at("hostname"), notices));
+    let config = Config {
+        hostname: hostname.unwrap_or_default(),
+        io: match top.text("io") {
+            Some("io_uring") => Io::IoUring,
+            Some("epoll") => Io::Epoll,
+            _ => Io::Auto,
+        },
+        cores: Some(top.count("cores") as usize).filter(|cores| *cores != 0),
+        local_domains: domains(&top, "local_domains", notices).into_iter().map(|(name, _)| name).collect(),
+        trusted_networks: networks(&top, &mut marks, notices),
+        spool: spool(&section(&top, "spool", notices), directory, &mut marks, notices),
+        tls: tls(&section(&top, "tls", notices), directory, &mut marks, notices),
+        auth: auth(&top, directory, &mut marks, notices),
+        limits: limits(&section(&top, "limits", notices), &mut marks),
+        log: log(&section(&top, "log", notices)),
+        listeners: listeners(&top, &mut marks, notices),
+        relay: relay(&section(&top, "relay", notices), directory, &mut marks, notices),
+    };
+    Draft { config, places: marks }
+}
+
+/// `[name]`; if it is missing, its defaults. That a required one is missing has been noted with the top.
+fn section<'i>(top: &Section<'i>, name: &'static str, notices: &mut Notices) -> Section<'i> {
+    match top.table(name) {
+        Some((table, span)) => Section::read(name, table, span, notices),
+        None => Section::absent(name, 0..0),
+    }
+}
+
+/// The value, or none and a mistake at `at`.
+fn noted<T>(value: Result<T, Fault>, at: &Range<usize>, notices: &mut Notices) -> Option<T> {
+    value.map_err(|(what, remedy)| notices.mistake(at, what, remedy)).ok()
+}
+
+fn path(section: &Section<'_>, name: &str, directory: &Path, notices: &mut Notices) -> PathBuf {
+    let text = section.text(name);
+    text.and_then(|text| noted(values::path(text, directory), &section.at(name), notices)).unwrap_or_default()
+}
+
+fn domains(section: &Section<'_>, name: &str, notices: &mut Notices) -> Vec<(String, Range<usize>)> {
+    let list = section.list(name).into_iter();
+    list.filter_map(|(text, at)| Some((noted(values::domain(text), &at, notices)?, at))).collect()
+}
+
+fn networks(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Networks {
+    let mut networks = Networks::default();
+    for (text, at) in top.list("trusted_networks") {
+        match networks.add(text) {
+            Ok(()) => marks.trusted_networks.push((text.to_owned(), at)),
+            Err(what) => notices.mistake(&at, what, "write a network as in \"192.0.2.0/24\" or \"2001:db8::/32\""),
+        }
+    }
+    networks
+}
+
+fn spool(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Spool {
+    marks.files.spool_directory = section.at("directory");
+    marks.spill = section.at("spill_kib");
+    Spool {
+        directory: path(section, "directory", directory, notices),
+        segment_bytes: section.count("segment_mib") << 20,
+        spill_bytes: section.count("spill_kib") << 10,
+        reserve_bytes: section.count("reserve_mib") << 20,
+    }
+}
+
+fn tls(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Tls {
+    marks.files.certificate = section.at("certificate");
+    marks.files.key = section.at("key");
+    Tls {
+        certificate: path(section, "certificate", directory, notices),
+        key: path(section, "key", directory, notices),
+        self_signed: section.flag("self_signed"),
+    }
+}
+
+fn auth(top: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Option<Auth> {
+    let (table, span) = top.table("auth")?;
+    let section = Section::read("auth", table, span.clone(), notices);
+    marks.auth = if section.has("username_form") { section.at("username_form") } else { span };
+    marks.files.users_file = section.at("users_file");
+    let domain = section.text("domain");
+    Some(Auth {
+        users_file: path(&section, "users_file", directory, notices),
+        username_form: match section.text("username_form") {
+            Some("require-domain") => UsernameForm::RequireDomain,
+            Some("append-domain") => UsernameForm::AppendDomain,
+            _ => UsernameForm::Either,
+        },
+        domain: domain.and_then(|name| noted(values::domain(name), &section.at("domain"), notices)),
+        verifiers: section.count("verifiers") as usize,
+        verifier_queue: section.count("verifier_queue") as usize,
+        cache_s: section.count("cache_s"),
+    })
+}
+
+fn limits(section: &Section<'_>, marks: &mut Marks) -> Limits {
+    marks.receiving = section.at("receiving_mib_per_core");
+    marks.idle_timeout = section.at("idle_timeout_s");
+    Limits {
+        message_bytes_max: section.count("message_mib") << 20,
+        recipients_max: section.count("recipients_max") as u32,
+        connections_per_core: section.count("connections_per_core") as usize,
+        receiving_bytes_per_core: section.count("receiving_mib_per_core") << 20,
+        idle_timeout_s: section.count("idle_timeout_s"),
+        handshake_timeout_s: section.count("handshake_timeout_s"),
+        drain_s: section.count("drain_s"),
+    }
+}
+
+fn log(section: &Section<'_>) -> Log {
+    Log { format: if section.text("format") == Some("json") { LogFormat::Json } else { LogFormat::Human } }
+}
+
+fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec<Listener> {
+    let tables = top.tables("listener");
+    let mut listeners = Vec::new();
+    for (table, span) in &tables {
+        let section = Section::read("listener", table, span.clone(), notices);
+        let at = section.at("address");
+        let address = section.text("address").and_then(|text| noted(values::listener_address(text), &at, notices));
+        if let Some(listener) = listener(&section, address) {
+            listeners.push(listener);
+            marks.listeners.push(at);
+        }
+    }
+    marks.listeners_complete = listeners.len() == tables.len();
+    listeners
+}
+
+/// A listener if all that it must have could be read.
+fn listener(section: &Section<'_>, address: Option<SocketAddr>) -> Option<Listener> {
+    let address = address?;
+    let role = match section.text("role")? {
+        "smtp" => Role::Smtp,
+        _ => Role::Submission,
+    };
+    let tls = match section.text("tls")? {
+        "implicit" => TlsMode::Implicit,
+        "offered" => TlsMode::Offered,
+        _ => TlsMode::Required,
+    };
+    let name = match section.text("name") {
+        Some(name) => name.to_owned(),
+        None => format!("{}-{}", section.text("role")?, address.port()),
+    };
+    Some(Listener { name, address, role, tls })
+}
+
+fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Relay {
+    marks.relay = section.at("route");
+    marks.retry = section.at("retry_max_s");
+    marks.expire = section.at("expire_s");
+    let tables = section.tables("route");
+    let mut routes = Vec::new();
+    for (table, span) in &tables {
+        let section = Section::read("relay.route", table, span.clone(), notices);
+        if let Some((route, at, domains_at)) = route(&section, directory, notices) {
+            routes.push(route);
+            marks.files.routes.push(at);
+            marks.routes.push((span.clone(), domains_at));
+        }
+    }
+    marks.routes_complete = routes.len() == tables.len();
+    Relay {
+        paused: section.flag("paused"),
+        routes,
+        retry_first_s: section.count("retry_first_s"),
+        retry_max_s: section.count("retry_max_s"),
+        expire_s: section.count("expire_s"),
+        connections_max: section.count("connections_max") as usize,
+    }
+}
+
+/// A route, where its target stands, and where its domains stand.
+fn route(
+    section: &Section<'_>,
+    directory: &Path,
+    notices: &mut Notices,
+) -> Option<(Route, Range<usize>, Vec<Range<usize>>)> {
+    let (domains, domains_at): (Vec<_>, Vec<_>) = domains(section, "domains", notices).into_iter().unzip();
+    let given: Vec<&str> = ["smarthost", "lmtp", "maildir"].into_iter().filter(|name| section.has(name)).collect();
+    let head = section.head();
+    if section.has("tls") && !given.contains(&"smarthost") {
+        notices.mistake(&section.at("tls"), "tls has a meaning for a smarthost only", "remove it");
+    }
+    let listed = section.list("domains").len();
+    if section.has("domains") && listed == 0 {
+        notices.mistake(
+            &section.at("domains"),
+            "domains is empty",
+            "name a domain, or remove the line: then the route is for all others",
+        );
+    }
+    if section.is_flawed() || domains.len() != listed {
+        return None;
+    }
+    let [target] = given[..] else {
+        let what = match given.len() {
+            0 => "this [[relay.route]] leads nowhere".to_owned(),
+            _ => format!("this [[relay.route]] leads to {} at once", given.join(" and ")),
+        };
+        notices.mistake(&head, what, "give it exactly one of smarthost, lmtp and maildir");
+        return None;
+    };
+    let (text, at) = (section.text(target)?, section.at(target));
+    let target = match target {
+        "smarthost" => values::destination(text).map(|address| Target::Smarthost { address, tls: route_tls(section) }),
+        "lmtp" => values::lmtp(text),
+        _ => values::path(text, directory).map(|directory| Target::Maildir { directory }),
+    };
+    Some((Route { domains, target: noted(target, &at, notices)? }, at, domains_at))
+}
+
+fn route_tls(section: &Section<'_>) -> RouteTls {
+    match section.text("tls") {
+        Some("none") => RouteTls::None,
+        Some("required") => RouteTls::Required,
+        _ => RouteTls::Opportunistic,
+    }
+}

@@ -1,0 +1,212 @@
+//! Every key of the configuration file, in one table: what it is, what it may be, what it is when it is not given, and
+//! why. The reader ([`super::section`]) follows this table and nothing else, so a key that is not here does not exist.
+//!
+//! Units are in the names: `_s` seconds, `_mib` 1,048,576 octets, `_kib` 1,024 octets.
+
+/// One key of one section.
+#[derive(Debug)]
+pub struct Key {
+    /// The section it stands in: `""` is the top of the file, `listener` is each `[[listener]]`.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// Must the section have it?
+    pub required: bool,
+    /// A value that a reader can copy, in TOML; the default where there is one.
+    pub example: &'static str,
+    /// What it is, and for a limit why it has this default, with the RFC section.
+    pub about: &'static str,
+}
+
+/// What a value may be.
+#[derive(Debug)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// `true` or `false`; `false` when it is not given.
+    Flag,
+    /// An array of strings.
+    List,
+    /// One of these strings.
+    Choice(&'static [&'static str]),
+    /// A whole number.
+    Count {
+        /// What it counts.
+        unit: &'static str,
+        /// Least.
+        min: u64,
+        /// When it is not given.
+        default: u64,
+        /// Most.
+        max: u64,
+    },
+    /// `[section]`
+    Table,
+    /// `[[section]]`, any number of them.
+    Tables,
+}
+
+/// The key `name` of `section`.
+pub fn find(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+/// The keys of `section`, in the order of the table.
+pub fn of(section: &str) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section == section)
+}
+
+/// All sections, the top of the file first.
+pub const SECTIONS: &[&str] = &["", "spool", "tls", "auth", "limits", "log", "listener", "relay", "relay.route"];
+
+use Kind::{Choice, Flag, List, Table, Tables, Text};
+
+#[rustfmt::skip]
+const KEYS: &[Key] = &[
+    required("", "hostname", Text, "\"smtp.example.edu\"",
+        "our name in the greeting, in Received fields and in bounces; a fully qualified domain name (RFC 5321 section 2.3.5)"),
+    optional("", "io", Choice(&["auto", "io_uring", "epoll"]), "\"auto\"",
+        "the kernel interface: auto takes io_uring where the kernel allows it, else epoll, and says so at start"),
+    count("", "cores", "core threads", 1, 0, 254, "0",
+        "core threads, each pinned to a processor; not given: one for each processor that this process may run on"),
+    optional("", "local_domains", List, "[\"example.edu\"]",
+        "domains that anybody may send to on listeners of role smtp"),
+    optional("", "trusted_networks", List, "[\"192.0.2.0/24\", \"2001:db8::/32\"]",
+        "networks whose clients may send to anyone without AUTH on listeners of role smtp"),
+    required("", "spool", Table, "[spool]", "where accepted messages are kept until they are delivered"),
+    required("", "tls", Table, "[tls]", "the certificate that all listeners show"),
+    optional("", "auth", Table, "[auth]", "who may log in; not given: nobody"),
+    optional("", "limits", Table, "[limits]", "bounds"),
+    optional("", "log", Table, "[log]", "log lines, which go to standard error"),
+    required("", "listener", Tables, "[[listener]]", "an address to listen on"),
+    required("", "relay", Table, "[relay]", "where accepted messages go"),
+
+    required("spool", "directory", Text, "\"/var/lib/penstock/spool\"",
+        "the spool; made if missing; one running instance at a time"),
+    count("spool", "segment_mib", "MiB", 1, 64, 4096, "64",
+        "size of a segment file; each core keeps one in use and one prepared; larger segments recycle later, smaller ones change more often"),
+    count("spool", "spill_kib", "KiB", 4, 256, 65_536, "256",
+        "contents larger than this go to a file of their own instead of into a segment, so that one large message does not hold up a group"),
+    count("spool", "reserve_mib", "MiB", 0, 512, 16_777_216, "512",
+        "new mail is refused with 452 4.3.1 while the file system has less free space than this (RFC 3463 section 3.4), so that what was accepted can still be recorded as delivered"),
+
+    required("tls", "certificate", Text, "\"certificate.pem\"", "the certificate and its chain, PEM, ours first"),
+    required("tls", "key", Text, "\"key.pem\"", "its private key, PEM"),
+    optional("tls", "self_signed", Flag, "true",
+        "while both files are missing: make a self-signed certificate there at start, which mail programs will warn about"),
+
+    required("auth", "users_file", Text, "\"users\"", "the users and their password hashes; written by `penstock user`"),
+    optional("auth", "username_form", Choice(&["either", "require-domain", "append-domain"]), "\"either\"",
+        "how users name themselves: user and user@domain alike; only user@domain; or user, which becomes user@domain"),
+    optional("auth", "domain", Text, "\"example.edu\"", "the domain of the users: the one that either lets them leave out and append-domain appends"),
+    count("auth", "verifiers", "threads", 1, 2, 64, "2",
+        "threads that check passwords; each check takes tens of milliseconds and 19 MiB on purpose"),
+    count("auth", "verifier_queue", "passwords", 1, 256, 65_536, "256",
+        "passwords that may wait for a verifier; past it 454 4.7.0 (RFC 4954 section 6), and mail programs try again"),
+    count("auth", "cache_s", "seconds", 0, 600, 86_400, "600",
+        "how long a right password is believed without a new check; 0 checks every time; a change of the users file ends it at once"),
+
+    count("limits", "message_mib", "MiB", 1, 50, 2047, "50",
+        "the largest message, announced as SIZE (RFC 1870 section 3); RFC 5321 section 4.5.3.1.7 asks for 64 KiB at least"),
+    count("limits", "recipients_max", "recipients", 100, 1000, 10_000, "1000",
+        "recipients of one message; more get 452 4.5.3; RFC 5321 section 4.5.3.1.8 asks for 100 at least"),
+    count("limits", "connections_per_core", "connections", 1, 8192, 1_000_000, "8192",
+        "open connections on one core; more get 421 4.3.2; each needs a file descriptor and, idle under TLS, about 16 KiB"),
+    count("limits", "receiving_mib_per_core", "MiB", 1, 64, 65_536, "64",
+        "memory for messages that are being received on one core; past it 452 4.3.1 (RFC 5321 section 4.5.3.1.10)"),
+    count("limits", "idle_timeout_s", "seconds", 1, 300, 3600, "300",
+        "how long a client may be silent before 421 4.4.2; RFC 5321 section 4.5.3.2.7 asks for five minutes at least"),
+    count("limits", "handshake_timeout_s", "seconds", 1, 30, 300, "30",
+        "time for a TLS handshake; slow mobile networks need a few seconds, attackers would take all there is"),
+    count("limits", "drain_s", "seconds", 0, 30, 3600, "30",
+        "at shut-down, time for messages in DATA to finish (RFC 5321 section 3.8); less than what your service manager waits before it kills"),
+
+    optional("log", "format", Choice(&["human", "json"]), "\"human\"", "one line of text, or one JSON object, an event"),
+
+    required("listener", "address", Text, "\"0.0.0.0:587\"",
+        "address and port; \"[::]:587\" or \":587\" takes IPv6 and IPv4"),
+    required("listener", "role", Choice(&["submission", "smtp"]), "\"submission\"",
+        "submission: only after AUTH, to anyone; smtp: after AUTH or from trusted_networks to anyone, else to local_domains"),
+    required("listener", "tls", Choice(&["implicit", "required", "offered"]), "\"required\"",
+        "implicit: from the first octet (RFC 8314 section 3.3); required: STARTTLS before anything else; offered: STARTTLS if the client likes"),
+    optional("listener", "name", Text, "\"submission\"", "its name in log lines; not given: role and port"),
+
+    optional("relay", "paused", Flag, "false", "accept and keep, deliver nothing"),
+    count("relay", "retry_first_s", "seconds", 1, 60, 86_400, "60",
+        "pause before the first retry; doubles with each try up to retry_max_s"),
+    count("relay", "retry_max_s", "seconds", 1, 3600, 86_400, "3600",
+        "longest pause between tries; RFC 5321 section 4.5.4.1 asks for thirty minutes or more in the long run"),
+    count("relay", "expire_s", "seconds", 1, 432_000, 2_592_000, "432000",
+        "age at which an undelivered message goes back to its sender; RFC 5321 section 4.5.4.1 asks for four to five days"),
+    count("relay", "connections_max", "connections", 1, 8, 1024, "8", "connections to one destination at a time"),
+    optional("relay", "route", Tables, "[[relay.route]]", "a destination"),
+
+    optional("relay.route", "domains", List, "[\"example.edu\"]",
+        "recipient domains that go this way; not given: all others"),
+    optional("relay.route", "smarthost", Text, "\"mail.example.edu:25\"", "deliver by SMTP to this host and port"),
+    optional("relay.route", "tls", Choice(&["none", "opportunistic", "required"]), "\"opportunistic\"",
+        "STARTTLS to the smarthost: never; when offered; or the message waits. The smarthost's certificate is not verified"),
+    optional("relay.route", "lmtp", Text, "\"unix:/run/dovecot/lmtp\"",
+        "deliver by LMTP (RFC 2033) to this host and port, or unix:/path"),
+    optional("relay.route", "maildir", Text, "\"/var/mail/penstock\"", "deliver into this Maildir"),
+];
+
+const fn required(
+    section: &'static str,
+    name: &'static str,
+    kind: Kind,
+    example: &'static str,
+    about: &'static str,
+) -> Key {
+    Key { section, name, kind, required: true, example, about }
+}
+
+const fn optional(
+    section: &'static str,
+    name: &'static str,
+    kind: Kind,
+    example: &'static str,
+    about: &'static str,
+) -> Key {
+    Key { section, name, kind, required: false, example, about }
+}
+
+#[allow(clippy::too_many_arguments)] // The columns of the table.
+const fn count(
+    section: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    min: u64,
+    default: u64,
+    max: u64,
+    example: &'static str,
+    about: &'static str,
+) -> Key {
+    Key { section, name, kind: Kind::Count { unit, min, default, max }, required: false, example, about }
+}
+
+/// All keys, for tests that hold the examples against the table.
+#[cfg(test)]
+pub fn all() -> &'static [Key] {
+    KEYS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_in_range_and_names_are_unique() {
+        for (at, key) in KEYS.iter().enumerate() {
+            assert!(!KEYS[..at].iter().any(|other| other.section == key.section && other.name == key.name));
+            assert!(!key.about.is_empty() && !key.example.is_empty());
+            if let Kind::Count { min, default, max, .. } = key.kind {
+                assert!(min <= max && default <= max, "{}.{}", key.section, key.name);
+                assert!(min <= default || key.name == "cores", "{}.{}", key.section, key.name);
+                assert_eq!(key.example, default.to_string(), "{}.{}", key.section, key.name);
+            }
+        }
+    }
+}

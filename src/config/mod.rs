@@ -1,0 +1,284 @@
+//! The configuration: read once, held against one table of keys, then constant.
+//!
+//! ```text
+//!  file -toml-> tables with places -section-> values that fit keys.rs -build-> Config -rules-> Loaded
+//!                      \_______________________ Notices: every mistake of the file in one go ________/
+//! ```
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`keys`] | every key: unit, range, default, reason, RFC section |
+//! | `section` | holds one section of a file against that table |
+//! | `values` | addresses, domains and targets: text that must have a form |
+//! | `build` | sections to [`Config`] |
+//! | `rules` | contradictions between keys |
+//! | [`notice`] | mistakes and warnings with their lines |
+//! | [`example`] | the commented examples that ship with Penstock |
+//!
+//! It promises that a [`Config`] holds no contradiction that the text alone can show. Whether the files that it names
+//! are there is for `admin::check`.
+
+mod build;
+pub mod example;
+pub mod keys;
+pub mod notice;
+mod rules;
+mod section;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use notice::{Notice, Notices, Severity};
+
+use crate::policy::{Networks, Role, TlsMode, UsernameForm};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A file that was read without a mistake.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// Warnings, no mistakes so far. Checks that need more than the text add to it.
+    pub notices: Notices,
+    /// Where the file names other files.
+    pub places: Places,
+}
+
+/// Where the file names other files: offsets into its text, for [`Notices`].
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// `spool.directory`
+    pub spool_directory: Range<usize>,
+    /// `tls.certificate`
+    pub certificate: Range<usize>,
+    /// `tls.key`
+    pub key: Range<usize>,
+    /// `auth.users_file`
+    pub users_file: Range<usize>,
+    /// `maildir` or `lmtp` of each route, in the order of [`Relay::routes`].
+    pub routes: Vec<Range<usize>>,
+}
+
+/// Reads `file`. Relative paths in it are relative to its directory. Errors: a file that cannot be read, or all its
+/// mistakes and warnings.
+pub fn load(file: &Path) -> Result<Loaded, Notices> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => parse(&text, file),
+        Err(error) => {
+            let mut notices = Notices::new(file, "");
+            let remedy = "name a readable file with --config, or make one: penstock config example > penstock.toml";
+            notices.mistake(&(0..0), format!("cannot read the configuration: {error}"), remedy);
+            Err(notices)
+        }
+    }
+}
+
+/// Reads `text`, which stands in `file`. Errors: all its mistakes and warnings.
+pub fn parse(text: &str, file: &Path) -> Result<Loaded, Notices> {
+    let mut notices = Notices::new(file, text);
+    let (document, errors) = toml::de::DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        for error in errors {
+            let at = error.span().unwrap_or(0..0);
+            notices.mistake(&at, format!("no valid TOML: {}", error.message()), "see https://toml.io for the notation");
+        }
+        return Err(notices);
+    }
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let draft = build::build(document.get_ref(), directory, &mut notices);
+    rules::check(&draft, &mut notices);
+    match notices.has_mistakes() {
+        true => Err(notices),
+        false => Ok(Loaded { config: draft.config, notices, places: draft.places.files }),
+    }
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our name in the greeting, in Received fields and in bounces.
+    pub hostname: String,
+    /// The kernel interface.
+    pub io: Io,
+    /// Core threads; none: one per processor that we may run on.
+    pub cores: Option<usize>,
+    /// Domains that anybody may send to on `smtp` listeners.
+    pub local_domains: Vec<String>,
+    /// Networks that may relay on `smtp` listeners.
+    pub trusted_networks: Networks,
+    /// Where accepted messages are kept.
+    pub spool: Spool,
+    /// The certificate of all listeners.
+    pub tls: Tls,
+    /// Users; none: nobody can authenticate.
+    pub auth: Option<Auth>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Log lines.
+    pub log: Log,
+    /// Listeners, at least one.
+    pub listeners: Vec<Listener>,
+    /// Where accepted messages go.
+    pub relay: Relay,
+}
+
+/// `io`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// io_uring where allowed, else epoll.
+    Auto,
+    /// io_uring or refuse to start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// `[spool]`
+#[derive(Clone, Debug)]
+pub struct Spool {
+    /// Made if missing; one running instance at a time.
+    pub directory: PathBuf,
+    /// Octets per segment file, a multiple of 1 MiB.
+    pub segment_bytes: u64,
+    /// Content past this goes to a spill file, octets.
+    pub spill_bytes: u64,
+    /// Free octets below which new mail is refused.
+    pub reserve_bytes: u64,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// PEM chain, ours first.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// While both files are missing, make a self-signed certificate there at start.
+    pub self_signed: bool,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// The users file.
+    pub users_file: PathBuf,
+    /// How users name themselves.
+    pub username_form: UsernameForm,
+    /// The domain that is appended or may be left out.
+    pub domain: Option<String>,
+    /// Threads that check passwords.
+    pub verifiers: usize,
+    /// Passwords waiting for a verifier; past it 454.
+    pub verifier_queue: usize,
+    /// Seconds for which a right password is believed without a new check; 0: never.
+    pub cache_s: u64,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest message, announced as SIZE; octets.
+    pub message_bytes_max: u64,
+    /// Recipients per message.
+    pub recipients_max: u32,
+    /// Open connections on one core.
+    pub connections_per_core: usize,
+    /// Memory for messages that are being received on one core; octets.
+    pub receiving_bytes_per_core: u64,
+    /// Seconds a client may be silent.
+    pub idle_timeout_s: u64,
+    /// Seconds for a TLS handshake.
+    pub handshake_timeout_s: u64,
+    /// Seconds that messages in DATA may take to finish at shut-down.
+    pub drain_s: u64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line of text for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its name in logs and envelopes; no two have the same. Default: role and port, as in `submission-587`.
+    pub name: String,
+    /// Address and port; `[::]` takes IPv6 and IPv4.
+    pub address: SocketAddr,
+    /// Who may send where.
+    pub role: Role,
+    /// How TLS starts.
+    pub tls: TlsMode,
+}
+
+/// `[relay]`
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// Accept and keep, deliver nothing.
+    pub paused: bool,
+    /// Routes; the first whose domains match, else the one without domains.
+    pub routes: Vec<Route>,
+    /// Seconds to the first retry; doubles up to `retry_max_s`.
+    pub retry_first_s: u64,
+    /// Longest pause between tries, seconds.
+    pub retry_max_s: u64,
+    /// Seconds after arrival at which a message is given up.
+    pub expire_s: u64,
+    /// Connections to one destination at a time.
+    pub connections_max: usize,
+}
+
+/// `[[relay.route]]`
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Recipient domains in lower case; empty: all others. At most one route is without domains.
+    pub domains: Vec<String>,
+    /// Where to.
+    pub target: Target,
+}
+
+/// The target of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// SMTP to a host and port.
+    Smarthost {
+        /// `host:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
+        address: String,
+        /// STARTTLS.
+        tls: RouteTls,
+    },
+    /// LMTP (RFC 2033).
+    Lmtp {
+        /// As for a smarthost, or `unix:/path`.
+        address: String,
+    },
+    /// Delivery into a Maildir.
+    Maildir {
+        /// Made if missing.
+        directory: PathBuf,
+    },
+}
+
+/// `tls` of a smarthost route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteTls {
+    /// Never.
+    None,
+    /// When offered; the certificate is not verified.
+    Opportunistic,
+    /// Or the message waits; the certificate is not verified.
+    Required,
+}

@@ -1,0 +1,208 @@
+//! Contradictions between keys: what each key by itself could not show. Mistakes where the result would not do what
+//! anybody wants, warnings where somebody might.
+
+use super::build::{Draft, Marks};
+use super::notice::Notices;
+use super::{Auth, Config, Listener, Target};
+use crate::policy::{Role, TlsMode, UsernameForm};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+/// Looks at everything and notes what it finds.
+pub fn check(draft: &Draft, notices: &mut Notices) {
+    let (config, marks) = (&draft.config, &draft.places);
+    name(config, marks, notices);
+    listeners(config, marks, notices);
+    senders(config, marks, notices);
+    if let Some(auth) = &config.auth {
+        users(auth, marks, notices);
+    }
+    sizes_and_times(config, marks, notices);
+    routes(config, marks, notices);
+    if marks.routes_complete && marks.listeners_complete {
+        destinations(config, marks, notices);
+    }
+    circles(config, marks, notices);
+}
+
+fn name(config: &Config, marks: &Marks, notices: &mut Notices) {
+    if !config.hostname.is_empty() && !config.hostname.contains('.') && config.hostname != "localhost" {
+        let what = format!("hostname \"{}\" has no domain (RFC 5321 section 2.3.5)", config.hostname);
+        notices.warning(&marks.hostname, what, "write the name that clients connect to, as in \"smtp.example.edu\"");
+    }
+}
+
+/// Two sockets that would fight for the same clients, and ports with the wrong TLS mode.
+fn listeners(config: &Config, marks: &Marks, notices: &mut Notices) {
+    for (at, (listener, place)) in config.listeners.iter().zip(&marks.listeners).enumerate() {
+        for (other, other_place) in config.listeners[..at].iter().zip(&marks.listeners) {
+            let line = notices.line(other_place.start);
+            if collide(listener.address, other.address) {
+                let what = format!("{} is listened on in line {line} already", listener.address);
+                notices.mistake(place, what, "remove one of the two, or give it another port");
+            } else if listener.name == other.name {
+                let what = format!("the listener in line {line} is called \"{}\" too", listener.name);
+                notices.mistake(place, what, "give this one a name of its own: name = \"...\"");
+            }
+        }
+        match (listener.address.port(), listener.tls) {
+            (465, TlsMode::Required | TlsMode::Offered) => {
+                let what = "clients of port 465 speak TLS from the first octet (RFC 8314 section 3.3)";
+                notices.warning(place, what, "write tls = \"implicit\"");
+            }
+            (587 | 25, TlsMode::Implicit) => {
+                let what = format!("clients of port {} begin in the clear", listener.address.port());
+                notices.warning(place, what, "write tls = \"required\" or \"offered\"");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Do two addresses take the same connections? `[::]` takes IPv4 as well.
+fn collide(one: SocketAddr, two: SocketAddr) -> bool {
+    one.port() == two.port() && (one.ip() == two.ip() || one.ip().is_unspecified() && two.ip().is_unspecified())
+}
+
+/// Who may send, by role.
+fn senders(config: &Config, marks: &Marks, notices: &mut Notices) {
+    let mut submissions = config.listeners.iter().zip(&marks.listeners).filter(|(l, _)| l.role == Role::Submission);
+    if let (Some((_, place)), None) = (submissions.next(), &config.auth) {
+        let what = "nobody can log in, so nobody can send on a listener of role submission";
+        notices.mistake(place, what, "add [auth] with users_file = \"users\"");
+    }
+    let smtp = config.listeners.iter().zip(&marks.listeners).find(|(l, _)| l.role == Role::Smtp);
+    match smtp {
+        Some((_, place)) if config.local_domains.is_empty() => {
+            let what = "clients that are neither authenticated nor in trusted_networks can send to nobody";
+            notices.warning(place, what, "list your own domains: local_domains = [\"example.edu\"]");
+        }
+        None if marks.listeners_complete && !config.local_domains.is_empty() => {
+            let what = "local_domains has no effect without a listener of role smtp";
+            notices.warning(&marks.local_domains, what, "remove it, or add such a listener");
+        }
+        _ => {}
+    }
+    for (text, place) in &marks.trusted_networks {
+        if text.ends_with("/0") {
+            let what = format!("{text} is everybody: an open relay");
+            notices.warning(place, what, "name the networks of your own machines only");
+        }
+    }
+    if let (None, true, [(_, place), ..]) = (smtp, marks.listeners_complete, &marks.trusted_networks[..]) {
+        let what = "trusted_networks has no effect without a listener of role smtp";
+        notices.warning(place, what, "remove it, or add such a listener");
+    }
+}
+
+fn users(auth: &Auth, marks: &Marks, notices: &mut Notices) {
+    if auth.username_form == UsernameForm::AppendDomain && auth.domain.is_none() {
+        let what = "append-domain needs a domain to append";
+        notices.mistake(&marks.auth, what, "add domain = \"example.edu\" to [auth]");
+    }
+}
+
+fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
+    const MIB: u64 = 1 << 20;
+    if config.spool.spill_bytes + MIB > config.spool.segment_bytes {
+        let room = (config.spool.segment_bytes - MIB) >> 10;
+        let what = "spill_kib does not fit into a segment with room for the envelope";
+        let remedy = match room {
+            0 => "write segment_mib = 64".to_owned(),
+            _ => format!("write at most spill_kib = {room}, or a larger segment_mib"),
+        };
+        notices.mistake(&marks.spill, what, remedy);
+    }
+    if config.limits.receiving_bytes_per_core < config.spool.spill_bytes {
+        let what = "receiving_mib_per_core holds not even one message of spill_kib";
+        notices.mistake(&marks.receiving, what, "raise it, or lower spool.spill_kib");
+    }
+    if config.limits.idle_timeout_s < 300 {
+        let what = "RFC 5321 section 4.5.3.2.7 asks a server to wait five minutes for a command";
+        notices.warning(&marks.idle_timeout, what, "write idle_timeout_s = 300 unless you have a reason");
+    }
+    let relay = &config.relay;
+    if relay.retry_first_s > relay.retry_max_s {
+        let what =
+            format!("retry_first_s = {} is longer than retry_max_s = {}", relay.retry_first_s, relay.retry_max_s);
+        notices.mistake(&marks.retry, what, "lower the first or raise the second");
+    }
+    if relay.expire_s <= relay.retry_max_s {
+        let what = format!(
+            "a message would expire after {} s, before its retry after {} s",
+            relay.expire_s, relay.retry_max_s
+        );
+        notices.mistake(&marks.expire, what, "write expire_s = 432000 (five days), or lower retry_max_s");
+    }
+}
+
+/// No domain may have two routes, and there is one route for the others.
+fn routes(config: &Config, marks: &Marks, notices: &mut Notices) {
+    let mut default: Option<&Range<usize>> = None;
+    let mut seen: Vec<(&str, &Range<usize>)> = Vec::new();
+    for (route, (head, places)) in config.relay.routes.iter().zip(&marks.routes) {
+        if route.domains.is_empty() {
+            if let Some(first) = default {
+                let what = format!(
+                    "the [[relay.route]] in line {} takes all other domains already",
+                    notices.line(first.start)
+                );
+                notices.mistake(head, what, "give one of the two its domains = [...]");
+            }
+            default = default.or(Some(head));
+        }
+        for (domain, place) in route.domains.iter().zip(places) {
+            match seen.iter().find(|(other, _)| other == domain) {
+                Some((_, first)) => {
+                    let what = format!("{domain} has a route in line {} already", notices.line(first.start));
+                    notices.mistake(place, what, "remove one of the two");
+                }
+                None => seen.push((domain, place)),
+            }
+        }
+    }
+}
+
+/// Whatever can be accepted must have somewhere to go.
+fn destinations(config: &Config, marks: &Marks, notices: &mut Notices) {
+    let relay = &config.relay;
+    if relay.paused || relay.routes.iter().any(|route| route.domains.is_empty()) {
+        return;
+    }
+    let anybody_to_anyone = config.auth.is_some() || !marks.trusted_networks.is_empty();
+    if anybody_to_anyone {
+        let what = "mail to other domains is accepted and has no route";
+        notices.mistake(
+            &marks.relay,
+            what,
+            "add a [[relay.route]] without domains, as in smarthost = \"mail.example.edu:25\"",
+        );
+        return;
+    }
+    let has_route = |domain: &String| relay.routes.iter().any(|route| route.domains.contains(domain));
+    for domain in config.local_domains.iter().filter(|domain| !has_route(domain)) {
+        let what = format!("mail to {domain} is accepted and has no route");
+        notices.mistake(&marks.local_domains, what, "add a [[relay.route]] for it, or one without domains");
+    }
+}
+
+/// A route that leads back to one of our own listeners (RFC 5321 section 6.3).
+fn circles(config: &Config, marks: &Marks, notices: &mut Notices) {
+    for (route, place) in config.relay.routes.iter().zip(&marks.files.routes) {
+        let (Target::Smarthost { address, .. } | Target::Lmtp { address }) = &route.target else { continue };
+        let Some((host, port)) = address.rsplit_once(':') else { continue };
+        if config.listeners.iter().any(|listener| is_ours(config, listener, host, port)) {
+            let what = format!("{address} is this Penstock itself: mail would go in a circle");
+            notices.mistake(place, what, "name the server that has the mailboxes");
+        }
+    }
+}
+
+fn is_ours(config: &Config, listener: &Listener, host: &str, port: &str) -> bool {
+    let (own, everywhere) = (listener.address.ip(), listener.address.ip().is_unspecified());
+    let host_is_ours = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => address == own || everywhere && address.is_loopback(),
+        Err(_) => host == config.hostname || host == "localhost" && (everywhere || own.is_loopback()),
+    };
+    host_is_ours && port.parse() == Ok(listener.address.port())
+}

@@ -1,0 +1,251 @@
+//! A configuration with one slip at a time: what is said about it, and in which line.
+
+use super::*;
+
+/// As short as a configuration can be; `{}` lines are replaced by the tests.
+const SHORTEST: &str = r#"hostname = "smtp.example.edu"
+[spool]
+directory = "spool"
+[tls]
+certificate = "certificate.pem"
+key = "/etc/key.pem"
+[auth]
+users_file = "users"
+[[listener]]
+address = "0.0.0.0:587"
+role = "submission"
+tls = "required"
+[relay]
+[[relay.route]]
+smarthost = "mail.example.edu:25"
+"#;
+
+fn read(text: &str) -> Result<Loaded, Notices> {
+    parse(text, Path::new("/etc/penstock/penstock.toml"))
+}
+
+/// What is said about SHORTEST after `from` has become `to`.
+fn said(from: &str, to: &str) -> String {
+    assert!(SHORTEST.contains(from), "{from}");
+    match read(&SHORTEST.replacen(from, to, 1)) {
+        Ok(loaded) => loaded.notices.to_string(),
+        Err(notices) => notices.to_string(),
+    }
+}
+
+#[test]
+fn the_shortest_configuration_and_its_defaults() {
+    let Loaded { config, notices, .. } = read(SHORTEST).expect("no mistakes");
+    assert_eq!(notices.to_string(), "");
+    assert_eq!(config.spool.directory, Path::new("/etc/penstock/spool"));
+    assert_eq!(config.tls.key, Path::new("/etc/key.pem"));
+    assert_eq!((config.io, config.cores, config.log.format), (Io::Auto, None, LogFormat::Human));
+    assert_eq!(config.limits.message_bytes_max, 50 << 20);
+    assert_eq!(config.limits.idle_timeout_s, 300);
+    assert_eq!(config.listeners[0].name, "submission-587");
+    assert_eq!(config.auth.expect("auth").username_form, UsernameForm::Either);
+    let smarthost = Target::Smarthost { address: "mail.example.edu:25".to_owned(), tls: RouteTls::Opportunistic };
+    assert_eq!(config.relay.routes[0].target, smarthost);
+}
+
+#[test]
+fn each_mistake_names_its_line_and_its_remedy() {
+    let table = [
+        // (this, becomes, line, what, remedy)
+        (
+            "hostname =",
+            "hostnam =",
+            "1",
+            "unknown key \"hostnam\" in the top of the file",
+            "did you mean \"hostname\"?",
+        ),
+        ("hostname =", "hostnam =", "1", "the top of the file has no hostname", "add hostname = \"smtp.example.edu\""),
+        (
+            "\"smtp.example.edu\"",
+            "25",
+            "1",
+            "hostname must be a string in quotes, and this is of type integer",
+            "hostname = \"smtp",
+        ),
+        ("\"smtp.example.edu\"", "\"smtp example\"", "1", "is no domain name", "letters, digits and hyphens"),
+        ("[spool]", "cores = 0\n[spool]", "2", "cores = 0 is out of range", "write 1 to 254 core threads"),
+        ("[spool]", "drain_s = 3\n[spool]", "2", "unknown key \"drain_s\"", "it belongs to [limits]"),
+        ("[spool]", "io = \"iouring\"\n[spool]", "2", "\"iouring\" is no io", "did you mean \"io_uring\"?"),
+        (
+            "[spool]",
+            "io = \"fast\"\n[spool]",
+            "2",
+            "\"fast\" is no io",
+            "write one of \"auto\", \"io_uring\", \"epoll\"",
+        ),
+        (
+            "[spool]",
+            "trusted_networks = [\n\"192.0.2.1/24\"]\n[spool]",
+            "3",
+            "bits set behind its prefix",
+            "192.0.2.0/24",
+        ),
+        (
+            "[spool]",
+            "local_domains = \"example.edu\"\n[spool]",
+            "2",
+            "must be an array of strings",
+            "local_domains = [",
+        ),
+        ("[spool]", "[colour]\nx = 1\n[spool]", "2", "unknown key \"colour\"", "known here: hostname"),
+        ("[spool]", "[spol]", "2", "unknown key \"spol\"", "did you mean \"spool\"?"),
+        ("[tls]", "[limits]\nmessage_mib = 4096\n[tls]", "5", "message_mib = 4096 is out of range", "1 to 2047 MiB"),
+        ("[tls]", "[limits]\nmessage_mib = \"50\"\n[tls]", "5", "a whole number without quotes", "message_mib = 50"),
+        (
+            "[tls]",
+            "spill_kib = 65536\n[tls]",
+            "4",
+            "spill_kib does not fit into a segment",
+            "at most spill_kib = 64512",
+        ),
+        ("key = \"/etc/key.pem\"\n", "", "4", "[tls] has no key", "add key = \"key.pem\""),
+        ("[auth]", "[auth]\nusername_form = \"append-domain\"", "8", "needs a domain", "add domain ="),
+        ("[auth]\nusers_file = \"users\"\n", "", "8", "nobody can log in", "add [auth]"),
+        ("0.0.0.0:587", "0.0.0.0", "10", "\"0.0.0.0\" has no port", "\":587\""),
+        (
+            "tls = \"required\"",
+            "tls = \"starttls\"",
+            "12",
+            "\"starttls\" is no tls",
+            "\"implicit\", \"required\", \"offered\"",
+        ),
+        (
+            "[relay]",
+            "[[listener]]\naddress = \":587\"\nrole = \"submission\"\ntls = \"required\"\n[relay]",
+            "14",
+            "line 10 already",
+            "another port",
+        ),
+        ("smarthost = \"mail.example.edu:25\"", "", "14", "leads nowhere", "exactly one of"),
+        ("smarthost", "maildir = \"m\"\nsmarthost", "14", "leads to smarthost and maildir at once", "exactly one of"),
+        ("smarthost", "domains = []\nsmarthost", "15", "domains is empty", "remove the line"),
+        (
+            "smarthost",
+            "domains = [\"example.edu\"]\nsmarthost",
+            "14",
+            "other domains is accepted and has no route",
+            "without domains",
+        ),
+        (
+            "smarthost = \"mail.example.edu:25\"",
+            "lmtp = \"/run/lmtp\"",
+            "15",
+            "is no host and port",
+            "\"unix:/run/lmtp\"",
+        ),
+        (
+            "smarthost = \"mail.example.edu:25\"",
+            "maildir = \"m\"\ntls = \"none\"",
+            "16",
+            "for a smarthost only",
+            "remove it",
+        ),
+        ("mail.example.edu:25", "127.0.0.1:587", "15", "this Penstock itself", "has the mailboxes"),
+        ("mail.example.edu:25", "smtp.example.edu:587", "15", "this Penstock itself", "has the mailboxes"),
+        (
+            "[[relay.route]]",
+            "[[relay.route]]\nmaildir = \"m\"\n[[relay.route]]",
+            "16",
+            "line 14 takes all other domains",
+            "domains",
+        ),
+        ("[relay]", "[relay]\nexpire_s = 60", "14", "would expire after 60 s", "expire_s = 432000"),
+        ("[relay]", "[relay]\nretry_first_s = 7200", "13", "longer than retry_max_s", "lower the first"),
+        ("hostname", "hostname = \"a.b\"\nhostname", "2", "no valid TOML: duplicate key", "toml.io"),
+        ("\"spool\"", "\"spool", "3", "no valid TOML", "toml.io"),
+    ];
+    for (from, to, line, what, remedy) in table {
+        let said = said(from, to);
+        let expected = |notice: &str| {
+            notice.starts_with(&format!("/etc/penstock/penstock.toml:{line}: "))
+                && notice.contains(what)
+                && notice.contains(remedy)
+        };
+        assert!(said.lines().any(expected), "{from:?} -> {to:?}: expected {line}: {what}; {remedy}\nsaid:\n{said}");
+        assert!(!said.lines().any(|notice| notice.contains(": warning: ")), "{said}");
+    }
+}
+
+#[test]
+fn warnings_let_it_start() {
+    let smtp = "role = \"smtp\"";
+    let table = [
+        ("\"smtp.example.edu\"", "\"smtp\"", "1", "has no domain"),
+        ("[spool]", "local_domains = [\"example.edu\"]\n[spool]", "2", "local_domains has no effect"),
+        ("[spool]", "trusted_networks = [\"192.0.2.0/24\"]\n[spool]", "2", "trusted_networks has no effect"),
+        ("[spool]", "trusted_networks = [\"0.0.0.0/0\"]\n[spool]", "2", "open relay"),
+        ("[tls]", "[limits]\nidle_timeout_s = 10\n[tls]", "5", "five minutes"),
+        ("role = \"submission\"", smtp, "10", "can send to nobody"),
+        ("0.0.0.0:587", "0.0.0.0:465", "10", "TLS from the first octet"),
+        ("tls = \"required\"", "tls = \"implicit\"", "10", "begin in the clear"),
+    ];
+    for (from, to, line, what) in table {
+        let loaded = read(&SHORTEST.replacen(from, to, 1)).expect("no mistakes");
+        let said = loaded.notices.to_string();
+        let expected = |notice: &str| {
+            notice.starts_with(&format!("/etc/penstock/penstock.toml:{line}: warning: ")) && notice.contains(what)
+        };
+        assert!(said.lines().any(expected), "{from:?} -> {to:?}: {what}\nsaid:\n{said}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_in_one_go_and_in_order() {
+    let text =
+        SHORTEST.replace("0.0.0.0:587", "nowhere").replace("hostname", "hostnam").replace("smarthost", "smarthorse");
+    let said = read(&text).expect_err("mistakes").to_string();
+    let lines: Vec<&str> = said.lines().map(|line| line.split(':').nth(1).expect("a line number")).collect();
+    assert_eq!(lines, ["1", "1", "10", "15"], "{said}");
+}
+
+#[test]
+fn no_route_is_needed_while_the_relay_is_paused_or_when_local_mail_has_one() {
+    assert_eq!(said("[relay]\n[[relay.route]]\nsmarthost = \"mail.example.edu:25\"", "[relay]\npaused = true"), "");
+    let local_only = SHORTEST
+        .replace("[auth]\nusers_file = \"users\"\n", "")
+        .replace("submission", "smtp")
+        .replace("[spool]", "local_domains = [\"example.edu\"]\n[spool]")
+        .replace("smarthost", "domains = [\"example.edu\"]\nsmarthost");
+    assert!(read(&local_only).is_ok(), "{:?}", read(&local_only).map(|_| ()).map_err(|notices| notices.to_string()));
+    let two = local_only.replacen("[\"example.edu\"]", "[\"example.edu\", \"cs.example.edu\"]", 1);
+    let said = read(&two).expect_err("a domain without route").to_string();
+    assert!(said.contains("penstock.toml:2: mail to cs.example.edu is accepted and has no route"), "{said}");
+}
+
+#[test]
+fn every_example_is_without_mistake() {
+    for example in example::EXAMPLES {
+        match read(example.text) {
+            Ok(loaded) => assert_eq!(loaded.notices.to_string(), "", "{}", example.name),
+            Err(notices) => panic!("{}: {notices}", example.name),
+        }
+    }
+}
+
+/// The general example shows every key; with all of them uncommented it is still without mistake and says the defaults.
+#[test]
+fn the_general_example_shows_every_key_with_its_default() {
+    let text = example::find("general").expect("it exists").text;
+    for key in keys::all().iter().filter(|key| !matches!(key.kind, keys::Kind::Table | keys::Kind::Tables)) {
+        let shown = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{} = ", key.name));
+        assert!(text.lines().any(shown), "{}.{} is not shown", key.section, key.name);
+        let keys::Kind::Count { default, .. } = key.kind else { continue };
+        if key.name != "cores" {
+            assert!(
+                text.contains(&format!("# {} = {default}\n", key.name)),
+                "the default of {} is not shown",
+                key.name
+            );
+        }
+    }
+    let known = |line: &str| keys::all().iter().any(|key| line.starts_with(&format!("# {} = ", key.name)));
+    let all: Vec<&str> = text.lines().map(|line| if known(line) { &line[2..] } else { line }).collect();
+    if let Err(notices) = read(&all.join("\n")) {
+        panic!("uncommented: {notices}");
+    }
+}
