@@ -1,0 +1,241 @@
+//! The users file: who may log in, and the hash of each password.
+//!
+//! ```text
+//!  # comments and blank lines are kept
+//!  ann:$argon2id$v=19$m=19456,t=2,p=1$<salt>$<output>
+//!  bob@other.example:$argon2id$v=19$...
+//! ```
+//!
+//! UTF-8, one user a line, the name up to the first colon. Names pass through [`Names::account`] like the ones that
+//! clients give, so two lines that name one account are a mistake. Any mistake refuses the whole file: half a list of
+//! users is worse than the old one.
+
+use super::hash::{Cost, Hash};
+use crate::config;
+use crate::policy::UsernameForm;
+use crate::sasl::{USER_BYTES_MAX, prepare};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Which names are accepted and which of them are the same account; from the configuration.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// `username_form`.
+    pub form: UsernameForm,
+    /// The configured domain.
+    pub domain: Option<String>,
+}
+
+/// One user of the file.
+#[derive(Debug)]
+pub struct Entry {
+    /// Line number, from 1.
+    pub line: usize,
+    /// The account's canonical name.
+    pub name: String,
+    /// The hash of the password.
+    pub hash: Hash,
+}
+
+/// What is wrong with a line of the file, for people.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Line number, from 1.
+    pub line: usize,
+    /// What is wrong with it and how to mend it.
+    pub what: String,
+}
+
+/// A snapshot of the file: constant, shared by all threads, replaced as a whole.
+#[derive(Debug)]
+pub struct Users {
+    generation: u64,
+    hashes: HashMap<Arc<str>, Hash>,
+    dummy: Hash,
+}
+
+impl Names {
+    /// As configured.
+    pub fn new(config: &config::Auth) -> Names {
+        Names { form: config.username_form, domain: config.domain.clone() }
+    }
+
+    /// The one name of the account that `name` names: prepared (RFC 4013), lower case, in the configured form. Errors:
+    /// why it is no name, for people.
+    pub fn account(&self, name: &str) -> Result<String, &'static str> {
+        let prepared = prepare(name).ok_or("control characters and the like cannot be part of a user name")?;
+        let account = self.form.canonical(&prepared, self.domain.as_deref()).ok_or(match self.form {
+            UsernameForm::RequireDomain => "a user name must have the form user@domain here",
+            _ => "a user name must have the form user or user@domain",
+        })?;
+        // Lower case may have left a sequence that preparation composes.
+        let account = prepare(&account).ok_or("the lower case of this name cannot be a user name")?;
+        if account.len() > USER_BYTES_MAX {
+            return Err("a user name, with its domain, has at most 255 octets");
+        }
+        if account.contains(|c: char| c == ':' || c.is_whitespace()) || account.starts_with('#') {
+            return Err("a user name has no colon and no white space in it, and no # in front");
+        }
+        Ok(account)
+    }
+}
+
+/// Reads the text of a users file.
+pub fn parse(text: &[u8], names: &Names) -> Result<Vec<Entry>, Mistake> {
+    let mut entries = Vec::new();
+    let mut lines: HashMap<String, usize> = HashMap::new();
+    for (number, line) in (1..).zip(text.split(|&octet| octet == b'\n')) {
+        let mistake = |what: String| Mistake { line: number, what };
+        let line = std::str::from_utf8(line).map_err(|_| mistake("not UTF-8".into()))?.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let entry = parse_line(number, line, names).map_err(mistake)?;
+        if let Some(first) = lines.insert(entry.name.clone(), number) {
+            return Err(mistake(format!("the account \"{}\" is already in line {first}", entry.name)));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn parse_line(line: usize, text: &str, names: &Names) -> Result<Entry, String> {
+    let (name, hash) = text.split_once(':').ok_or("expected name:hash, found no colon")?;
+    let name = names.account(name).map_err(|what| format!("\"{}\": {what}", name.escape_debug()))?;
+    let hash = Hash::parse(hash).map_err(|what| format!("user \"{name}\": {what}"))?;
+    Ok(Entry { line, name, hash })
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.what)
+    }
+}
+
+impl Users {
+    /// The snapshot number `generation`. Errors: no random numbers for the dummy hash.
+    pub fn new(entries: Vec<Entry>, generation: u64) -> Result<Users, String> {
+        let dummy = Hash::unmatchable(usual_cost(&entries))?;
+        let hashes = entries.into_iter().map(|entry| (entry.name.into(), entry.hash)).collect();
+        Ok(Users { generation, hashes, dummy })
+    }
+
+    /// Which snapshot this is. No two of a process have the same.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many users there are.
+    pub fn count(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// The shared name of the account `name`, if there is one.
+    pub fn name(&self, name: &str) -> Option<Arc<str>> {
+        self.hashes.get_key_value(name).map(|(name, _)| name.clone())
+    }
+
+    /// The hash to check a password of the account `name` against. For an unknown one a hash that nothing matches and
+    /// that costs what most users' hashes cost: how long the answer takes does not tell who exists.
+    pub fn hash(&self, name: &str) -> &Hash {
+        self.hashes.get(name).unwrap_or(&self.dummy)
+    }
+}
+
+/// The cost that most entries have; of two equally frequent ones the higher.
+fn usual_cost(entries: &[Entry]) -> Cost {
+    let mut counts: HashMap<Cost, usize> = HashMap::new();
+    for entry in entries {
+        *counts.entry(entry.hash.cost()).or_default() += 1;
+    }
+    let rank = |(cost, count): &(Cost, usize)| (*count, u64::from(cost.memory_kib) * u64::from(cost.passes));
+    counts.into_iter().max_by_key(rank).map_or(Cost::default(), |(cost, _)| cost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::hash;
+
+    const NAMES: fn(UsernameForm) -> Names = |form| Names { form, domain: Some("home.example".into()) };
+
+    fn phc(memory_kib: u32) -> String {
+        hash::create(b"password", Cost { memory_kib, passes: 1, lanes: 1 }).expect("hash")
+    }
+
+    #[test]
+    fn comments_blank_lines_and_users() {
+        let hash = phc(8);
+        let text = format!("# users\n\n  \r\nAnn:{hash}\r\n\t# Bob\nbob@Other.Example:{hash}  \n j\u{F6}rg:{hash}");
+        let entries = parse(text.as_bytes(), &NAMES(UsernameForm::Either)).expect("users");
+        let read: Vec<_> = entries.iter().map(|entry| (entry.line, entry.name.as_str())).collect();
+        assert_eq!(read, [(4, "ann"), (6, "bob@other.example"), (7, "j\u{F6}rg")]);
+        assert!(parse(b"", &NAMES(UsernameForm::Either)).expect("no users").is_empty());
+    }
+
+    #[test]
+    fn entries_pass_through_the_same_form_as_clients() {
+        for (form, given, account) in [
+            (UsernameForm::Either, "Ann@Home.Example", "ann"),
+            (UsernameForm::AppendDomain, "Ann", "ann@home.example"),
+            (UsernameForm::RequireDomain, "Ann@home.example", "ann@home.example"),
+        ] {
+            let text = format!("{given}:{}\n", phc(8));
+            assert_eq!(parse(text.as_bytes(), &NAMES(form)).expect("users")[0].name, account, "{form:?}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_their_line() {
+        let hash = phc(8);
+        let long = "u".repeat(256);
+        for (lines, line, part) in [
+            (format!("ann:{hash}\nbob\n"), 2, "no colon"),
+            (format!(":{hash}"), 1, "user or user@domain"),
+            (format!("ann b:{hash}"), 1, "no white space"),
+            (format!("a\u{1}b:{hash}"), 1, "control characters"),
+            (format!("ann:{hash}\n\n#\nANN@home.example:{hash}\n"), 4, "already in line 1"),
+            ("ann:$2b$12$abcdefghijklmnopqrstuu".into(), 1, "bcrypt"),
+            ("\nann:$argon2id$v=19$m=9999999,t=1,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA".into(), 2, "too high"),
+            ("ann:".into(), 1, "user \"ann\": the hash is nothing known"),
+            (format!("{long}:{hash}"), 1, "255 octets"),
+        ] {
+            let mistake = parse(lines.as_bytes(), &NAMES(UsernameForm::Either)).expect_err(part);
+            assert!(mistake.line == line && mistake.what.contains(part), "{lines}: {mistake}");
+        }
+        let mistake = parse(b"#\n\xff\n", &NAMES(UsernameForm::Either)).expect_err("not UTF-8");
+        assert_eq!(mistake, Mistake { line: 2, what: "not UTF-8".into() });
+        let bare = format!("ann:{hash}");
+        let mistake = parse(bare.as_bytes(), &NAMES(UsernameForm::RequireDomain)).expect_err("bare name");
+        assert!(mistake.what.contains("user@domain"), "{mistake}");
+    }
+
+    #[test]
+    fn names_that_are_none() {
+        let names = NAMES(UsernameForm::Either);
+        for name in ["", "a:b", "a b", "a\u{A0}b", "a\tb", "#ann", "\u{F8FF}", "a@b@c", "@home.example"] {
+            assert!(names.account(name).is_err(), "{name:?}");
+        }
+        let most = "u".repeat(242);
+        assert!(NAMES(UsernameForm::AppendDomain).account(&most).is_ok(), "255 octets with @home.example");
+        assert!(NAMES(UsernameForm::AppendDomain).account(&format!("{most}u")).is_err());
+        assert_eq!(
+            names.account("\u{130}\u{301}x").map(|name| names.account(&name)),
+            Ok(names.account("\u{130}\u{301}x"))
+        );
+    }
+
+    #[test]
+    fn an_unknown_user_costs_what_most_users_cost() {
+        let text = format!("a:{}\nb:{}\nc:{}\n", phc(64), phc(16), phc(16));
+        let entries = parse(text.as_bytes(), &NAMES(UsernameForm::Either)).expect("users");
+        let users = Users::new(entries, 7).expect("snapshot");
+        assert_eq!((users.generation(), users.count()), (7, 3));
+        assert_eq!(users.hash("nobody").cost(), users.hash("b").cost());
+        assert_ne!(users.hash("nobody").cost(), users.hash("a").cost());
+        assert_eq!((users.name("nobody"), users.name("a").as_deref()), (None, Some("a")));
+        let nobody = Users::new(Vec::new(), 1).expect("snapshot");
+        assert_eq!(nobody.hash("a").cost(), Cost::default());
+    }
+}

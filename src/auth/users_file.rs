@@ -1,0 +1,159 @@
+//! The users file as the running server has it: where it is, the current snapshot, and reading it again.
+//!
+//! ```text
+//!  file --parse--> Users (generation n) --swap--> current --Arc--> a check keeps the snapshot it started with
+//!        |
+//!        +-- broken: the old snapshot stays, a warning names the line
+//! ```
+
+use super::users::{self, Names, Users};
+use crate::config;
+use crate::log::{self, Level};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Largest users file, octets: half a million users.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The users file and its current snapshot. One per process; shared by all threads.
+pub struct UsersFile {
+    path: PathBuf,
+    names: Names,
+    /// Replaced as a whole; locked only to clone or to replace the `Arc`.
+    current: Mutex<Arc<Users>>,
+    /// Locked for the whole of a reload, so that a slow one cannot put an older file over a newer.
+    reloading: Mutex<Seen>,
+}
+
+/// What the last attempt to load saw.
+struct Seen {
+    mark: Option<Mark>,
+    generation: u64,
+}
+
+/// Tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified_s: i64,
+    modified_ns: i64,
+}
+
+impl UsersFile {
+    /// Loads the file. Errors, with file, line and remedy: it cannot be read, or has a mistake.
+    pub fn open(config: &config::Auth) -> Result<UsersFile, String> {
+        let (path, names) = (config.users_file.clone(), Names::new(config));
+        let mark = mark(&path);
+        let users = load(&path, &names, 1)?;
+        let reloading = Mutex::new(Seen { mark, generation: 1 });
+        Ok(UsersFile { path, names, current: Mutex::new(Arc::new(users)), reloading })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which names are accepted.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The current snapshot.
+    pub fn current(&self) -> Arc<Users> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the file again. A broken one keeps the old snapshot and says so.
+    pub fn reload(&self) {
+        self.load_into(self.reloading());
+    }
+
+    /// Reads the file again if it is not the one that was last read, broken or not.
+    pub fn reload_if_changed(&self) {
+        let seen = self.reloading();
+        if mark(&self.path) != seen.mark {
+            self.load_into(seen);
+        }
+    }
+
+    fn load_into(&self, mut seen: MutexGuard<'_, Seen>) {
+        // Taken before reading: what changes meanwhile is then seen as a change.
+        seen.mark = mark(&self.path);
+        match load(&self.path, &self.names, seen.generation + 1) {
+            Ok(users) => {
+                seen.generation += 1;
+                log::event(Level::Info, "users file loaded")
+                    .field("file", self.path.display())
+                    .field("users", users.count())
+                    .emit();
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
+            }
+            Err(error) => log::event(Level::Warning, "users file not taken, the old users stay")
+                .field("error", error)
+                .field("users", self.current().count())
+                .emit(),
+        }
+    }
+
+    fn reloading(&self) -> MutexGuard<'_, Seen> {
+        self.reloading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn mark(path: &Path) -> Option<Mark> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(Mark {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        bytes: metadata.size(),
+        modified_s: metadata.mtime(),
+        modified_ns: metadata.mtime_nsec(),
+    })
+}
+
+fn load(path: &Path, names: &Names, generation: u64) -> Result<Users, String> {
+    let text = read(path)?;
+    let entries = users::parse(&text, names).map_err(|mistake| format!("{}, {mistake}", named(path)))?;
+    Users::new(entries, generation)
+}
+
+/// The octets of a users file. Errors, with file and remedy: missing, not readable, not a file, too large.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_plain_file(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            format!("{} does not exist: make it with `penstock user add`, or mend auth.users_file", named(path))
+        }
+        ErrorKind::PermissionDenied => {
+            format!("{} may not be read: give the user that penstock runs as the right to read it", named(path))
+        }
+        _ => format!("{} cannot be read: {error}", named(path)),
+    })
+}
+
+fn read_plain_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    // A FIFO would block the open, hence asked before and after.
+    let plain = |metadata: std::fs::Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(std::io::Error::other("not a plain file")),
+    };
+    plain(std::fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    plain(file.metadata()?)?;
+    let mut text = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("larger than {FILE_BYTES_MAX} octets")));
+    }
+    Ok(text)
+}
+
+/// How every message names the file.
+pub fn named(path: &Path) -> String {
+    format!("users file {}", path.display())
+}

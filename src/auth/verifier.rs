@@ -1,0 +1,239 @@
+//! The verifier threads: password hashing, away from the cores.
+//!
+//! ```text
+//!  core --try_push--> [ bounded queue ] --> verifier 0 .. N-1 --oneshot--> core
+//!           |                                 each with its own working memory
+//!           +-- full: refused at once
+//! ```
+//!
+//! Promises: a push never waits; a check whose asker has gone is not made; every check that is made costs exactly one
+//! hash, whoever is asked about; a panic costs one answer, not a thread.
+
+use super::hash::Memory;
+use super::users::Users;
+use crate::log::{self, Level};
+use crate::sasl::Credentials;
+use futures_channel::oneshot;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// What to check: a password against the snapshot that was current when it was asked.
+pub struct Check {
+    /// The snapshot.
+    pub users: Arc<Users>,
+    /// The account's canonical name.
+    pub account: Arc<str>,
+    /// What the client claims.
+    pub credentials: Credentials,
+}
+
+/// How a check is made: [`hash`], or what a test puts in its place.
+pub type Method = fn(&Check, &mut Memory) -> bool;
+
+/// Makes a check with one hash, real or dummy.
+pub fn hash(check: &Check, memory: &mut Memory) -> bool {
+    check.users.hash(&check.account).matches(check.credentials.password.as_bytes(), memory)
+}
+
+/// The threads and their queue.
+pub struct Verifiers {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    waiting_max: usize,
+    method: Method,
+    made: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(Check, oneshot::Sender<bool>)>,
+    stopped: bool,
+}
+
+impl Verifiers {
+    /// Starts `threads` threads (at least one) with room for `waiting_max` checks that wait. Errors: a thread cannot be
+    /// made.
+    pub fn start(threads: usize, waiting_max: usize, method: Method) -> Result<Verifiers, String> {
+        let (queue, filled, made) = (Mutex::default(), Condvar::new(), AtomicU64::new(0));
+        let shared = Arc::new(Shared { queue, filled, waiting_max, method, made });
+        let verifiers = Verifiers { shared, threads: Mutex::default() };
+        for number in 0..threads.max(1) {
+            let shared = verifiers.shared.clone();
+            let thread = thread::Builder::new().name(format!("verifier-{number}")).spawn(move || shared.run());
+            let thread = thread.map_err(|error| format!("cannot start verifier thread {number}: {error}"))?;
+            verifiers.threads().push(thread);
+        }
+        Ok(verifiers)
+    }
+
+    /// Queues a check. None: the queue is full, or the threads are stopped. The answer is an error if the threads stop,
+    /// or the check panics, before it is made.
+    pub fn try_push(&self, check: Check) -> Option<oneshot::Receiver<bool>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut queue = self.shared.queue();
+        if queue.stopped || queue.waiting.len() >= self.shared.waiting_max {
+            return None;
+        }
+        queue.waiting.push_back((check, sender));
+        drop(queue);
+        self.shared.filled.notify_one();
+        Some(receiver)
+    }
+
+    /// How many checks were made, each at the cost of one hash.
+    pub fn made(&self) -> u64 {
+        self.shared.made.load(Ordering::Relaxed)
+    }
+
+    /// Ends the threads: a check under way is finished, those that wait are dropped and their askers told so.
+    pub fn stop(&self) {
+        let waiting = {
+            let mut queue = self.shared.queue();
+            queue.stopped = true;
+            std::mem::take(&mut queue.waiting)
+        };
+        drop(waiting);
+        self.shared.filled.notify_all();
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Verifiers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut memory = Memory::default();
+        while let Some((check, answer)) = self.next() {
+            if answer.is_canceled() {
+                continue;
+            }
+            self.made.fetch_add(1, Ordering::Relaxed);
+            match catch_unwind(AssertUnwindSafe(|| (self.method)(&check, &mut memory))) {
+                // Who asked may have gone meanwhile.
+                Ok(right) => drop(answer.send(right)),
+                Err(_) => {
+                    memory = Memory::default();
+                    log::event(Level::Error, "password check panicked").field("user", &check.account).emit();
+                }
+            }
+        }
+    }
+
+    /// The next check, or none once stopped.
+    fn next(&self) -> Option<(Check, oneshot::Sender<bool>)> {
+        let mut queue = self.queue();
+        loop {
+            if queue.stopped {
+                return None;
+            }
+            if let Some(next) = queue.waiting.pop_front() {
+                return Some(next);
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sasl::Mechanism;
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicBool;
+
+    fn check(password: &str) -> Check {
+        let users = Arc::new(Users::new(Vec::new(), 1).expect("snapshot"));
+        let credentials = Credentials { mechanism: Mechanism::Plain, user: "ann".into(), password: password.into() };
+        Check { users, account: "ann".into(), credentials }
+    }
+
+    fn wait(receiver: oneshot::Receiver<bool>) -> Result<bool, oneshot::Canceled> {
+        crate::auth::tests::block_on(receiver)
+    }
+
+    #[test]
+    fn a_panic_costs_one_answer_and_not_the_thread() {
+        let method: Method = |check, _| match check.credentials.password.as_str() {
+            "panic" => panic!("on purpose"),
+            password => password == "right",
+        };
+        let verifiers = Verifiers::start(1, 4, method).expect("threads");
+        let ask = |password| wait(verifiers.try_push(check(password)).expect("room"));
+        assert_eq!(ask("right"), Ok(true));
+        assert_eq!(ask("panic"), Err(oneshot::Canceled));
+        assert_eq!(ask("wrong"), Ok(false));
+        assert_eq!(ask("right"), Ok(true));
+        assert_eq!(verifiers.made(), 4);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_at_once_and_an_asker_who_left_costs_no_hash() {
+        static GATE: Barrier = Barrier::new(2);
+        let method: Method = |check, _| {
+            if check.credentials.password == "gate" {
+                GATE.wait();
+                GATE.wait();
+            }
+            true
+        };
+        let verifiers = Verifiers::start(1, 2, method).expect("threads");
+        let held = verifiers.try_push(check("gate")).expect("room");
+        GATE.wait(); // now the only thread is busy and the queue empty
+        let first = verifiers.try_push(check("a")).expect("room");
+        let left = verifiers.try_push(check("b")).expect("room");
+        assert!(verifiers.try_push(check("c")).is_none(), "full");
+        drop(left);
+        GATE.wait();
+        assert_eq!((wait(held), wait(first)), (Ok(true), Ok(true)));
+        assert_eq!(wait(verifiers.try_push(check("d")).expect("room again")), Ok(true));
+        assert_eq!(verifiers.made(), 3, "gate, a and d, but not b");
+    }
+
+    #[test]
+    fn stopping_answers_those_who_wait_and_refuses_the_next() {
+        static GATE: Barrier = Barrier::new(2);
+        static RELEASED: AtomicBool = AtomicBool::new(false);
+        let method: Method = |_, _| {
+            GATE.wait();
+            GATE.wait();
+            RELEASED.load(Ordering::SeqCst)
+        };
+        let verifiers = Verifiers::start(1, 2, method).expect("threads");
+        let held = verifiers.try_push(check("held")).expect("room");
+        GATE.wait();
+        let waiting = verifiers.try_push(check("waiting")).expect("room");
+        thread::scope(|scope| {
+            scope.spawn(|| verifiers.stop());
+            // Told before the check under way ends: it ends only after this.
+            assert_eq!(wait(waiting), Err(oneshot::Canceled));
+            RELEASED.store(true, Ordering::SeqCst);
+            GATE.wait();
+        });
+        assert_eq!(wait(held), Ok(true), "what was under way is finished");
+        assert!(verifiers.try_push(check("late")).is_none());
+        verifiers.stop();
+    }
+}
