@@ -15,6 +15,7 @@
 //! C| NOOP \x00\r\n             the client sends exactly this; escapes \r \n \t \0 \\ \xNN
 //! C* 5000 x                    the client sends x 5000 times
 //! S: 250 2.0.0 Ok              the client must see this line; `...` at its end: and whatever follows
+//! S* 250                       the client must see a whole reply of this code, of one line or several
 //! !ask plain anna sesame accepted       the driver is asked for this verdict: accepted | rejected | unavailable
 //! !begun                       the driver is told that a message begins, and has room; or !refused-begin REFUSAL
 //! !from anna@example.edu       the envelope of the next !committed or !refused-commit; likewise
@@ -96,6 +97,7 @@ pub struct Expected {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Says(String),
+    Replies(String),
     Ask { credentials: String, verdict: String },
     Begin { refused: Option<String> },
     Commit { refused: Option<String>, check: Check },
@@ -151,6 +153,8 @@ impl Dialogue {
             input.extend(unescape(text)?.repeat(count));
         } else if let Some(text) = line.strip_prefix("S: ") {
             self.expected.push(Expected { line: number, event: Event::Says(text.to_owned()) });
+        } else if let Some(code) = line.strip_prefix("S* ") {
+            self.expected.push(Expected { line: number, event: Event::Replies(code.to_owned()) });
         } else if let Some(directive) = line.strip_prefix('!') {
             return self.directive(number, directive, check);
         } else {
