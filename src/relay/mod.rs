@@ -1,1 +1,6 @@
-//! stub
+//! Delivery.
+
+pub mod queue;
+pub mod route;
+
+pub use queue::Queue;
