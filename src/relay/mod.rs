@@ -1,5 +1,7 @@
 //! Delivery.
 
+pub mod bounce;
+pub mod content;
 pub mod queue;
 pub mod route;
 
