@@ -2,6 +2,7 @@
 
 pub mod bounce;
 pub mod content;
+pub mod maildir;
 pub mod queue;
 pub mod route;
 
