@@ -544,10 +544,9 @@ impl Client {
     }
 
     fn stands(&mut self, index: usize, standing: Standing) {
-        if let Some(slot) = self.current.as_mut().and_then(|current| current.standings.get_mut(index)) {
-            if !matches!(slot, Standing::Decided(_)) {
-                *slot = standing;
-            }
+        let slot = self.current.as_mut().and_then(|current| current.standings.get_mut(index));
+        if let Some(slot) = slot.filter(|slot| !matches!(slot, Standing::Decided(_))) {
+            *slot = standing;
         }
     }
 

@@ -1,0 +1,175 @@
+use super::*;
+
+fn view() -> View<'static> {
+    View {
+        arrival_ms: 1_795_317_010_000,
+        reverse_path: b"anna@example.edu",
+        envid: Some(b"abc+2Bdef"),
+        recipients: vec![
+            Recipient { path: b"ben@example.org", notify: None, orcpt: Some(b"rfc822;b+2Ben@example.org") },
+            Recipient { path: b"cleo@example.org", notify: Some(b"never"), orcpt: None },
+            Recipient { path: b"dora@example.org", notify: Some(b"SUCCESS,failure"), orcpt: None },
+            Recipient { path: b"emil@example.org", notify: Some(b"SUCCESS,DELAY"), orcpt: None },
+        ],
+        ..View::default()
+    }
+}
+
+fn failure(recipient: u32, code: u16, text: &str) -> Failure {
+    let reply = Reply { code, text: text.into() };
+    Failure { recipient, reply, remote: Some("mx.example.org".into()), expired: false }
+}
+
+fn notice(original: &[u8]) -> Notice<'_> {
+    let (hostname, id, about) = ("penstock.example", "DSN1", "MSG1");
+    Notice { hostname, id, about, now_ms: 1_795_317_020_000, original, whole: false }
+}
+
+fn text(view: &View, failures: &[Failure], notice: &Notice) -> String {
+    let failures: Vec<&Failure> = failures.iter().collect();
+    String::from_utf8(bounce(view, &failures, notice).1).expect("UTF-8")
+}
+
+#[test]
+fn a_bounce_as_it_is_sent() {
+    let failures = [failure(0, 550, "5.1.1 no such user\nsee https://example.org")];
+    let failures: Vec<&Failure> = failures.iter().collect();
+    let (envelope, content) = bounce(&view(), &failures, &notice(b"Subject: Hi\r\nFrom: anna@example.edu\r\n"));
+    let expected = "\
+Date: Sun, 22 Nov 2026 03:10:20 +0000\r
+Message-ID: <DSN1@penstock.example>\r
+From: Mail Delivery System <MAILER-DAEMON@penstock.example>\r
+To: <anna@example.edu>\r
+Subject: Undelivered Mail Returned to Sender\r
+Auto-Submitted: auto-replied\r
+MIME-Version: 1.0\r
+Content-Type: multipart/report; report-type=delivery-status;\r
+\tboundary=\"DSN1.0/penstock.example\"\r
+Content-Transfer-Encoding: 8bit\r
+\r
+This is a MIME-encapsulated message.\r
+\r
+--DSN1.0/penstock.example\r
+Content-Type: text/plain; charset=utf-8\r
+Content-Transfer-Encoding: 8bit\r
+\r
+This is the mail system at penstock.example.\r
+\r
+Your message could not be delivered to the recipients below. It is not\r
+kept here any longer. If you write to your postmaster about it, please\r
+include this report.\r
+\r
+<ben@example.org>\r
+    mx.example.org said:\r
+    550 5.1.1 no such user see https://example.org\r
+\r
+--DSN1.0/penstock.example\r
+Content-Type: message/delivery-status\r
+\r
+Reporting-MTA: dns; penstock.example\r
+X-Penstock-Queue-ID: MSG1\r
+Original-Envelope-Id: abc+def\r
+Arrival-Date: Sun, 22 Nov 2026 03:10:10 +0000\r
+\r
+Original-Recipient: rfc822; b+en@example.org\r
+Final-Recipient: rfc822; ben@example.org\r
+Action: failed\r
+Status: 5.1.1\r
+Remote-MTA: dns; mx.example.org\r
+Diagnostic-Code: smtp; 550 5.1.1 no such user see https://example.org\r
+\r
+--DSN1.0/penstock.example\r
+Content-Type: text/rfc822-headers\r
+\r
+Subject: Hi\r
+From: anna@example.edu\r
+\r
+--DSN1.0/penstock.example--\r
+";
+    assert_eq!(String::from_utf8_lossy(&content), expected);
+    let view = View::parse(envelope.as_bytes()).expect("whole");
+    assert_eq!((view.reverse_path, view.body, view.smtputf8), (&b""[..], 0, false));
+    assert_eq!(view.recipients[0].path, b"anna@example.edu");
+}
+
+#[test]
+fn notify_is_obeyed_and_a_bounce_is_never_answered() {
+    let failures: Vec<Failure> = (0..4).map(|recipient| failure(recipient, 550, "no")).collect();
+    let told: Vec<u32> = reported(&view(), &failures).iter().map(|failure| failure.recipient).collect();
+    assert_eq!(told, [0, 2]);
+    let null = View { reverse_path: b"", ..view() };
+    assert!(reported(&null, &failures).is_empty());
+}
+
+#[test]
+fn nothing_from_outside_adds_a_line() {
+    let mut view = view();
+    view.recipients[0].orcpt = Some(b"rfc822;x+0D+0AAction:+20delivered");
+    view.envid = Some(b"x+0AStatus: 2.0.0");
+    view.recipients[0].path = b"a\r\nStatus: 2.0.0\r\n@b";
+    let hostile = failure(0, 550, &format!("5.1.1 x\r\nStatus: 2.0.0\n{}", "y".repeat(5000)));
+    let text = text(&view, &[hostile], &notice(b"A: b\r\n"));
+    assert_eq!(text.matches("\nStatus: ").count(), 1);
+    assert_eq!(text.matches("\nAction: ").count(), 1);
+    assert!(text.split("\r\n").all(|line| line.len() <= 998 && !line.contains(['\r', '\n'])));
+}
+
+#[test]
+fn the_boundary_is_not_in_the_original() {
+    let text = text(&view(), &[failure(0, 550, "no")], &notice(b"A: --DSN1.0/penstock.example\r\n"));
+    assert!(text.contains("boundary=\"DSN1.1/penstock.example\""));
+}
+
+#[test]
+fn expiry_and_status() {
+    let mut late = failure(0, 451, "4.2.0 greylisted");
+    late.expired = true;
+    assert_eq!(status(&late), "4.4.7");
+    assert!(text(&view(), &[late], &notice(b"")).contains("could not be delivered in time"));
+    for (code, text, expected) in [
+        (550, "5.7.1 no", "5.7.1"),
+        (550, "no", "5.0.0"),
+        (550, "4.7.1 odd", "5.0.0"),
+        (554, "5.7.1.2 odd", "5.0.0"),
+        (554, "5.7.1x", "5.0.0"),
+        (599, "5.1234.1", "5.0.0"),
+        (550, "5.7.1\nmore", "5.7.1"),
+    ] {
+        assert_eq!(status(&failure(0, code, text)), expected, "{text}");
+    }
+}
+
+#[test]
+fn eight_bit_headers_and_international_addresses_keep_their_octets() {
+    let original = "Subject: Grüße\r\n".as_bytes();
+    let failures = [failure(0, 550, "5.1.1 nö")];
+    let refs: Vec<&Failure> = failures.iter().collect();
+    let (envelope, content) = bounce(&view(), &refs, &notice(original));
+    assert!(memchr::memmem::find(&content, original).is_some());
+    assert!(memchr::memmem::find(&content, b"Diagnostic-Code: smtp; 550 5.1.1 n?\r\n").is_some());
+    assert_eq!(View::parse(envelope.as_bytes()).expect("whole").body, 1);
+
+    let mut view = view();
+    view.reverse_path = "ännä@example.edu".as_bytes();
+    view.recipients[0].path = "bän@example.org".as_bytes();
+    let (envelope, _) = bounce(&view, &refs, &notice(original));
+    assert!(View::parse(envelope.as_bytes()).expect("whole").smtputf8);
+    let text = text(&view, &failures, &notice(original));
+    for part in [
+        "report-type=global-delivery-status",
+        "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n",
+        "Final-Recipient: utf-8; bän@example.org\r\n",
+        "Diagnostic-Code: smtp; 550 5.1.1 nö\r\n",
+        "Content-Type: message/global-headers\r\n",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn the_whole_message_when_asked_for() {
+    let original = b"Subject: Hi\r\n\r\nText without an end";
+    let notice = Notice { whole: true, ..notice(original) };
+    let text = text(&view(), &[failure(0, 550, "no")], &notice);
+    assert!(text.contains("Content-Type: message/rfc822\r\n\r\nSubject: Hi\r\n\r\nText without an end\r\n\r\n--"));
+}

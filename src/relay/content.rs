@@ -1,0 +1,188 @@
+//! What is sent of a message: the prepended header fields, then the content without its removed ranges. And what the
+//! next server must offer so that it can be sent.
+
+use crate::smtp::envelope::View;
+
+/// Leaves removed ranges out of content that comes in pieces.
+#[derive(Clone, Debug)]
+pub struct Cutter {
+    /// Sorted, not overlapping, not empty; offsets in the whole content.
+    removed: Vec<(u64, u64)>,
+    /// Offset of the next octet.
+    offset: u64,
+}
+
+impl Cutter {
+    /// At the start of content whose `removed` ranges (start, end) are not sent. They may come in any order.
+    pub fn new(removed: &[(u64, u64)]) -> Cutter {
+        let mut removed: Vec<_> = removed.iter().copied().filter(|(start, end)| start < end).collect();
+        removed.sort_unstable();
+        removed.dedup_by(|next, last| {
+            let joins = next.0 <= last.1;
+            if joins {
+                last.1 = last.1.max(next.1);
+            }
+            joins
+        });
+        Cutter { removed, offset: 0 }
+    }
+
+    /// Takes the next kept slice off the front of `piece`; none when `piece` is used up. The pieces follow each other.
+    pub fn kept<'a>(&mut self, piece: &mut &'a [u8]) -> Option<&'a [u8]> {
+        while !piece.is_empty() {
+            let next = self.removed.partition_point(|&(_, end)| end <= self.offset);
+            let (start, end) = self.removed.get(next).copied().unwrap_or((u64::MAX, u64::MAX));
+            let (until, keep) = if self.offset < start { (start, true) } else { (end, false) };
+            let length = usize::try_from(until - self.offset).unwrap_or(usize::MAX).min(piece.len());
+            let (slice, rest) = piece.split_at(length);
+            *piece = rest;
+            self.offset += length as u64;
+            if keep {
+                return Some(slice);
+            }
+        }
+        None
+    }
+}
+
+/// Finds where the header ends and whether there is 8-bit data in header and body, in content that comes in pieces.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    in_header: bool,
+    line_start: bool,
+    header_eight_bit: bool,
+    body_eight_bit: bool,
+}
+
+impl Default for Scan {
+    fn default() -> Scan {
+        Scan { in_header: true, line_start: true, header_eight_bit: false, body_eight_bit: false }
+    }
+}
+
+impl Scan {
+    /// Reads the next piece. Returns the length of its part of the header, with the empty line.
+    pub fn feed(&mut self, piece: &[u8]) -> usize {
+        let mut at = 0;
+        while self.in_header && at < piece.len() {
+            match piece[at] {
+                b'\n' if self.line_start => self.in_header = false,
+                b'\n' => self.line_start = true,
+                b'\r' => {}
+                octet => {
+                    self.line_start = false;
+                    self.header_eight_bit |= !octet.is_ascii();
+                }
+            }
+            at += 1;
+        }
+        self.body_eight_bit |= !piece[at..].is_ascii();
+        at
+    }
+}
+
+/// What the next server must offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// 8BITMIME.
+    pub eight_bit: bool,
+    /// SMTPUTF8.
+    pub smtputf8: bool,
+}
+
+impl Needs {
+    /// From a scan of the whole content. A client that said SMTPUTF8 or BODY=8BITMIME to be safe and then sent ASCII
+    /// needs neither.
+    pub fn of(view: &View, scan: &Scan) -> Needs {
+        let prepended = !view.prepended.is_ascii();
+        let addresses = !view.reverse_path.is_ascii() || view.recipients.iter().any(|r| !r.path.is_ascii());
+        Needs {
+            eight_bit: scan.header_eight_bit || scan.body_eight_bit || prepended,
+            smtputf8: addresses || view.smtputf8 && (scan.header_eight_bit || prepended),
+        }
+    }
+
+    /// As the client declared it, for content too large to look at.
+    pub fn declared(view: &View) -> Needs {
+        Needs { eight_bit: view.body > 0, smtputf8: view.smtputf8 }
+    }
+}
+
+/// Octets that will be sent of content of `length` octets, before dots are stuffed: for SIZE=.
+pub fn size(view: &View, length: u64) -> u64 {
+    let removed: u64 = Cutter::new(&view.removed).removed.iter().map(|(start, end)| end - start).sum();
+    (view.prepended.len() as u64 + length).saturating_sub(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(content: &[u8], removed: &[(u64, u64)], size: usize) -> Vec<u8> {
+        let mut cutter = Cutter::new(removed);
+        let mut out = Vec::new();
+        for mut piece in content.chunks(size) {
+            while let Some(slice) = cutter.kept(&mut piece) {
+                out.extend_from_slice(slice);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn removed_ranges_are_left_out_in_every_split() {
+        let table: &[(&[(u64, u64)], &[u8])] = &[
+            (&[], b"0123456789"),
+            (&[(0, 3)], b"3456789"),
+            (&[(7, 10)], b"0123456"),
+            (&[(7, 99)], b"0123456"),
+            (&[(5, 7), (1, 2)], b"0234789"),
+            (&[(1, 4), (2, 6), (6, 7)], b"0789"),
+            (&[(3, 3), (5, 4)], b"0123456789"),
+            (&[(0, 10)], b""),
+        ];
+        for (removed, expected) in table {
+            for size in 1..=10 {
+                assert_eq!(&kept(b"0123456789", removed, size), expected, "{removed:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn eight_bit_is_found_where_it_is() {
+        for (content, header, body, length) in [
+            (&b"A: b\r\n\r\nbody"[..], false, false, 8),
+            (b"A: b\r\n\r\nb\xc3\xb6dy", false, true, 8),
+            (b"A: \xc3\xb6\r\nB: c\r\n\r\nbody", true, false, 15),
+            (b"\r\nb\xc3\xb6dy", false, true, 2),
+            (b"A: b\n\n\xff", false, true, 6),
+            (b"A: b\r\n", false, false, 6),
+        ] {
+            for size in 1..=content.len() {
+                let mut scan = Scan::default();
+                let read: usize = content.chunks(size).map(|piece| scan.feed(piece)).sum();
+                let found = (scan.header_eight_bit, scan.body_eight_bit, read);
+                assert_eq!(found, (header, body, length), "{} by {size}", content.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_next_server_must_offer() {
+        let mut scan = Scan::default();
+        let mut view = View { smtputf8: true, body: 1, ..View::default() };
+        scan.feed(b"A: b\r\n\r\nplain");
+        assert_eq!(Needs::of(&view, &scan), Needs { eight_bit: false, smtputf8: false });
+        scan.feed(b"\xff");
+        assert_eq!(Needs::of(&view, &scan), Needs { eight_bit: true, smtputf8: false });
+        view.reverse_path = "gr\u{fc}n@b".as_bytes();
+        assert_eq!(Needs::of(&view, &scan), Needs { eight_bit: true, smtputf8: true });
+        assert_eq!(Needs::declared(&view), Needs { eight_bit: true, smtputf8: true });
+    }
+
+    #[test]
+    fn the_size_counts_what_is_sent() {
+        let view = View { prepended: b"X: y\r\n", removed: vec![(2, 5), (4, 6)], ..View::default() };
+        assert_eq!(size(&view, 100), 102);
+    }
+}

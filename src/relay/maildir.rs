@@ -1,0 +1,280 @@
+//! Delivery into a Maildir, on a plain thread: writing and syncing files would hold up a runtime's thread.
+//!
+//! ```text
+//!  tmp/NAME <- write, fsync;  link to new/NAME;  fsync new/;  remove tmp/NAME;  only then "delivered"
+//! ```
+//!
+//! Promises: a message is in `new/` whole or not at all, and durable before it counts as delivered; an existing file is
+//! never replaced. Lines end in LF there, as readers of Maildirs expect; Return-Path and Delivered-To stand on top
+//! (RFC 5321 section 4.4). Each recipient gets a file of its own.
+
+use crate::relay::content::Cutter;
+use crate::smtp::client::{Fate, Reply};
+use crate::smtp::envelope::View;
+use crate::spool::{Content, Stored};
+use futures_channel::oneshot;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Messages that wait for the thread; past it they are deferred.
+const QUEUE: usize = 64;
+
+/// One message for one Maildir.
+pub struct Job {
+    /// The Maildir; made if missing.
+    pub directory: PathBuf,
+    /// Indices of recipients in the envelope.
+    pub recipients: Vec<u32>,
+    /// Queue id, for the file's name.
+    pub id: u64,
+    /// The message.
+    pub stored: Stored,
+}
+
+/// A handle to the Maildir thread, which ends when the last handle is dropped.
+#[derive(Clone)]
+pub struct Maildirs {
+    jobs: SyncSender<(Job, oneshot::Sender<Vec<Fate>>)>,
+}
+
+impl Maildirs {
+    /// Starts the thread. `hostname` becomes part of file names. Errors: the thread could not be made.
+    pub fn start(hostname: &str) -> io::Result<Maildirs> {
+        let (jobs, waiting) = sync_channel::<(Job, oneshot::Sender<Vec<Fate>>)>(QUEUE);
+        let names = Names::new(hostname);
+        std::thread::Builder::new().name("maildir".into()).spawn(move || {
+            for (mut job, answer) in waiting {
+                // Nobody waits any longer when the relay has stopped: a delivery now would be one more later.
+                if !answer.is_canceled() {
+                    let _ = answer.send(deliver(&mut job, &names));
+                }
+            }
+        })?;
+        Ok(Maildirs { jobs })
+    }
+
+    /// Delivers; one fate per recipient of the job.
+    pub async fn deliver(&self, job: Job) -> Vec<Fate> {
+        let recipients = job.recipients.len();
+        let (answer, answered) = oneshot::channel();
+        if self.jobs.try_send((job, answer)).is_err() {
+            return vec![deferred("4.3.2 too many deliveries into Maildirs at once"); recipients];
+        }
+        answered.await.unwrap_or_else(|_| vec![deferred("4.3.2 the Maildir thread has stopped"); recipients])
+    }
+}
+
+fn deferred(text: &str) -> Fate {
+    Fate::Deferred(Reply { code: 451, text: text.into() })
+}
+
+/// Makes file names that no other delivery makes.
+struct Names {
+    host: String,
+    process: u32,
+}
+
+impl Names {
+    fn new(hostname: &str) -> Names {
+        let host = hostname.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' });
+        Names { host: host.collect(), process: std::process::id() }
+    }
+
+    /// By time, process, message and recipient: a process delivers a recipient's message once at a time.
+    fn name(&self, id: u64, recipient: u32) -> String {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanoseconds) = (time.as_secs(), time.subsec_nanos());
+        format!("{seconds}.N{nanoseconds}P{}Q{id}R{recipient}.{}", self.process, self.host)
+    }
+}
+
+fn deliver(job: &mut Job, names: &Names) -> Vec<Fate> {
+    let recipients = std::mem::take(&mut job.recipients);
+    let mut copies: Vec<(u32, String)> =
+        recipients.into_iter().map(|index| (index, names.name(job.id, index))).collect();
+    let written = write_all(job, &copies);
+    let fate = |error: &String| deferred(&format!("4.2.0 {}: {error}", job.directory.display()));
+    if let Err(error) = written {
+        for (_, name) in &copies {
+            let _ = fs::remove_file(job.directory.join("tmp").join(name));
+        }
+        return copies.iter().map(|_| fate(&error)).collect();
+    }
+    let new = job.directory.join("new");
+    copies
+        .drain(..)
+        .map(|(_, name)| publish(&job.directory, &new, &name).map_err(|error| error.to_string()))
+        .map(|done| match done {
+            Ok(name) => Fate::Delivered(Reply { code: 250, text: format!("2.0.0 saved as {name}") }),
+            Err(error) => fate(&error),
+        })
+        .collect()
+}
+
+/// From `tmp` to `new`. `link` fails where `rename` would replace.
+fn publish(directory: &Path, new: &Path, name: &str) -> io::Result<String> {
+    let tmp = directory.join("tmp").join(name);
+    let linked = fs::hard_link(&tmp, new.join(name)).and_then(|()| File::open(new)?.sync_all());
+    let _ = fs::remove_file(&tmp);
+    linked.map(|()| name.to_string())
+}
+
+/// Writes and syncs a file in `tmp` for each copy, in one pass over the content.
+fn write_all(job: &mut Job, copies: &[(u32, String)]) -> Result<(), String> {
+    let view = View::parse(&job.stored.envelope).map_err(|damage| format!("the envelope: {damage:?}"))?;
+    let text = |error: io::Error| error.to_string();
+    make_directories(&job.directory).map_err(text)?;
+    let mut files = Vec::with_capacity(copies.len());
+    for (recipient, name) in copies {
+        let path = view.recipients.get(*recipient as usize).map_or(&b""[..], |recipient| recipient.path);
+        let file = OpenOptions::new().write(true).create_new(true).open(job.directory.join("tmp").join(name));
+        let mut lines = Lines { to: BufWriter::with_capacity(1 << 16, file.map_err(text)?), carriage_return: false };
+        for (field, value) in [(&b"Return-Path: <"[..], view.reverse_path), (b"Delivered-To: <", path)] {
+            let value: Vec<u8> =
+                value.iter().map(|&octet| if octet.is_ascii_control() { b'?' } else { octet }).collect();
+            lines.write(&[field, &value, b">\n"].concat()).map_err(text)?;
+        }
+        lines.write(view.prepended).map_err(text)?;
+        files.push(lines);
+    }
+    let mut cutter = Cutter::new(&view.removed);
+    let mut write = |mut piece: &[u8]| -> Result<(), String> {
+        while let Some(kept) = cutter.kept(&mut piece) {
+            files.iter_mut().try_for_each(|lines| lines.write(kept)).map_err(text)?;
+        }
+        Ok(())
+    };
+    match &mut job.stored.content {
+        Content::Memory(content) => write(content)?,
+        Content::Spilled(reader) => loop {
+            let piece = reader.next()?;
+            if piece.is_empty() {
+                break;
+            }
+            write(piece)?;
+        },
+    }
+    files.into_iter().try_for_each(|lines| lines.finish()).map_err(text)
+}
+
+fn make_directories(directory: &Path) -> io::Result<()> {
+    for part in ["tmp", "new", "cur"] {
+        let path = directory.join(part);
+        if !path.is_dir() {
+            fs::create_dir_all(&path)?;
+            File::open(directory)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// CRLF becomes LF; everything else stays.
+struct Lines<W: Write> {
+    to: W,
+    carriage_return: bool,
+}
+
+impl<W: Write> Lines<W> {
+    fn write(&mut self, mut piece: &[u8]) -> io::Result<()> {
+        if self.carriage_return && !piece.is_empty() {
+            self.carriage_return = false;
+            if piece[0] != b'\n' {
+                self.to.write_all(b"\r")?;
+            }
+        }
+        while let Some(at) = memchr::memchr(b'\r', piece) {
+            self.to.write_all(&piece[..at])?;
+            piece = &piece[at + 1..];
+            match piece.first() {
+                Some(b'\n') => {}
+                Some(_) => self.to.write_all(b"\r")?,
+                None => self.carriage_return = true,
+            }
+        }
+        self.to.write_all(piece)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if self.carriage_return { self.to.write_all(b"\r") } else { Ok(()) }
+    }
+}
+
+impl Lines<BufWriter<File>> {
+    /// Everything is on disk.
+    fn finish(mut self) -> io::Result<()> {
+        self.end()?;
+        self.to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::envelope::{Envelope, Tag};
+
+    fn job(directory: &Path, content: &[u8]) -> Job {
+        let mut envelope = Envelope::default();
+        envelope.push(Tag::ReversePath, b"anna@example.edu");
+        envelope.push(Tag::Prepended, b"Received: x\r\n");
+        envelope.push(Tag::RemovedRange, &[0u64.to_le_bytes(), 6u64.to_le_bytes()].concat());
+        envelope.push(Tag::Recipient, b"ben@example.edu");
+        envelope.push(Tag::Recipient, b"cleo@example.edu\r\nX: y");
+        let stored = Stored { envelope: envelope.as_bytes().to_vec(), content: Content::Memory(content.to_vec()) };
+        Job { directory: directory.into(), recipients: vec![0, 1], id: 7, stored }
+    }
+
+    fn files(directory: &Path) -> Vec<PathBuf> {
+        let mut files: Vec<_> =
+            fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("entry").path()).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn each_recipient_gets_a_whole_file_with_unix_lines() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = folder.path().join("a/Maildir");
+        let fates =
+            deliver(&mut job(&directory, b"Bcc:x\nSubject: Hi\r\n\r\n.\r\nlone\rcr\r\n"), &Names::new("mx/../e:x"));
+        assert!(fates.iter().all(|fate| matches!(fate, Fate::Delivered(_))), "{fates:?}");
+        let new = files(&directory.join("new"));
+        assert_eq!(new.len(), 2);
+        let text = fs::read(&new[0]).expect("a file");
+        let expected = "Return-Path: <anna@example.edu>\nDelivered-To: <ben@example.edu>\nReceived: x\nSubject: Hi\n\n.\nlone\rcr\n";
+        assert_eq!(String::from_utf8_lossy(&text), expected);
+        let text = fs::read_to_string(&new[1]).expect("a file");
+        assert!(text.contains("Delivered-To: <cleo@example.edu??X: y>\n"));
+        assert!(files(&directory.join("tmp")).is_empty());
+        assert!(new[0].to_string_lossy().ends_with(".mx_.._e_x"));
+    }
+
+    #[test]
+    fn a_maildir_that_cannot_be_written_defers_and_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = folder.path().join("file");
+        fs::write(&directory, b"").expect("a file");
+        let fates = deliver(&mut job(&directory, b"x\r\n"), &Names::new("mx"));
+        assert!(fates.iter().all(|fate| matches!(fate, Fate::Deferred(_))), "{fates:?}");
+        let directory = folder.path().join("half");
+        fs::create_dir(&directory).expect("a folder");
+        fs::create_dir(directory.join("tmp")).expect("a folder");
+        fs::write(directory.join("new"), b"").expect("a file");
+        let fates = deliver(&mut job(&directory, b"x\r\n"), &Names::new("mx"));
+        assert!(fates.iter().all(|fate| matches!(fate, Fate::Deferred(_))), "{fates:?}");
+        assert!(files(&directory.join("tmp")).is_empty());
+    }
+
+    #[test]
+    fn line_ends_in_every_split() {
+        let content = b"a\r\nb\rc\n\r\n\r\r\n\r";
+        for size in 1..=content.len() {
+            let mut lines = Lines { to: Vec::new(), carriage_return: false };
+            content.chunks(size).for_each(|piece| lines.write(piece).expect("memory"));
+            lines.end().expect("memory");
+            assert_eq!(lines.to, b"a\nb\rc\n\n\r\n\r", "by {size}");
+        }
+    }
+}

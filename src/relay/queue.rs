@@ -1,0 +1,411 @@
+//! The queue: which delivery goes next, when to try again, when to give up. Pure: no I/O and no clock; `now` is passed
+//! as milliseconds since the Unix epoch.
+//!
+//! ```text
+//!  record --add--> Message { Job (<= 100 recipients of one destination), Job, .. }
+//!                              |
+//!            waiting(due) --next--> flying --tried--> delivered, failed: committing --outcome read back--> settled
+//!                 ^                    |                                                  (the message is forgotten)
+//!                 +---- deferred ------+
+//! ```
+//!
+//! Promises: a recipient whose fate is being recorded is not sent to again; the state is changed by [`Queue::outcome`]
+//! alone, which normal running and recovery both call for what the spool holds; of the jobs that are due at a destination
+//! the one that has been due longest goes first; a destination that cannot be reached is asked by one
+//! connection at a time and ever more rarely, and costs its messages no attempt.
+//!
+//! A waiting message for one recipient takes about 250 octets of memory.
+
+use crate::relay::route::Destination;
+use crate::smtp::client::{Fate, Reply};
+use std::collections::{BTreeSet, HashMap};
+
+/// Recipients of one transaction: RFC 5321 section 4.5.3.1.8 makes every server take that many.
+const RECIPIENTS_PER_JOB: usize = 100;
+/// Longest pause before a destination is tried again. Shorter than a message's, because it is one connection only.
+const DESTINATION_RETRY_MAX_MS: u64 = 300_000;
+/// Lost connections in a row, within transactions, after which a destination counts as unreachable.
+const LOSSES_MAX: u32 = 3;
+/// When a message expires while it is being sent: look again after this time.
+const EXPIRY_AGAIN_MS: u64 = 30_000;
+
+/// How the queue behaves; times in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// To the first retry; doubles.
+    pub retry_first_ms: u64,
+    /// Longest pause between tries.
+    pub retry_max_ms: u64,
+    /// From arrival (or release, RFC 4865) until a message is given up.
+    pub expire_ms: u64,
+    /// Connections per destination.
+    pub connections_max: usize,
+}
+
+/// A message as the queue needs it.
+#[derive(Clone, Debug)]
+pub struct Arrival<L> {
+    /// Queue id.
+    pub id: u64,
+    /// Where its record is.
+    pub at: L,
+    /// Milliseconds since the Unix epoch: arrival, or the end of a hold if that is later.
+    pub release_ms: u64,
+    /// The destination of each recipient, in the order of the envelope.
+    pub destinations: Vec<Destination>,
+}
+
+/// One transaction to be made. Its slot is given back by [`Queue::tried`] or [`Queue::unreachable`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery<L> {
+    /// Queue id of the message.
+    pub id: u64,
+    /// Where its record is.
+    pub at: L,
+    /// Where it goes.
+    pub destination: Destination,
+    /// Indices of recipients in the envelope.
+    pub recipients: Vec<u32>,
+    part: u16,
+}
+
+/// What follows from a try. Replies by recipient index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// To be recorded as delivered.
+    pub delivered: Vec<(u32, Reply)>,
+    /// To be recorded as failed, with a bounce.
+    pub failed: Vec<(u32, Reply)>,
+    /// Tried again at `retry_ms`.
+    pub deferred: Vec<(u32, Reply)>,
+    /// Milliseconds since the Unix epoch.
+    pub retry_ms: u64,
+}
+
+/// What an outcome that was read is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied<L> {
+    /// The message is not known: it is settled already, or will be read later in the catch-up.
+    Unknown,
+    /// The message at this place.
+    Open(L),
+    /// The message at this place, and that was its last recipient: it is forgotten.
+    Settled(L),
+}
+
+/// A message that is past its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expired<L> {
+    /// Queue id.
+    pub id: u64,
+    /// Where its record is.
+    pub at: L,
+    /// The recipients, each with the last reason for which it was not delivered.
+    pub recipients: Vec<(u32, Reply)>,
+}
+
+/// What became of a message that was added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added<L> {
+    /// Outcome records read before it that concern it.
+    pub early: Vec<L>,
+    /// Nothing is left to do: every recipient's outcome was read before.
+    pub settled: bool,
+}
+
+#[derive(Debug)]
+struct Message<L> {
+    at: L,
+    expire_ms: u64,
+    jobs: Vec<Job>,
+    /// Recipients whose fate is known and not yet read back.
+    committing: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Job {
+    recipients: Vec<u32>,
+    due_ms: u64,
+    destination: u32,
+    attempts: u16,
+    flying: bool,
+    reason: Option<Box<Reply>>,
+}
+
+/// A job in the order in which it is due: due time, message, part.
+type Key = (u64, u64, u16);
+
+#[derive(Debug, Default)]
+struct Site {
+    waiting: BTreeSet<Key>,
+    connections: usize,
+    /// Failures in a row; 0: the last connection was good.
+    failures: u32,
+    down_until_ms: u64,
+    trouble: Option<String>,
+}
+
+/// The queue. `L` is a place in the spool.
+pub struct Queue<L> {
+    settings: Settings,
+    messages: HashMap<u64, Message<L>>,
+    sites: Vec<Site>,
+    expiries: BTreeSet<(u64, u64)>,
+    /// Outcomes read before their messages; none when caught up.
+    early: Option<HashMap<u64, Vec<(u32, L)>>>,
+    held: usize,
+    random: u64,
+}
+
+impl<L: Copy> Queue<L> {
+    /// A queue that catches up. `seed` moves the retries of many messages apart.
+    pub fn new(settings: Settings, destinations: usize, seed: u64) -> Queue<L> {
+        let sites = (0..destinations).map(|_| Site::default()).collect();
+        let (messages, expiries, early) = (HashMap::new(), BTreeSet::new(), Some(HashMap::new()));
+        Queue { settings, messages, sites, expiries, early, held: 0, random: seed | 1 }
+    }
+
+    /// A message was read.
+    pub fn add(&mut self, arrival: Arrival<L>) -> Added<L> {
+        let early = self.early.as_mut().and_then(|early| early.remove(&arrival.id)).unwrap_or_default();
+        let is_done = |index: u32| early.iter().any(|&(done, _)| done == index);
+        let mut jobs: Vec<Job> = Vec::new();
+        for (index, &destination) in (0u32..).zip(&arrival.destinations) {
+            if is_done(index) {
+                continue;
+            }
+            let fits = |job: &Job| job.destination as usize == destination && job.recipients.len() < RECIPIENTS_PER_JOB;
+            match jobs.iter_mut().rev().find(|job| fits(job)) {
+                Some(job) => job.recipients.push(index),
+                None => jobs.push(Job::new(index, destination, arrival.release_ms)),
+            }
+        }
+        let settled = jobs.is_empty();
+        if !settled && !self.messages.contains_key(&arrival.id) {
+            for (part, job) in (0u16..).zip(&jobs) {
+                self.sites[job.destination as usize].waiting.insert((job.due_ms, arrival.id, part));
+            }
+            let expire_ms = arrival.release_ms.saturating_add(self.settings.expire_ms);
+            self.expiries.insert((expire_ms, arrival.id));
+            let message = Message { at: arrival.at, expire_ms, jobs, committing: Vec::new() };
+            self.messages.insert(arrival.id, message);
+        }
+        Added { early: early.into_iter().map(|(_, from)| from).collect(), settled }
+    }
+
+    /// A message was read that this version must not deliver; it stays where it is.
+    pub fn hold(&mut self) {
+        self.held += 1;
+    }
+
+    /// An outcome was read, in the record at `from`.
+    pub fn outcome(&mut self, id: u64, recipient: u32, from: L) -> Applied<L> {
+        let Some(message) = self.messages.get_mut(&id) else {
+            if let Some(early) = &mut self.early {
+                early.entry(id).or_default().push((recipient, from));
+            }
+            return Applied::Unknown;
+        };
+        message.committing.retain(|&index| index != recipient);
+        for (part, job) in (0u16..).zip(&mut message.jobs) {
+            job.recipients.retain(|&index| index != recipient);
+            if job.recipients.is_empty() && !job.flying {
+                self.sites[job.destination as usize].waiting.remove(&(job.due_ms, id, part));
+            }
+        }
+        let at = message.at;
+        if !message.is_settled() {
+            return Applied::Open(at);
+        }
+        self.expiries.remove(&(message.expire_ms, id));
+        self.messages.remove(&id);
+        Applied::Settled(at)
+    }
+
+    /// Everything that was durable at start is read: outcomes without a message belong to messages that are gone.
+    pub fn caught_up(&mut self) {
+        self.early = None;
+    }
+
+    /// The next delivery for which a connection should be opened. Takes a connection of its destination.
+    pub fn start(&mut self, now: u64) -> Option<Delivery<L>> {
+        let connections_max = self.settings.connections_max;
+        let ready = |site: &Site| {
+            let limit = if site.failures > 0 { 1 } else { connections_max };
+            let first = site.waiting.first()?;
+            (site.connections < limit && site.down_until_ms <= now && first.0 <= now).then_some(first.0)
+        };
+        let sites = self.sites.iter().enumerate();
+        let (_, destination) = sites.filter_map(|(index, site)| Some((ready(site)?, index))).min()?;
+        self.sites[destination].connections += 1;
+        self.next(destination, now)
+    }
+
+    /// The next delivery for a connection to `destination` that is open.
+    pub fn next(&mut self, destination: Destination, now: u64) -> Option<Delivery<L>> {
+        let site = &mut self.sites[destination];
+        let &(due_ms, id, part) = site.waiting.first()?;
+        if due_ms > now {
+            return None;
+        }
+        site.waiting.pop_first();
+        let message = self.messages.get_mut(&id).expect("what waits is a message's");
+        let job = &mut message.jobs[usize::from(part)];
+        job.flying = true;
+        Some(Delivery { id, at: message.at, destination, recipients: job.recipients.clone(), part })
+    }
+
+    /// A connection to `destination` was closed.
+    pub fn disconnected(&mut self, destination: Destination) {
+        let site = &mut self.sites[destination];
+        site.connections = site.connections.checked_sub(1).expect("as many closed as opened");
+    }
+
+    /// A transaction ended; one fate per recipient of `delivery`. `lost`: the connection broke within it.
+    pub fn tried(&mut self, delivery: &Delivery<L>, fates: Vec<Fate>, lost: bool, now: u64) -> Tried {
+        self.site_answered(delivery.destination, lost, now);
+        let mut tried = Tried::default();
+        let Some(message) = self.messages.get_mut(&delivery.id) else { return tried };
+        let job = &mut message.jobs[usize::from(delivery.part)];
+        job.flying = false;
+        job.attempts = job.attempts.saturating_add(1);
+        for (&recipient, fate) in delivery.recipients.iter().zip(fates) {
+            let Some(place) = job.recipients.iter().position(|&index| index == recipient) else { continue };
+            match fate {
+                Fate::Delivered(reply) => tried.delivered.push((recipient, reply)),
+                Fate::Failed(reply) => tried.failed.push((recipient, reply)),
+                Fate::Deferred(reply) => {
+                    tried.deferred.push((recipient, reply));
+                    continue;
+                }
+            }
+            job.recipients.remove(place);
+            message.committing.push(recipient);
+        }
+        if let Some((_, reply)) = tried.deferred.last() {
+            job.reason = Some(Box::new(reply.clone()));
+            let attempts = u32::from(job.attempts);
+            let pause = backoff(self.settings.retry_first_ms, self.settings.retry_max_ms, attempts, &mut self.random);
+            // One try at the end of the message's time rather than none after its last pause.
+            job.due_ms = (now + pause).min(message.expire_ms.max(now + 1));
+            tried.retry_ms = job.due_ms;
+        }
+        if !job.recipients.is_empty() {
+            self.sites[delivery.destination].waiting.insert((job.due_ms, delivery.id, delivery.part));
+        }
+        tried
+    }
+
+    /// The destination could not be reached, or did not get as far as taking a transaction. The message keeps its place.
+    /// Returns when the destination is tried again.
+    pub fn unreachable(&mut self, delivery: &Delivery<L>, trouble: &str, now: u64) -> u64 {
+        if let Some(message) = self.messages.get_mut(&delivery.id) {
+            let job = &mut message.jobs[usize::from(delivery.part)];
+            job.flying = false;
+            if !job.recipients.is_empty() {
+                self.sites[delivery.destination].waiting.insert((job.due_ms, delivery.id, delivery.part));
+            }
+        }
+        let site = &mut self.sites[delivery.destination];
+        site.trouble = Some(trouble.into());
+        // Connections that were open when it went down fail together: that is one failure.
+        if site.down_until_ms <= now {
+            site.failures = site.failures.saturating_add(1);
+            site.down(&self.settings, now, &mut self.random);
+        }
+        site.down_until_ms
+    }
+
+    /// One message past its time, its recipients in none of the deliveries under way. They are to be recorded as failed.
+    pub fn expired(&mut self, now: u64) -> Option<Expired<L>> {
+        loop {
+            let &(_, id) = self.expiries.first().filter(|(expire_ms, _)| *expire_ms <= now)?;
+            self.expiries.pop_first();
+            let Some(message) = self.messages.get_mut(&id) else { continue };
+            message.expire_ms = now + EXPIRY_AGAIN_MS;
+            self.expiries.insert((message.expire_ms, id));
+            let mut recipients = Vec::new();
+            for (part, job) in (0u16..).zip(&mut message.jobs).filter(|(_, job)| !job.flying) {
+                let site = &mut self.sites[job.destination as usize];
+                site.waiting.remove(&(job.due_ms, id, part));
+                let reason = job.reason.as_deref().cloned().unwrap_or_else(|| site.reason());
+                recipients.extend(job.recipients.drain(..).map(|recipient| (recipient, reason.clone())));
+            }
+            if !recipients.is_empty() {
+                message.committing.extend(recipients.iter().map(|(recipient, _)| *recipient));
+                return Some(Expired { id, at: message.at, recipients });
+            }
+        }
+    }
+
+    /// When [`Queue::start`] or [`Queue::expired`] may have something that they have not now.
+    pub fn wake_ms(&self) -> Option<u64> {
+        let connections_max = self.settings.connections_max;
+        let due = self.sites.iter().filter_map(|site| {
+            let limit = if site.failures > 0 { 1 } else { connections_max };
+            let first = site.waiting.first().filter(|_| site.connections < limit)?;
+            Some(first.0.max(site.down_until_ms))
+        });
+        due.chain(self.expiries.first().map(|(expire_ms, _)| *expire_ms)).min()
+    }
+
+    /// Messages not settled, and messages held.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.messages.len(), self.held)
+    }
+
+    /// The destination took part in a transaction.
+    fn site_answered(&mut self, destination: Destination, lost: bool, now: u64) {
+        let site = &mut self.sites[destination];
+        if !lost {
+            site.failures = 0;
+            site.down_until_ms = 0;
+            site.trouble = None;
+            return;
+        }
+        site.failures = site.failures.saturating_add(1);
+        if site.failures >= LOSSES_MAX && site.down_until_ms <= now {
+            site.down(&self.settings, now, &mut self.random);
+        }
+    }
+}
+
+impl<L> Message<L> {
+    fn is_settled(&self) -> bool {
+        self.committing.is_empty() && self.jobs.iter().all(|job| job.recipients.is_empty())
+    }
+}
+
+impl Job {
+    fn new(recipient: u32, destination: Destination, due_ms: u64) -> Job {
+        let destination = u32::try_from(destination).expect("routes are few");
+        Job { recipients: vec![recipient], due_ms, destination, attempts: 0, flying: false, reason: None }
+    }
+}
+
+impl Site {
+    fn down(&mut self, settings: &Settings, now: u64, random: &mut u64) {
+        let longest = settings.retry_max_ms.min(DESTINATION_RETRY_MAX_MS);
+        self.down_until_ms = now + backoff(settings.retry_first_ms, longest, self.failures, random);
+    }
+
+    fn reason(&self) -> Reply {
+        let text = self.trouble.as_deref().unwrap_or("it was not tried in time");
+        Reply { code: 451, text: format!("4.4.1 {text}") }
+    }
+}
+
+/// `first`, doubled with each attempt after the first up to `max`, and then a quarter more or less by chance, so that
+/// messages deferred together do not come back together.
+fn backoff(first_ms: u64, max_ms: u64, attempts: u32, random: &mut u64) -> u64 {
+    let doublings = attempts.saturating_sub(1).min(32);
+    let pause = first_ms.saturating_mul(1 << doublings).min(max_ms).max(1);
+    // xorshift64: any sequence will do.
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    pause - pause / 4 + *random % (pause / 2 + 1)
+}
+
+#[cfg(test)]
+mod tests;

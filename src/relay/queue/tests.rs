@@ -1,0 +1,260 @@
+use super::*;
+
+const SECOND: u64 = 1000;
+
+fn queue(destinations: usize) -> Queue<u32> {
+    let settings = Settings {
+        retry_first_ms: 60 * SECOND,
+        retry_max_ms: 600 * SECOND,
+        expire_ms: 7200 * SECOND,
+        connections_max: 2,
+    };
+    let mut queue = Queue::new(settings, destinations, 4711);
+    queue.caught_up();
+    queue
+}
+
+fn arrival(id: u64, now: u64, destinations: &[Destination]) -> Arrival<u32> {
+    Arrival { id, at: id as u32, release_ms: now, destinations: destinations.to_vec() }
+}
+
+fn reply(code: u16) -> Reply {
+    Reply { code, text: format!("reply {code}") }
+}
+
+fn fates(codes: &[u16]) -> Vec<Fate> {
+    let fate = |&code: &u16| match code / 100 {
+        2 => Fate::Delivered(reply(code)),
+        5 => Fate::Failed(reply(code)),
+        _ => Fate::Deferred(reply(code)),
+    };
+    codes.iter().map(fate).collect()
+}
+
+#[test]
+fn a_message_is_delivered_recorded_and_forgotten() {
+    let mut queue = queue(1);
+    assert_eq!(queue.add(arrival(7, 0, &[0, 0])), Added { early: vec![], settled: false });
+    let delivery = queue.start(0).expect("due at once");
+    assert_eq!((delivery.id, &delivery.recipients[..]), (7, &[0, 1][..]));
+    assert_eq!(queue.start(0), None, "in flight");
+    let tried = queue.tried(&delivery, fates(&[250, 550]), false, 5);
+    assert_eq!(tried.delivered, [(0, reply(250))]);
+    assert_eq!(tried.failed, [(1, reply(550))]);
+    assert_eq!(queue.next(0, u64::MAX), None, "what is being recorded is not sent again");
+    queue.disconnected(0);
+    assert_eq!(queue.outcome(7, 0, 99), Applied::Open(7));
+    assert_eq!(queue.outcome(7, 0, 99), Applied::Open(7), "twice is once");
+    assert_eq!(queue.outcome(7, 1, 99), Applied::Settled(7));
+    assert_eq!(queue.outcome(7, 1, 99), Applied::Unknown);
+    assert_eq!(queue.counts(), (0, 0));
+    assert_eq!(queue.wake_ms(), None);
+}
+
+#[test]
+fn deferred_recipients_come_back_later_and_later_and_alone() {
+    let mut queue = queue(1);
+    queue.add(arrival(1, 0, &[0, 0]));
+    let mut now = 0;
+    let mut pauses = Vec::new();
+    let mut delivery = queue.start(now).expect("due");
+    let tried = queue.tried(&delivery, fates(&[250, 450]), false, now);
+    assert_eq!(tried.deferred, [(1, reply(450))]);
+    queue.disconnected(0);
+    for _ in 0..6 {
+        let due = queue.wake_ms().expect("a retry");
+        assert_eq!(queue.start(due - 1), None);
+        pauses.push(due - now);
+        now = due;
+        delivery = queue.start(now).expect("due");
+        assert_eq!(delivery.recipients, [1]);
+        assert_eq!(queue.tried(&delivery, fates(&[450]), false, now).retry_ms, queue.wake_ms().expect("a retry"));
+        queue.disconnected(0);
+    }
+    for (pause, expected) in pauses.iter().zip([60, 120, 240, 480, 600, 600]) {
+        let range = expected * SECOND * 3 / 4..=expected * SECOND * 5 / 4;
+        assert!(range.contains(pause), "{pause} for {expected}: {pauses:?}");
+    }
+}
+
+#[test]
+fn a_message_past_its_time_fails_with_its_last_reason() {
+    let mut queue = queue(1);
+    queue.add(arrival(1, 0, &[0]));
+    let delivery = queue.start(0).expect("due");
+    let expiry = 7200 * SECOND;
+    assert_eq!(queue.expired(expiry), None, "in flight");
+    queue.tried(&delivery, fates(&[451]), false, expiry);
+    queue.disconnected(0);
+    assert_eq!(queue.expired(expiry), None);
+    let expired = queue.expired(expiry + EXPIRY_AGAIN_MS).expect("expired");
+    assert_eq!(expired, Expired { id: 1, at: 1, recipients: vec![(0, reply(451))] });
+    assert_eq!(queue.start(u64::MAX), None);
+    assert_eq!(queue.expired(u64::MAX / 2), None, "once");
+    assert_eq!(queue.outcome(1, 0, 9), Applied::Settled(1));
+    assert_eq!(queue.wake_ms(), None);
+}
+
+#[test]
+fn the_last_try_is_at_the_end_and_not_after_it() {
+    let mut queue = queue(1);
+    queue.add(arrival(1, 0, &[0]));
+    let delivery = queue.start(7190 * SECOND).expect("due");
+    assert_eq!(queue.tried(&delivery, fates(&[451]), false, 7190 * SECOND).retry_ms, 7200 * SECOND);
+}
+
+#[test]
+fn an_unreachable_destination_is_asked_by_one_connection_and_costs_no_attempt() {
+    let mut queue = queue(2);
+    for id in 1..=4 {
+        queue.add(arrival(id, id, &[0]));
+    }
+    queue.add(arrival(5, 5, &[1]));
+    let first = queue.start(10).expect("one");
+    let second = queue.start(10).expect("two");
+    assert_eq!(queue.start(10).expect("the other destination").id, 5);
+    assert_eq!(queue.start(10), None, "two connections at most");
+    let again = queue.unreachable(&first, "refused", 10);
+    queue.disconnected(0);
+    assert_eq!(queue.unreachable(&second, "refused", 11), again, "they failed together");
+    queue.disconnected(0);
+    assert_eq!(queue.start(again - 1), None);
+    let probe = queue.start(again).expect("a probe");
+    assert_eq!(probe.id, 1, "the message kept its place");
+    assert_eq!(queue.start(again), None, "one connection until it answers");
+    let later = queue.unreachable(&probe, "refused", again);
+    queue.disconnected(0);
+    assert!(later - again > again - 10, "more rarely");
+    let probe = queue.start(later).expect("a probe");
+    queue.tried(&probe, fates(&[250]), false, later);
+    assert_eq!(queue.next(0, later).expect("the connection goes on").id, 2);
+    assert_eq!(queue.start(later).expect("and gets company").id, 3);
+}
+
+#[test]
+fn a_message_that_breaks_connections_does_not_stop_the_others() {
+    let mut queue = queue(1);
+    queue.add(arrival(1, 0, &[0]));
+    queue.add(arrival(2, 1, &[0]));
+    let poison = queue.start(5).expect("due");
+    assert_eq!(poison.id, 1);
+    queue.tried(&poison, fates(&[451]), true, 5);
+    queue.disconnected(0);
+    assert_eq!(queue.start(5).expect("the next").id, 2);
+    let mut queue = self::queue(1);
+    queue.add(arrival(1, 0, &[0; 1]));
+    let mut now = 0;
+    for _ in 0..LOSSES_MAX {
+        let delivery = queue.start(now).expect("due");
+        queue.tried(&delivery, fates(&[451]), true, now);
+        queue.disconnected(0);
+        now = queue.wake_ms().expect("later");
+    }
+    queue.add(arrival(2, 0, &[0]));
+    assert_eq!(queue.start(now - 1), None, "a destination that always breaks rests");
+}
+
+#[test]
+fn the_longest_due_goes_first_across_retries_and_destinations() {
+    let mut queue = queue(2);
+    queue.add(arrival(1, 100, &[0]));
+    queue.add(arrival(2, 50, &[1]));
+    queue.add(arrival(3, 70, &[0]));
+    let order: Vec<u64> = std::iter::from_fn(|| queue.start(200)).map(|delivery| delivery.id).collect();
+    assert_eq!(order, [2, 3, 1]);
+}
+
+#[test]
+fn large_messages_are_cut_into_transactions_and_routes() {
+    let mut queue = queue(2);
+    let destinations: Vec<Destination> = (0..250).map(|index| index % 2).collect();
+    queue.add(arrival(1, 0, &destinations));
+    let mut seen = Vec::new();
+    while let Some(delivery) = queue.start(0) {
+        assert!(delivery.recipients.len() <= RECIPIENTS_PER_JOB);
+        assert!(delivery.recipients.iter().all(|index| *index as usize % 2 == delivery.destination));
+        seen.extend(delivery.recipients);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..250).collect::<Vec<u32>>());
+}
+
+#[test]
+fn outcomes_before_their_message_count_during_the_catch_up_only() {
+    let mut queue = Queue::new(queue(1).settings, 1, 1);
+    assert_eq!(queue.outcome(1, 0, 90), Applied::Unknown);
+    assert_eq!(queue.outcome(1, 1, 91), Applied::Unknown);
+    assert_eq!(queue.outcome(2, 0, 92), Applied::Unknown);
+    assert_eq!(queue.outcome(3, 0, 93), Applied::Unknown);
+    assert_eq!(queue.add(arrival(1, 0, &[0, 0])), Added { early: vec![90, 91], settled: true });
+    assert_eq!(queue.add(arrival(2, 0, &[0, 0])), Added { early: vec![92], settled: false });
+    queue.caught_up();
+    assert_eq!(queue.add(arrival(3, 0, &[0])), Added { early: vec![], settled: false });
+    assert_eq!(queue.start(0).expect("due").recipients, [1]);
+    assert_eq!(queue.start(0).expect("due").id, 3);
+    assert_eq!(queue.outcome(4, 0, 94), Applied::Unknown);
+}
+
+#[test]
+fn a_held_release_is_the_due_time_and_expiry_counts_from_it() {
+    let mut queue = queue(1);
+    queue.add(arrival(1, 500, &[0]));
+    assert_eq!(queue.start(499), None);
+    assert_eq!(queue.wake_ms(), Some(500));
+    assert!(queue.expired(500 + 7200 * SECOND).is_some());
+}
+
+/// Random histories against a set of what was recorded: nothing is lost, nothing recorded is sent again, and a message
+/// is settled exactly once.
+#[test]
+fn random_histories_lose_nothing_and_repeat_nothing() {
+    for seed in 1..200u64 {
+        let mut queue = Queue::new(queue(3).settings, 3, seed);
+        queue.caught_up();
+        let mut random = seed;
+        let mut roll = |sides: u64| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (random >> 33) % sides
+        };
+        let mut now = 0;
+        let mut recorded = std::collections::HashSet::new();
+        let mut log: Vec<(u64, u32)> = Vec::new();
+        let mut settled = 0;
+        for id in 0..20 {
+            let destinations: Vec<usize> = (0..=roll(4)).map(|_| roll(3) as usize).collect();
+            queue.add(arrival(id, now, &destinations));
+        }
+        for _ in 0..5000 {
+            now += roll(20) * SECOND;
+            if let Some(delivery) = queue.start(now) {
+                for &recipient in &delivery.recipients {
+                    assert!(!recorded.contains(&(delivery.id, recipient)), "sent again, seed {seed}");
+                }
+                if roll(5) == 0 {
+                    queue.unreachable(&delivery, "down", now);
+                } else {
+                    let codes: Vec<u16> =
+                        delivery.recipients.iter().map(|_| [250, 450, 550][roll(3) as usize]).collect();
+                    let tried = queue.tried(&delivery, fates(&codes), roll(6) == 0, now);
+                    let fated = tried.delivered.iter().chain(&tried.failed).map(|(index, _)| (delivery.id, *index));
+                    recorded.extend(fated.clone());
+                    log.extend(fated);
+                }
+                queue.disconnected(delivery.destination);
+            }
+            if let Some(expired) = queue.expired(now) {
+                let fated = expired.recipients.iter().map(|(index, _)| (expired.id, *index));
+                recorded.extend(fated.clone());
+                log.extend(fated);
+            }
+            if roll(2) == 0 && !log.is_empty() {
+                let (id, recipient) = log.remove(roll(log.len() as u64) as usize);
+                settled += u32::from(matches!(queue.outcome(id, recipient, 0), Applied::Settled(_)));
+            }
+        }
+        for (id, recipient) in log.drain(..) {
+            settled += u32::from(matches!(queue.outcome(id, recipient, 0), Applied::Settled(_)));
+        }
+        assert_eq!((settled, queue.counts(), queue.wake_ms()), (20, (0, 0), None), "seed {seed}");
+    }
+}
