@@ -33,9 +33,11 @@
 //! | [`server`] | the appliance: core threads, listeners, connections | `net`, `spool`, `auth`, `policy`, `message`, `smtp` |
 //! | [`services`] | what is slow: name resolution | - |
 //! | [`admin`] | what the operator does: user commands, demo | all |
+//! | [`appliance`] | all of it put together, started and stopped | all |
 //! | [`config`], [`log`], [`metrics`] | constants after start, log lines, plain counters | - |
 
 pub mod admin;
+pub mod appliance;
 pub mod auth;
 pub mod config;
 pub mod log;

@@ -42,6 +42,7 @@ pub struct Shared {
     tick: Cell<u64>,
     readers: Cell<usize>,
     draining: Cell<bool>,
+    ended: Cell<bool>,
     stopped: Cell<bool>,
     sweeper: RefCell<Option<Waker>>,
 }
@@ -60,6 +61,14 @@ impl Shared {
         self.draining.set(true);
         for watch in self.watches.borrow().iter().filter(|watch| watch.interruptible.get()) {
             watch.end_wait(Verdict::Interrupted);
+        }
+    }
+
+    /// Ends every wait, present and future, with `ErrorKind::TimedOut`: the time to drain is over.
+    pub fn end_all(&self) {
+        self.ended.set(true);
+        for watch in self.watches.borrow().iter() {
+            watch.end_wait(Verdict::TimedOut);
         }
     }
 
@@ -196,6 +205,9 @@ impl Watch {
             return Err(io::ErrorKind::Interrupted.into());
         }
         if shared.tick.get() >= until_tick {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if shared.ended.get() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         self.verdict.set(Verdict::None);

@@ -26,6 +26,16 @@ pub enum Driver {
     Epoll,
 }
 
+impl Driver {
+    /// For the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Driver::IoUring => "io_uring",
+            Driver::Epoll => "epoll",
+        }
+    }
+}
+
 /// How completions reach the thread, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RingFlags {

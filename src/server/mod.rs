@@ -1,1 +1,130 @@
-//! stub
+//! The appliance's front: a pinned thread per core, each with its own listeners, sessions, buffers and spool writer.
+//!
+//! ```text
+//!  core.rs        one thread: accept loops, draining
+//!  listener.rs    sockets that the kernel spreads connections over (SO_REUSEPORT)
+//!  connection.rs  drives one smtp::Session: reads, writes, asks, commits
+//!  receiving.rs   the message being received: memory, then a spill file
+//! ```
+//!
+//! Cores share nothing but the TLS and policy snapshots, the verifiers' queue and their counters. `server` does not know
+//! `relay`: they meet in the spool.
+
+mod connection;
+mod core;
+mod listener;
+mod receiving;
+
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::log::{Level, event};
+use crate::metrics;
+use crate::net::Driver;
+use crate::policy::{Domains, Role};
+use crate::smtp::session::Rules;
+use crate::spool::WriterSeed;
+use arc_swap::ArcSwap;
+use futures_channel::oneshot;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// The certificate in use: replaced as a whole on reload, loaded once per connection.
+pub type TlsSnapshot = ArcSwap<rustls::ServerConfig>;
+
+/// What the cores are started with.
+pub struct Setup {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Which kernel interface.
+    pub driver: Driver,
+    /// Processors to pin to, one per core thread.
+    pub processors: Vec<usize>,
+    /// One spool writer per core thread.
+    pub writers: Vec<WriterSeed>,
+    /// Who checks passwords, if anybody does.
+    pub authenticator: Option<Arc<Authenticator>>,
+    /// The certificate.
+    pub tls: Arc<TlsSnapshot>,
+}
+
+/// What one listener is, for a core and its connections.
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) rules: Arc<Rules>,
+}
+
+/// The running core threads.
+pub struct Cores {
+    threads: Vec<CoreThread>,
+}
+
+struct CoreThread {
+    drain: Option<oneshot::Sender<()>>,
+    thread: JoinHandle<()>,
+}
+
+/// Binds every listener for every core and starts the threads. Errors: one line with a remedy; nothing is left running.
+pub fn start(setup: Setup) -> Result<Cores, String> {
+    let services: Arc<[Service]> = setup.config.listeners.iter().map(|listener| service(&setup, listener)).collect();
+    let mut sockets = listener::bind_all(&setup.config.listeners, setup.writers.len())?;
+    let mut threads = Vec::new();
+    for (index, writer) in setup.writers.into_iter().enumerate() {
+        let (drain, drained) = oneshot::channel();
+        let seed = core::Seed {
+            config: setup.config.clone(),
+            driver: setup.driver,
+            processor: setup.processors.get(index).copied(),
+            writer,
+            services: services.clone(),
+            sockets: sockets.pop().expect("one set of sockets per core"),
+            authenticator: setup.authenticator.clone(),
+            tls: setup.tls.clone(),
+            counters: metrics::register(),
+            drain: drained,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("core-{index}"))
+            .spawn(move || core::run(seed))
+            .map_err(|error| format!("cannot start thread core-{index}: {error}; raise the limit on processes"))?;
+        threads.push(CoreThread { drain: Some(drain), thread });
+    }
+    Ok(Cores { threads })
+}
+
+impl Cores {
+    /// Stops accepting, lets content that is under way finish within the configured time, says 421 to the rest, and
+    /// returns when every core has ended and its spool writer has drained.
+    pub fn shut_down(mut self) {
+        for core in &mut self.threads {
+            if let Some(drain) = core.drain.take() {
+                let _ = drain.send(());
+            }
+        }
+        for core in self.threads {
+            if core.thread.join().is_err() {
+                event(Level::Error, "core thread panicked").emit();
+            }
+        }
+    }
+}
+
+fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
+    let config = &setup.config;
+    let first_domain = config.local_domains.first();
+    let rules = Rules {
+        hostname: config.hostname.clone(),
+        role: listener.role,
+        tls: listener.tls,
+        auth: setup.authenticator.is_some(),
+        message_bytes_max: config.limits.message_bytes_max,
+        recipients_max: config.limits.recipients_max,
+        local_domains: Arc::new(Domains::new(config.local_domains.iter().map(String::as_str))),
+        postmaster_domain: first_domain.unwrap_or(&config.hostname).clone(),
+    };
+    Service { name: listener.name.clone(), rules: Arc::new(rules) }
+}
+
+/// May a client of this network relay on a listener of this role?
+pub(crate) fn is_trusted(config: &Config, role: Role, peer: std::net::IpAddr) -> bool {
+    role == Role::Smtp && config.trusted_networks.contains(peer)
+}

@@ -132,6 +132,13 @@ impl Envelope {
         self.recipients
     }
 
+    /// The path of the recipient, if there is only one.
+    pub fn only_recipient(&self) -> Option<&[u8]> {
+        let mut fields = Fields::new(&self.fields).flatten();
+        let found = fields.find(|(tag, _)| *tag == Tag::Recipient).filter(|_| self.recipients == 1);
+        found.map(|(_, path)| path)
+    }
+
     /// The fields in stored form.
     pub fn as_bytes(&self) -> &[u8] {
         &self.fields
@@ -413,7 +420,7 @@ mod tests {
         assert_eq!(view.recipients[1].path, b"cleo@example.org");
         assert_eq!(view.outcomes[0].text, b"550 no");
         assert_eq!(view.spilled, Some(SpillReference { file: 1, length: 2, generation: 3, checksum: 4 }));
-        assert_eq!(envelope.recipients(), 2);
+        assert_eq!((envelope.recipients(), envelope.only_recipient()), (2, None));
     }
 
     #[test]
@@ -431,6 +438,15 @@ mod tests {
         assert!(View::parse(&stored).is_ok());
         stored.extend_from_slice(&[0x77, 0x80, 1, 0, 0, 0, 9]);
         assert_eq!(View::parse(&stored), Err(Damage::NotUnderstood(0x8077)));
+    }
+
+    #[test]
+    fn the_only_recipient() {
+        let mut envelope = Envelope::default();
+        assert_eq!(envelope.only_recipient(), None);
+        envelope.push(Tag::ReversePath, b"");
+        envelope.push(Tag::Recipient, b"a@b");
+        assert_eq!(envelope.only_recipient(), Some(&b"a@b"[..]));
     }
 
     #[test]

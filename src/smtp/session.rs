@@ -23,7 +23,7 @@ use super::body::{BodyScanner, OddBytes, Piece};
 use super::envelope::Envelope;
 use super::line::{AUTH_BYTES_MAX, COMMAND_BYTES_MAX, Line, LineScanner};
 use super::reply;
-use crate::policy::relaying::Client;
+use crate::policy::relaying;
 use crate::policy::{Domains, Role, TlsMode};
 use crate::sasl::{Credentials, Exchange};
 use std::sync::Arc;
@@ -151,6 +151,19 @@ enum State {
     Recipients,
 }
 
+/// What a session knows of its client when a message is complete.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    /// The argument of EHLO or HELO.
+    pub helo: &'a [u8],
+    /// The authenticated user, canonical.
+    pub user: Option<&'a str>,
+    /// For the Received field: ESMTPSA and so on.
+    pub protocol: &'static str,
+    /// Missing header fields may be added (RFC 6409 section 8); mail of strangers is left as it is.
+    pub submission: bool,
+}
+
 /// Server side of one connection.
 #[derive(Debug)]
 pub struct Session {
@@ -267,34 +280,15 @@ impl Session {
         &mut self.envelope
     }
 
-    /// The argument of EHLO or HELO.
-    pub fn helo(&self) -> &[u8] {
-        &self.helo
-    }
-
-    /// The authenticated user.
-    pub fn user(&self) -> Option<&Arc<str>> {
-        self.user.as_ref()
-    }
-
-    /// The protocol for the Received field. RFC 3848, RFC 6531 section 4.3.
-    pub fn protocol(&self) -> &'static str {
-        match (self.extended, self.smtputf8, self.secured, self.user.is_some()) {
-            (false, ..) => "SMTP",
-            (true, false, false, false) => "ESMTP",
-            (true, false, false, true) => "ESMTPA",
-            (true, false, true, false) => "ESMTPS",
-            (true, false, true, true) => "ESMTPSA",
-            (true, true, false, false) => "UTF8SMTP",
-            (true, true, false, true) => "UTF8SMTPA",
-            (true, true, true, false) => "UTF8SMTPS",
-            (true, true, true, true) => "UTF8SMTPSA",
-        }
-    }
-
-    /// May missing header fields be added (RFC 6409 section 8)? Mail of strangers is left as it is.
-    pub fn is_submission(&self) -> bool {
-        self.user.is_some() || self.trusted
+    /// The envelope, to be completed, and what the session knows of the client.
+    pub fn finish(&mut self) -> (&mut Envelope, Client<'_>) {
+        let client = Client {
+            helo: &self.helo,
+            user: self.user.as_deref(),
+            protocol: protocol(self.extended, self.smtputf8, self.secured, self.user.is_some()),
+            submission: self.user.is_some() || self.trusted,
+        };
+        (&mut self.envelope, client)
     }
 
     /// One line of a command or an exchange.
@@ -372,7 +366,8 @@ impl Session {
         out.extend_from_slice(reply::GO_AHEAD);
         self.queue_name = queue_name;
         self.content_bytes = 0;
-        let odd_bytes = if self.is_submission() { OddBytes::Normalize } else { OddBytes::Reject };
+        let submission = self.user.is_some() || self.trusted;
+        let odd_bytes = if submission { OddBytes::Normalize } else { OddBytes::Reject };
         self.mode = Mode::Receiving(BodyScanner::new(odd_bytes));
     }
 
@@ -387,8 +382,8 @@ impl Session {
         self.envelope.clear();
     }
 
-    fn client(&self) -> Client {
-        Client { authenticated: self.user.is_some(), trusted: self.trusted }
+    fn client(&self) -> relaying::Client {
+        relaying::Client { authenticated: self.user.is_some(), trusted: self.trusted }
     }
 
     /// Forgets the transaction.
@@ -418,6 +413,21 @@ impl Session {
         out.extend_from_slice(text);
         self.mode = Mode::Closed;
         Some(Action::Close)
+    }
+}
+
+/// The protocol for the Received field. RFC 3848, RFC 6531 section 4.3.
+fn protocol(extended: bool, smtputf8: bool, secured: bool, authenticated: bool) -> &'static str {
+    match (extended, smtputf8, secured, authenticated) {
+        (false, ..) => "SMTP",
+        (true, false, false, false) => "ESMTP",
+        (true, false, false, true) => "ESMTPA",
+        (true, false, true, false) => "ESMTPS",
+        (true, false, true, true) => "ESMTPSA",
+        (true, true, false, false) => "UTF8SMTP",
+        (true, true, false, true) => "UTF8SMTPA",
+        (true, true, true, false) => "UTF8SMTPS",
+        (true, true, true, true) => "UTF8SMTPSA",
     }
 }
 

@@ -71,7 +71,8 @@ fn nothing_said_in_the_clear_survives_starttls() {
     assert!(replies.starts_with("220 2.0.0 "));
     session.answered(Answer::TlsStarted, &mut Vec::new());
     assert_eq!(session.state, State::Fresh);
-    assert!(session.helo().is_empty() && session.envelope().as_bytes().is_empty());
+    let (envelope, client) = session.finish();
+    assert!(client.helo.is_empty() && envelope.as_bytes().is_empty());
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! The whole appliance put together: spool, authenticator, core threads, relay; started, reloaded, stopped.
+//!
+//! ```text
+//!  start:      spool (lock, epoch) -> certificate -> users -> listeners and cores -> relay
+//!  shut down:  cores (accept, sessions, their writers) -> relay (deliveries in flight, its writer) -> verifiers -> spool
+//! ```
+//!
+//! Whatever is wrong at start is one line with a remedy, and nothing is left running.
+
+use crate::auth::Authenticator;
+use crate::config::{Config, Io};
+use crate::log::{Level, event};
+use crate::net::{self, Driver};
+use crate::relay::{self, RelayHandle, RelayOptions};
+use crate::server::{self, Cores, Setup, TlsSnapshot};
+use crate::spool::{self, Spool};
+use std::sync::Arc;
+
+/// A running appliance.
+pub struct Appliance {
+    config: Arc<Config>,
+    spool: Spool,
+    cores: Cores,
+    relay: RelayHandle,
+    authenticator: Option<Arc<Authenticator>>,
+    tls: Arc<TlsSnapshot>,
+}
+
+impl Appliance {
+    /// Starts everything. Errors: one line with a remedy.
+    pub fn start(config: Arc<Config>) -> Result<Appliance, String> {
+        let driver = choose_driver(config.io)?;
+        let processors = processors(config.cores);
+        let tls = Arc::new(TlsSnapshot::new(config.tls.server_config()?));
+        let authenticator = config.auth.as_ref().map(Authenticator::start).transpose()?;
+        let mut spool = Spool::open(spool::Options {
+            directory: config.spool.directory.clone(),
+            segment_bytes: config.spool.segment_bytes,
+            writers: processors.len(),
+            reserve_bytes: config.spool.reserve_bytes,
+        })?;
+        let writers = spool.core_writers();
+        let (relay_writer, follower) = spool.relay_side();
+        let setup = Setup {
+            config: config.clone(),
+            driver,
+            processors,
+            writers,
+            authenticator: authenticator.clone(),
+            tls: tls.clone(),
+        };
+        let cores = server::start(setup)?;
+        let relay = relay::start(RelayOptions {
+            config: config.relay.clone(),
+            hostname: config.hostname.clone(),
+            driver,
+            writer: relay_writer,
+            follower,
+        })?;
+        for listener in &config.listeners {
+            event(Level::Info, "listening")
+                .field("listener", &listener.name)
+                .field("address", listener.address)
+                .field("io", driver.name())
+                .emit();
+        }
+        Ok(Appliance { config, spool, cores, relay, authenticator, tls })
+    }
+
+    /// Reads certificate and users again. What is broken keeps its old form and says so.
+    pub fn reload(&self) {
+        match self.config.tls.server_config() {
+            Ok(config) => {
+                self.tls.store(config);
+                event(Level::Info, "certificate reloaded").emit();
+            }
+            Err(error) => event(Level::Error, "certificate not reloaded, the old one stays").field("error", error).emit(),
+        }
+        if let Some(authenticator) = &self.authenticator {
+            authenticator.reload();
+        }
+    }
+
+    /// Drains and stops everything; returns when all is on disk and every thread has ended.
+    pub fn shut_down(self) {
+        event(Level::Info, "shutting down").emit();
+        self.cores.shut_down();
+        self.relay.stop();
+        if let Some(authenticator) = self.authenticator {
+            authenticator.stop();
+        }
+        self.spool.close();
+    }
+}
+
+/// Chooses between io_uring and epoll, and says it loudly where io_uring is wanted and not to be had.
+fn choose_driver(io: Io) -> Result<Driver, String> {
+    match (io, net::probe_io_uring()) {
+        (Io::Epoll, _) => Ok(Driver::Epoll),
+        (Io::Auto | Io::IoUring, Ok(())) => Ok(Driver::IoUring),
+        (Io::Auto, Err(reason)) => {
+            event(Level::Warning, "io_uring cannot be used here, falling back to epoll: slower, and file writes take a thread per core")
+                .field("reason", reason)
+                .emit();
+            Ok(Driver::Epoll)
+        }
+        (Io::IoUring, Err(reason)) => Err(format!(
+            "io_uring cannot be used here: {reason}; allow it (kernel.io_uring_disabled, seccomp) or set io = \"auto\""
+        )),
+    }
+}
+
+/// The processors to pin core threads to: those that we may run on, `cores` of them at most.
+fn processors(cores: Option<usize>) -> Vec<usize> {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
+    let allowed: Vec<usize> =
+        (0..nix::sched::CpuSet::count()).filter(|&processor| set.is_set(processor).unwrap_or(false)).collect();
+    let allowed = if allowed.is_empty() { vec![0] } else { allowed };
+    let wanted = cores.unwrap_or(allowed.len());
+    // More threads than processors share them; tests on small machines want that.
+    allowed.iter().copied().cycle().take(wanted.max(1)).collect()
+}

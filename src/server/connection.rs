@@ -1,0 +1,344 @@
+//! Drives one session: reads, lets [`Session`] decide, writes, asks, commits. It decides nothing about SMTP.
+//!
+//! ```text
+//!  stream.feed --> session.step --> Body: append   Begin: queue id      (answered on the spot)
+//!                        |
+//!                        '--> a wait: flush replies, then read | commit | check password | shake hands | close
+//! ```
+//!
+//! A pipelined batch costs one write, because replies are flushed only before a wait.
+
+use super::core::Core;
+use super::receiving::Receiving;
+use super::{Service, is_trusted};
+use crate::auth::Verdict;
+use crate::log::{Event, Level, event};
+use crate::message::header::{HEADER_BYTES_MAX, RECEIVED_MAX};
+use crate::message::{Arrival, Header, prepend};
+use crate::net::Stream;
+use crate::policy::TlsMode;
+use crate::sasl::Credentials;
+use crate::smtp::Session;
+use crate::smtp::envelope::Tag;
+use crate::smtp::reply;
+use crate::smtp::session::{Action, Answer, QueueName, Refusal};
+use crate::spool::{CommitError, QueueId};
+use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What the driver waits for.
+enum Wait {
+    Spill,
+    Commit,
+    Ask(Credentials),
+    StartTls,
+    Close,
+}
+
+/// One connection.
+struct Connection {
+    core: Rc<Core>,
+    index: usize,
+    peer: SocketAddr,
+    stream: Stream,
+    out: Vec<u8>,
+    message: Option<Receiving>,
+    /// Why the message being received will be refused at its end.
+    trouble: Option<Refusal>,
+    accepted: u32,
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Rc<Core>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+    }
+}
+
+/// A connection's whole life.
+pub async fn serve(core: Rc<Core>, index: usize, socket: monoio::net::TcpStream, peer: SocketAddr) {
+    core.connections.set(core.connections.get() + 1);
+    let _counted = Counted(core.clone());
+    core.counters.connections.add(1);
+    let stream = Stream::tcp(socket, core.shared.clone());
+    let crowded = core.connections.get() > core.config.limits.connections_per_core;
+    let mut connection =
+        Connection { core, index, peer, stream, out: Vec::new(), message: None, trouble: None, accepted: 0 };
+    let end = if crowded { connection.turn_away().await } else { connection.run().await };
+    let accepted = connection.accepted;
+    if let Err(error) = &end
+        && !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+    {
+        connection.event(Level::Info, "connection ended").field("reason", error).field("messages", accepted).emit();
+    } else {
+        connection.event(Level::Debug, "connection closed").field("messages", accepted).emit();
+    }
+    connection.stream.close().await;
+}
+
+impl Connection {
+    /// Too many connections: says so, in the clear only where the client expects clear text.
+    async fn turn_away(&mut self) -> io::Result<()> {
+        self.core.counters.connections_refused.add(1);
+        self.event(Level::Warning, "too many connections").emit();
+        if self.service().rules.tls != TlsMode::Implicit {
+            self.out.extend_from_slice(reply::TOO_MANY_CONNECTIONS);
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self) -> io::Result<()> {
+        let rules = self.service().rules.clone();
+        let secured = rules.tls == TlsMode::Implicit;
+        if secured {
+            self.shake_hands().await?;
+        }
+        let trusted = is_trusted(&self.core.config, rules.role, self.peer.ip());
+        let mut session = Session::new(rules, trusted, secured, &mut self.out);
+        loop {
+            let wait = self.decide(&mut session)?;
+            if !self.out.is_empty() {
+                self.flush().await?;
+            }
+            match wait {
+                None => self.read(&mut session).await?,
+                Some(Wait::Spill) => self.spill().await,
+                Some(Wait::Commit) => {
+                    let answer = self.commit(&mut session).await;
+                    session.answered(answer, &mut self.out);
+                }
+                Some(Wait::Ask(credentials)) => {
+                    let answer = self.ask(credentials).await;
+                    session.answered(answer, &mut self.out);
+                }
+                Some(Wait::StartTls) => {
+                    self.shake_hands().await?;
+                    session.answered(Answer::TlsStarted, &mut self.out);
+                }
+                Some(Wait::Close) => return Ok(()),
+            }
+        }
+    }
+
+    /// Lets the session decide about all that has been read, up to a wait.
+    fn decide(&mut self, session: &mut Session) -> io::Result<Option<Wait>> {
+        let Connection { core, stream, out, message, trouble, .. } = self;
+        stream.feed(|input| {
+            let (used, action) = session.step(input, out);
+            let wait = match action {
+                Action::NeedInput => None,
+                Action::Body(piece) => {
+                    let receiving = message.as_mut().filter(|_| trouble.is_none());
+                    receiving.and_then(|message| {
+                        message.append(piece);
+                        message.must_spill().then_some(Wait::Spill)
+                    })
+                }
+                Action::Begin => {
+                    *trouble = None;
+                    *message = begin(core, session, out);
+                    None
+                }
+                Action::Abort => {
+                    *message = None;
+                    None
+                }
+                Action::Commit => Some(Wait::Commit),
+                Action::Ask(credentials) => Some(Wait::Ask(credentials)),
+                Action::StartTls => Some(Wait::StartTls),
+                Action::Close => Some(Wait::Close),
+            };
+            (used, wait)
+        })
+    }
+
+    async fn read(&mut self, session: &mut Session) -> io::Result<()> {
+        self.stream.set_deadline(Duration::from_secs(self.core.config.limits.idle_timeout_s));
+        self.stream.set_interruptible(!session.is_receiving());
+        match self.stream.fill().await {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                session.shut_down();
+                session.step(b"", &mut self.out);
+                self.flush().await?;
+                Err(error)
+            }
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                session.timed_out(&mut self.out);
+                self.flush().await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.stream.set_deadline(Duration::from_secs(self.core.config.limits.idle_timeout_s));
+        self.stream.write(&mut self.out).await
+    }
+
+    async fn shake_hands(&mut self) -> io::Result<()> {
+        self.stream.set_deadline(Duration::from_secs(self.core.config.limits.handshake_timeout_s));
+        let config = self.core.tls.load_full();
+        let result = self.stream.accept_tls(config).await;
+        match &result {
+            Ok(()) => self.core.counters.tls_handshakes.add(1),
+            Err(error) => {
+                self.core.counters.tls_failed.add(1);
+                self.event(Level::Info, "TLS handshake failed").field("error", error).emit();
+            }
+        }
+        result
+    }
+
+    async fn ask(&mut self, credentials: Credentials) -> Answer {
+        let Some(authenticator) = self.core.authenticator.clone() else { return Answer::Unavailable };
+        let name = credentials.user.clone();
+        match authenticator.check(credentials).await {
+            Verdict::Accepted(user) => {
+                self.core.counters.auth_ok.add(1);
+                Answer::Accepted(user)
+            }
+            Verdict::Rejected => {
+                self.core.counters.auth_failed.add(1);
+                self.event(Level::Warning, "authentication failed").octets("user", name.as_bytes()).emit();
+                Answer::Rejected
+            }
+            Verdict::Unavailable => {
+                self.event(Level::Warning, "authentication not available").octets("user", name.as_bytes()).emit();
+                Answer::Unavailable
+            }
+        }
+    }
+
+    async fn spill(&mut self) {
+        let Some(message) = &mut self.message else { return };
+        if let Err(error) = message.spill().await {
+            self.message = None;
+            self.trouble = Some(refusal(error));
+        }
+    }
+
+    async fn commit(&mut self, session: &mut Session) -> Answer {
+        let Some(message) = self.message.take() else {
+            return Answer::Refused(self.trouble.unwrap_or(Refusal::DiskTrouble));
+        };
+        let header = message.header();
+        if header.bytes > HEADER_BYTES_MAX {
+            return Answer::Refused(Refusal::HeaderTooBig);
+        }
+        if header.received > RECEIVED_MAX {
+            return Answer::Refused(Refusal::TooManyHops);
+        }
+        let (id, bytes) = (message.id, message.content_bytes());
+        self.complete(session, id, &header);
+        match message.commit(session.envelope()).await {
+            Ok(()) => {
+                self.accepted += 1;
+                self.core.counters.messages_accepted.add(1);
+                self.core.counters.bytes_accepted.add(bytes);
+                self.core.count_writes();
+                self.log_accepted(session, id, bytes);
+                Answer::Committed
+            }
+            Err(error) => {
+                self.core.counters.messages_refused.add(1);
+                Answer::Refused(refusal(error))
+            }
+        }
+    }
+
+    /// Adds to the envelope what only the driver knows, and the header fields that stand before the content.
+    fn complete(&self, session: &mut Session, id: QueueId, header: &Header) {
+        let epoch_ms = now_ms();
+        let queue_id = queue_name(id);
+        let (envelope, client) = session.finish();
+        let arrival = Arrival {
+            helo: client.helo,
+            peer: self.peer.ip(),
+            hostname: &self.core.config.hostname,
+            protocol: client.protocol,
+            queue_id: queue_id.as_str(),
+            tls: self.stream.tls(),
+            only_recipient: envelope.only_recipient(),
+            epoch_ms,
+            submission: client.submission,
+        };
+        let mut prepended = self.core.scratch.take();
+        prepended.clear();
+        prepend(&arrival, header, &mut prepended);
+        envelope.push(Tag::Prepended, prepended.as_bytes());
+        self.core.scratch.replace(prepended);
+        envelope.push(Tag::Arrival, &epoch_ms.to_le_bytes());
+        envelope.push(Tag::Listener, self.service().name.as_bytes());
+        envelope.push_with(Tag::Peer, |value| {
+            let _ = write!(value, "{}", self.peer);
+        });
+        envelope.push(Tag::Helo, client.helo);
+        if let Some(user) = client.user {
+            envelope.push(Tag::User, user.as_bytes());
+        }
+        if let Some((version, suite)) = self.stream.tls() {
+            envelope.push_with(Tag::Tls, |value| {
+                let _ = write!(value, "{version} {suite}");
+            });
+        }
+    }
+
+    fn log_accepted(&self, session: &mut Session, id: QueueId, bytes: u64) {
+        let (envelope, client) = session.finish();
+        let mut line = self.event(Level::Info, "message accepted").field("queue_id", queue_name(id).as_str());
+        if let Some(user) = client.user {
+            line = line.octets("user", user.as_bytes());
+        }
+        line.field("bytes", bytes).field("recipients", envelope.recipients()).field("protocol", client.protocol).emit();
+    }
+
+    fn service(&self) -> &Service {
+        &self.core.services[self.index]
+    }
+
+    fn event(&self, level: Level, what: &'static str) -> Event {
+        event(level, what).field("client", self.peer).field("listener", &self.service().name)
+    }
+}
+
+/// Answers Begin: there is room, or not.
+fn begin(core: &Rc<Core>, session: &mut Session, out: &mut Vec<u8>) -> Option<Receiving> {
+    let room = if core.is_full() { Err(CommitError::NoRoom) } else { core.writer.begin(0) };
+    match room {
+        Ok(id) => {
+            session.answered(Answer::Begun(queue_name(id)), out);
+            Some(Receiving::new(core.clone(), id))
+        }
+        Err(error) => {
+            core.counters.messages_refused.add(1);
+            session.answered(Answer::Refused(refusal(error)), out);
+            None
+        }
+    }
+}
+
+fn refusal(error: CommitError) -> Refusal {
+    match error {
+        CommitError::NoRoom => Refusal::NoRoom,
+        CommitError::Disk => Refusal::DiskTrouble,
+    }
+}
+
+fn queue_name(id: QueueId) -> QueueName {
+    let mut name = [b'0'; 13];
+    let _ = write!(&mut name[..], "{id}");
+    QueueName(name)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,180 @@
+//! One core: a pinned thread with its runtime, accept loops, sessions and spool writer.
+//!
+//! Draining, in this order: the accept loops end, idle sessions are told 421 and closed, content that is under way is
+//! received and answered within the configured time, what is left then is cut off, the spool writer drains.
+
+use super::connection;
+use super::{Service, TlsSnapshot};
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::log::{Level, event};
+use crate::metrics;
+use crate::net::{self, Driver, Shared};
+use crate::spool::{Writer, WriterSeed};
+use futures_channel::oneshot;
+use monoio::io::{CancelHandle, Canceller};
+use std::cell::{Cell, RefCell};
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause after a failed accept: with no descriptors left, accepting at once again would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often a draining core looks whether its connections have ended.
+const DRAIN_TICK: Duration = Duration::from_millis(10);
+/// Bodies' memory that a core keeps for reuse, pieces.
+const BODIES_MAX: usize = 256;
+
+/// All that a core thread needs, made before it starts.
+pub struct Seed {
+    pub config: Arc<Config>,
+    pub driver: Driver,
+    pub processor: Option<usize>,
+    pub writer: WriterSeed,
+    pub services: Arc<[Service]>,
+    pub sockets: Vec<TcpListener>,
+    pub authenticator: Option<Arc<Authenticator>>,
+    pub tls: Arc<TlsSnapshot>,
+    pub counters: Arc<metrics::Counters>,
+    pub drain: oneshot::Receiver<()>,
+}
+
+/// What the connections of a core share.
+pub struct Core {
+    pub config: Arc<Config>,
+    pub services: Arc<[Service]>,
+    pub shared: Rc<Shared>,
+    pub writer: Writer,
+    pub authenticator: Option<Arc<Authenticator>>,
+    pub tls: Arc<TlsSnapshot>,
+    pub counters: Arc<metrics::Counters>,
+    pub bodies: Bodies,
+    /// Where header fields are put together.
+    pub scratch: RefCell<String>,
+    pub spill_bytes: usize,
+    pub connections: Cell<usize>,
+    /// Octets of messages being received in memory.
+    pub receiving_bytes: Cell<usize>,
+    pub stopping: Cell<bool>,
+}
+
+impl Core {
+    /// Does more content lie in memory than the core may hold?
+    pub fn is_over_budget(&self) -> bool {
+        self.receiving_bytes.get() as u64 > self.config.limits.receiving_bytes_per_core
+    }
+
+    /// Takes over the spool writer's counts.
+    pub fn count_writes(&self) {
+        let (durable_writes, records) = self.writer.counts();
+        self.counters.durable_writes.set(durable_writes);
+        self.counters.records.set(records);
+    }
+
+    /// Is so much in memory that no message may begin?
+    pub fn is_full(&self) -> bool {
+        self.receiving_bytes.get() as u64 > 2 * self.config.limits.receiving_bytes_per_core
+    }
+}
+
+/// Memory for bodies, reused.
+#[derive(Default)]
+pub struct Bodies {
+    free: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Bodies {
+    /// An empty one.
+    pub fn take(&self) -> Vec<u8> {
+        self.free.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives one back.
+    pub fn give(&self, mut body: Vec<u8>) {
+        let mut free = self.free.borrow_mut();
+        if free.len() < BODIES_MAX && body.capacity() > 0 {
+            body.clear();
+            free.push(body);
+        }
+    }
+}
+
+/// The thread's whole life.
+pub fn run(seed: Seed) {
+    let (driver, processor) = (seed.driver, seed.processor);
+    if let Err(error) = net::run(driver, processor, life(seed)) {
+        event(Level::Error, "core cannot run").field("error", error).emit();
+    }
+}
+
+async fn life(seed: Seed) {
+    let shared = Shared::start();
+    let core = Rc::new(Core {
+        spill_bytes: usize::try_from(seed.config.spool.spill_bytes).unwrap_or(usize::MAX),
+        config: seed.config,
+        services: seed.services,
+        shared: shared.clone(),
+        writer: Writer::start(seed.writer, seed.driver),
+        authenticator: seed.authenticator,
+        tls: seed.tls,
+        counters: seed.counters,
+        bodies: Bodies::default(),
+        scratch: RefCell::default(),
+        connections: Cell::new(0),
+        receiving_bytes: Cell::new(0),
+        stopping: Cell::new(false),
+    });
+    let mut accepting = Vec::new();
+    for (index, socket) in seed.sockets.into_iter().enumerate() {
+        let canceller = Canceller::new();
+        let task = monoio::spawn(accept_loop(core.clone(), index, socket, canceller.handle()));
+        accepting.push((canceller, task));
+    }
+    // An error means that the sender is gone: as good as the signal.
+    let _ = seed.drain.await;
+    core.stopping.set(true);
+    for (canceller, task) in accepting {
+        canceller.cancel();
+        task.await;
+    }
+    drain(&core).await;
+    core.writer.drain().await;
+    core.count_writes();
+    shared.stop();
+}
+
+async fn accept_loop(core: Rc<Core>, index: usize, socket: TcpListener, cancel: CancelHandle) {
+    let listener = match monoio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => return event(Level::Error, "cannot accept").field("error", error).emit(),
+    };
+    while !core.stopping.get() {
+        match listener.cancelable_accept(cancel.clone()).await {
+            Ok((socket, peer)) => {
+                monoio::spawn(connection::serve(core.clone(), index, socket, peer));
+            }
+            Err(_) if core.stopping.get() => {}
+            Err(error) => {
+                event(Level::Warning, "accept failed").field("error", error).emit();
+                monoio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn drain(core: &Rc<Core>) {
+    core.shared.interrupt_idle();
+    let limit = Duration::from_secs(core.config.limits.drain_s);
+    let started = std::time::Instant::now();
+    while core.connections.get() > 0 && started.elapsed() < limit {
+        monoio::time::sleep(DRAIN_TICK).await;
+    }
+    if core.connections.get() > 0 {
+        event(Level::Warning, "cutting off connections").field("connections", core.connections.get()).emit();
+        core.shared.end_all();
+    }
+    while core.connections.get() > 0 {
+        monoio::time::sleep(DRAIN_TICK).await;
+    }
+}

@@ -1,0 +1,86 @@
+//! Listening sockets: one per address and core, bound together with SO_REUSEPORT, so that the kernel spreads
+//! connections over the cores and no accept queue is shared.
+//!
+//! SO_REUSEPORT would also let a second instance of the same user bind the same port and steal half of the connections
+//! without a word; hence each address is first bound without it, which fails if anybody listens there.
+
+use crate::config::Listener;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+/// Connections that the kernel completes before we accept them. The system's own limit may be lower.
+const BACKLOG: i32 = 4096;
+
+/// Binds `listeners` for `cores` cores: a set of sockets per core, in the order of `listeners`. Errors: one line.
+pub fn bind_all(listeners: &[Listener], cores: usize) -> Result<Vec<Vec<TcpListener>>, String> {
+    for listener in listeners {
+        bind(listener.address, false).map_err(|error| explain(listener, &error))?;
+    }
+    let bind_set = |_| {
+        let sockets = listeners.iter().map(|listener| {
+            let bound = bind(listener.address, true).and_then(|socket| {
+                socket.listen(BACKLOG)?;
+                Ok(TcpListener::from(socket))
+            });
+            bound.map_err(|error| explain(listener, &error))
+        });
+        sockets.collect()
+    };
+    (0..cores).map(bind_set).collect()
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // An IPv6 listener is one: who wants both families lists both addresses.
+        socket.set_only_v6(true)?;
+    }
+    // Connections of the last run may still be in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn explain(listener: &Listener, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there: stop it or choose another port",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: check `address`",
+        _ => "check `address`",
+    };
+    format!("cannot listen on {} (listener \"{}\"): {error}; {remedy}", listener.address, listener.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Role, TlsMode};
+
+    fn listener(address: &str) -> Listener {
+        let address = address.parse().expect("address");
+        Listener { name: "test".into(), address, role: Role::Smtp, tls: TlsMode::Offered }
+    }
+
+    #[test]
+    fn every_core_gets_a_socket_on_the_same_port() {
+        let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = probe.local_addr().expect("bound").to_string();
+        drop(probe);
+        let sets = bind_all(&[listener(&address)], 3).expect("free");
+        assert_eq!(sets.len(), 3);
+        for set in &sets {
+            assert_eq!(set[0].local_addr().expect("bound").to_string(), address);
+        }
+        let error = bind_all(&[listener(&address)], 1).expect_err("in use, even by sockets that share");
+        assert!(error.contains(&address) && error.contains("another program listens there"), "{error}");
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_named() {
+        let error = bind_all(&[listener("192.0.2.1:2525")], 1).expect_err("not ours");
+        assert!(error.contains("no such address"), "{error}");
+    }
+}

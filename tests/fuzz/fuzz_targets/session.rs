@@ -1,0 +1,58 @@
+//! A whole session under any input, any split and any answers: no panic, replies in lines of at most 512 octets, and the
+//! same replies as for the same input in one piece.
+#![no_main]
+use libfuzzer_sys::fuzz_target;
+use penstock::policy::{Domains, Role, TlsMode};
+use penstock::smtp::Session;
+use penstock::smtp::session::{Action, Answer, QueueName, Refusal, Rules};
+use std::sync::Arc;
+
+/// All that the server says to `input` in pieces of `step` octets; `answers` choose what the driver answers.
+fn talk(input: &[u8], step: usize, answers: u8) -> Vec<u8> {
+    let pick = |a: u8| answers & (1 << a) != 0;
+    let rules = Rules {
+        hostname: "mx.example.edu".into(),
+        role: if pick(0) { Role::Submission } else { Role::Smtp },
+        tls: if pick(1) { TlsMode::Offered } else { TlsMode::Implicit },
+        auth: true,
+        message_bytes_max: 2000,
+        recipients_max: 3,
+        local_domains: Arc::new(Domains::new(["example.edu"])),
+        postmaster_domain: "example.edu".into(),
+    };
+    let mut out = Vec::new();
+    let mut session = Session::new(Arc::new(rules), pick(2), !pick(1), &mut out);
+    for piece in input.chunks(step) {
+        let mut rest = piece;
+        loop {
+            let (used, action) = session.step(rest, &mut out);
+            rest = &rest[used..];
+            match action {
+                Action::NeedInput => break,
+                Action::Begin if pick(3) => session.answered(Answer::Refused(Refusal::NoRoom), &mut out),
+                Action::Begin => session.answered(Answer::Begun(QueueName(*b"0123456789BCD")), &mut out),
+                Action::Body(_) | Action::Abort => {}
+                Action::Commit if pick(4) => session.answered(Answer::Refused(Refusal::DiskTrouble), &mut out),
+                Action::Commit => session.answered(Answer::Committed, &mut out),
+                Action::Ask(_) if pick(5) => session.answered(Answer::Rejected, &mut out),
+                Action::Ask(_) => session.answered(Answer::Accepted("anna".into()), &mut out),
+                // What is behind STARTTLS depends on the split by its nature.
+                Action::StartTls | Action::Close => return out,
+            }
+        }
+    }
+    out
+}
+
+fuzz_target!(|input: &[u8]| {
+    let [answers, step, input @ ..] = input else { return };
+    let starttls = input.windows(8).any(|window| window.eq_ignore_ascii_case(b"STARTTLS"));
+    let whole = talk(input, input.len().max(1), *answers);
+    for line in whole.split_inclusive(|octet| *octet == b'\n') {
+        assert!(line.len() <= 512 && line.ends_with(b"\r\n"));
+        assert!(line[..3].iter().all(u8::is_ascii_digit));
+    }
+    if !starttls {
+        assert_eq!(talk(input, usize::from(*step).max(1), *answers), whole);
+    }
+});
