@@ -1,0 +1,305 @@
+//! Files: the one place where the spool touches the disk.
+//!
+//! ```text
+//!  io_uring   core --write_all_at--> ring --> kernel worker           the core goes on
+//!  epoll      core --job--> one plain thread --pwrite--> kernel       the core goes on
+//!                                    (monoio's epoll driver would write on the core and stall every session)
+//! ```
+//!
+//! Promises: a segment is opened with O_DSYNC, so that a write which has come back Ok is on the disk, with the write
+//! cache flushed; short writes are completed; a buffer given away comes back. What a test build does to all of this is in
+//! `forgetful.rs`.
+
+use super::forgetful;
+use crate::net::Driver;
+use futures_channel::oneshot;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+
+/// Through what a thread writes.
+#[derive(Clone)]
+pub enum Through {
+    /// The ring of the current monoio runtime.
+    Ring,
+    /// A plain thread that does nothing else.
+    Thread(FileThread),
+}
+
+impl Through {
+    /// For the runtime of the current thread. Errors: no thread could be started.
+    pub fn start(driver: Driver, name: &str) -> io::Result<Through> {
+        match driver {
+            Driver::IoUring => Ok(Through::Ring),
+            Driver::Epoll => FileThread::start(name).map(Through::Thread),
+        }
+    }
+}
+
+/// A file that one thread writes.
+pub struct WriteFile {
+    handle: Handle,
+    path: PathBuf,
+    /// For reading back what a forgetful write covers in part.
+    real: Arc<File>,
+}
+
+enum Handle {
+    Ring(monoio::fs::File),
+    Thread(FileThread),
+}
+
+impl WriteFile {
+    /// Takes an open file. With O_DSYNC each write is durable when it comes back.
+    pub fn new(through: &Through, file: File, path: PathBuf) -> io::Result<WriteFile> {
+        let real = Arc::new(file);
+        let handle = match through {
+            Through::Ring => Handle::Ring(monoio::fs::File::from_std(real.try_clone()?)?),
+            Through::Thread(thread) => Handle::Thread(thread.clone()),
+        };
+        Ok(WriteFile { handle, path, real })
+    }
+
+    /// Writes all of `bytes` at `offset` into a file opened with O_DSYNC; Ok means durable.
+    pub async fn write_durably(&self, bytes: Vec<u8>, offset: u64) -> (io::Result<()>, Vec<u8>) {
+        #[cfg(test)]
+        if faults::fails(&self.path) {
+            return (Err(io::Error::from_raw_os_error(nix::libc::EIO)), bytes);
+        }
+        forgetful::hold(&self.path, &self.real, offset, &bytes);
+        if forgetful::skips_durable() {
+            return (Ok(()), bytes);
+        }
+        let length = bytes.len() as u64;
+        let (result, bytes) = self.write_real(bytes, offset).await;
+        if result.is_ok() {
+            forgetful::is_durable(&self.path, offset, length);
+        }
+        (result, bytes)
+    }
+
+    /// Writes all of `bytes` at `offset`; not durable before `sync`.
+    pub async fn write(&self, bytes: Vec<u8>, offset: u64) -> (io::Result<()>, Vec<u8>) {
+        #[cfg(test)]
+        if faults::fails(&self.path) {
+            return (Err(io::Error::from_raw_os_error(nix::libc::EIO)), bytes);
+        }
+        if forgetful::HOLDS {
+            forgetful::hold(&self.path, &self.real, offset, &bytes);
+            return (Ok(()), bytes);
+        }
+        self.write_real(bytes, offset).await
+    }
+
+    /// Makes all that was written durable.
+    pub async fn sync(&self) -> io::Result<()> {
+        if forgetful::skips_durable() {
+            return Ok(());
+        }
+        forgetful::hand_over(&self.path, &self.real)?;
+        match &self.handle {
+            Handle::Ring(file) => file.sync_data().await,
+            Handle::Thread(thread) => thread.run(&self.real, Vec::new(), 0, true).await.0,
+        }
+    }
+
+    async fn write_real(&self, bytes: Vec<u8>, offset: u64) -> (io::Result<()>, Vec<u8>) {
+        match &self.handle {
+            Handle::Ring(file) => file.write_all_at(bytes, offset).await,
+            Handle::Thread(thread) => thread.run(&self.real, bytes, offset, false).await,
+        }
+    }
+}
+
+/// One plain thread that writes files in the order in which it is asked. It ends with its last handle. What waits is
+/// bounded by the askers: each waits for its answer.
+#[derive(Clone)]
+pub struct FileThread {
+    jobs: mpsc::Sender<Job>,
+}
+
+struct Job {
+    file: Arc<File>,
+    bytes: Vec<u8>,
+    offset: u64,
+    sync: bool,
+    reply: oneshot::Sender<(io::Result<()>, Vec<u8>)>,
+}
+
+impl FileThread {
+    fn start(name: &str) -> io::Result<FileThread> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        std::thread::Builder::new().name(name.to_string()).spawn(move || {
+            for Job { file, bytes, offset, sync, reply } in inbox {
+                let written = file.write_all_at(&bytes, offset);
+                let result = written.and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+                // Nobody waits any more: then nobody was promised anything.
+                let _ = reply.send((result, bytes));
+            }
+        })?;
+        Ok(FileThread { jobs })
+    }
+
+    async fn run(&self, file: &Arc<File>, bytes: Vec<u8>, offset: u64, sync: bool) -> (io::Result<()>, Vec<u8>) {
+        let (reply, answer) = oneshot::channel();
+        let gone = || (Err(io::Error::other("the file thread is gone")), Vec::new());
+        if self.jobs.send(Job { file: file.clone(), bytes, offset, sync, reply }).is_err() {
+            return gone();
+        }
+        answer.await.unwrap_or_else(|_| gone())
+    }
+}
+
+/// A file that is read at offsets, synchronously: the page cache, mostly.
+#[derive(Debug)]
+pub enum ReadFile {
+    /// A file on disk.
+    Disk {
+        /// Open for reading.
+        file: File,
+        /// Its name.
+        path: PathBuf,
+    },
+    /// Octets in memory.
+    #[cfg(test)]
+    Memory(Vec<u8>),
+}
+
+impl ReadFile {
+    /// Opens `path` for reading.
+    pub fn open(path: &Path) -> io::Result<ReadFile> {
+        Ok(ReadFile::Disk { file: File::open(path)?, path: path.to_path_buf() })
+    }
+
+    /// Reads at `offset` until `into` is full or the file ends; returns how much was read.
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            ReadFile::Disk { file, path } => {
+                let mut read = 0;
+                while read < into.len() {
+                    match file.read_at(&mut into[read..], offset + read as u64) {
+                        Ok(0) => break,
+                        Ok(more) => read += more,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(forgetful::patch(path, offset, into, read))
+            }
+            #[cfg(test)]
+            ReadFile::Memory(bytes) => {
+                let there = bytes.get(offset as usize..).unwrap_or_default();
+                let read = there.len().min(into.len());
+                into[..read].copy_from_slice(&there[..read]);
+                Ok(read)
+            }
+        }
+    }
+}
+
+/// Opens a segment for durable writes.
+pub fn open_durable(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).custom_flags(nix::libc::O_DSYNC).open(path)
+}
+
+/// Writes `bytes` at `offset` durably, on the calling thread.
+pub fn write_durably(path: &Path, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    #[cfg(test)]
+    if faults::fails(path) {
+        return Err(io::Error::from_raw_os_error(nix::libc::EIO));
+    }
+    forgetful::hold(path, file, offset, bytes);
+    if forgetful::skips_durable() {
+        return Ok(());
+    }
+    file.write_all_at(bytes, offset)?;
+    file.sync_all()?;
+    forgetful::is_durable(path, offset, bytes.len() as u64);
+    Ok(())
+}
+
+/// Replaces a small file so that after a crash it is the old one or the new one, never half.
+pub fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    if forgetful::skips_durable() {
+        return Ok(());
+    }
+    let new = path.with_extension("new");
+    let file = File::create(&new)?;
+    file.write_all_at(content, 0)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Renames within a directory, durably.
+pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    forgetful::renamed(from, to);
+    sync_directory(to.parent().unwrap_or(Path::new(".")))
+}
+
+/// Removes a file durably.
+pub fn remove_durably(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)?;
+    forgetful::removed(path);
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Creates `path` and writes zeros over all of it, so that later writes change no metadata: measured, they then cost a
+/// half to a third (kernel-notes/durable-writes.md). Around the page cache where the file system allows it.
+pub fn create_zeroed(path: &Path, size: u64) -> io::Result<File> {
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    // Contiguous space and an early "no space"; file systems without it do without.
+    let _ = nix::fcntl::fallocate(file.as_fd(), nix::fcntl::FallocateFlags::empty(), 0, size as i64);
+    let direct = File::options().write(true).custom_flags(nix::libc::O_DIRECT).open(path);
+    if !direct.is_ok_and(|direct| fill_with_zeros(&direct, size).is_ok()) {
+        fill_with_zeros(&file, size)?;
+    }
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn fill_with_zeros(file: &File, size: u64) -> io::Result<()> {
+    const PIECE: usize = 1 << 20;
+    let zeros = vec![0; PIECE + 4096];
+    let aligned = zeros.as_ptr().align_offset(4096);
+    let piece = &zeros[aligned..aligned + PIECE];
+    let mut at = 0;
+    while at < size {
+        let length = (size - at).min(PIECE as u64) as usize;
+        file.write_all_at(&piece[..length], at)?;
+        at += length as u64;
+    }
+    Ok(())
+}
+
+/// Files that fail, for tests: a path in the set fails each write until it is taken out.
+#[cfg(test)]
+pub mod faults {
+    use std::collections::HashSet;
+    use std::path::{Path, PathBuf};
+    use std::sync::{LazyLock, Mutex};
+
+    static FAILING: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
+
+    pub fn fails(path: &Path) -> bool {
+        FAILING.lock().expect("no panic while locked").contains(path)
+    }
+
+    pub fn set(path: &Path, failing: bool) {
+        let mut set = FAILING.lock().expect("no panic while locked");
+        if failing {
+            set.insert(path.to_path_buf())
+        } else {
+            set.remove(path)
+        };
+    }
+}

@@ -1,0 +1,429 @@
+//! The follower: the relay's cursor over all segments of all writers, in normal running and after a crash alike.
+//!
+//! ```text
+//!  past segments, oldest first     [1][4][2] -----+
+//!  writer 0:  [7] -> [9] .. durable end           +--> next() --> entries --> relay
+//!  writer 1:  [8] .. durable end             -----+                  |
+//!                                                                 settled, refers --> recycling --> files thread
+//! ```
+//!
+//! The past comes first, in the order in which its segments were begun; records of different writers that overlapped in
+//! time may come in either order, so an outcome may come before the message that it is about. **Until `next` has said
+//! None for the first time, deliver nothing:** an outcome may still come.
+//!
+//! Promises: what `next` gives out was durable; a damaged record is reported, copied to `damaged/` and skipped, never
+//! silently; a segment is erased only when nothing in it counts (recycling.rs); a spill file is freed only when its
+//! message is settled, or, found at the start, when no record names it and the whole past has been read undamaged.
+
+use super::QueueId;
+use super::file::ReadFile;
+use super::files::{Erase, Request, Shared};
+use super::published::Started;
+use super::record::{self, Found, Head, KIND_MESSAGE, KIND_SPILLED};
+use super::recovery::{Cursor, Limit, Met};
+use super::recycling::{Recycling, Segment};
+use super::segment::BLOCK;
+use super::spill::SpillReader;
+use crate::log::{Level, event};
+use crate::smtp::envelope::View;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io::Write;
+use std::sync::{Arc, mpsc};
+
+/// Where a record is. 16 octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Location {
+    generation: u64,
+    segment: u32,
+    /// Offset in units of 8 octets.
+    offset: u32,
+}
+
+impl Location {
+    fn at(&self) -> u64 {
+        u64::from(self.offset) * record::ALIGNMENT as u64
+    }
+}
+
+/// A durable record, in the order of its segment.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// Where.
+    pub at: Location,
+    /// The message's queue id (for records that hold only outcomes: an id of their own).
+    pub id: QueueId,
+    /// Stored fields: `smtp::envelope::View::parse`.
+    pub envelope: &'a [u8],
+    /// The record has recipients: it counts as live until `settled`.
+    pub is_message: bool,
+}
+
+/// A record read back.
+#[derive(Debug)]
+pub struct Stored {
+    /// The message's queue id.
+    pub id: QueueId,
+    /// Stored fields.
+    pub envelope: Vec<u8>,
+    /// The content.
+    pub content: Content,
+}
+
+/// Content to stream: prepended fields are in the envelope, not here.
+#[derive(Debug)]
+pub enum Content {
+    /// In memory.
+    Memory(Vec<u8>),
+    /// In a spill file: read piece by piece.
+    Spilled(SpillReader),
+}
+
+/// A segment of an earlier run.
+#[derive(Clone, Copy, Debug)]
+pub struct Past {
+    /// Its header, with nothing sealed before it.
+    pub started: Started,
+    /// Where its successor's header says that it ends.
+    pub end: Option<u64>,
+}
+
+/// The relay's cursor.
+pub struct Follower {
+    shared: Arc<Shared>,
+    past: VecDeque<Past>,
+    /// One for the past, then one per writer.
+    tracks: Vec<Track>,
+    turn: usize,
+    recycling: Recycling,
+    erased: mpsc::Receiver<(u32, u64)>,
+    /// Live messages with a spill file: whose it is.
+    spilled: HashMap<Location, u64>,
+    owners: HashMap<u64, (u64, Location)>,
+    /// Spill files found at the start.
+    found_spills: BTreeSet<u64>,
+    caught_up: bool,
+    /// Records were lost or not understood: they might name a spill file.
+    past_is_whole: bool,
+    readers: VecDeque<(Location, ReadFile)>,
+}
+
+#[derive(Default)]
+struct Track {
+    open: Option<Open>,
+    /// What the cursor before left.
+    memory: Vec<u8>,
+}
+
+struct Open {
+    started: Started,
+    /// The past only: how far.
+    end: Option<u64>,
+    cursor: Cursor,
+    whole: bool,
+}
+
+/// Segments kept open for `read`.
+const READERS: usize = 16;
+
+impl Follower {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        past: VecDeque<Past>,
+        found_spills: BTreeSet<u64>,
+        erased: mpsc::Receiver<(u32, u64)>,
+    ) -> Follower {
+        let tracks = (0..=shared.published.len()).map(|_| Track::default()).collect();
+        Follower {
+            shared,
+            past,
+            tracks,
+            turn: 0,
+            recycling: Recycling::default(),
+            erased,
+            spilled: HashMap::new(),
+            owners: HashMap::new(),
+            found_spills,
+            caught_up: false,
+            past_is_whole: true,
+            readers: VecDeque::new(),
+        }
+    }
+
+    /// The next durable record, or none for now. Reads the page cache, synchronously. Damaged records are logged and
+    /// skipped. A message's record (with recipients) counts as live until `settled`.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Option<Entry<'_>> {
+        self.take_erased();
+        let Some((track, at, head)) = self.find() else {
+            self.catch_up();
+            return None;
+        };
+        let open = self.tracks[track].open.as_ref().expect("the record was found in it");
+        let location = location(&open.started, at);
+        let envelope = open.cursor.fields(at, &head);
+        let is_message = head.kind & KIND_MESSAGE != 0;
+        if is_message {
+            self.recycling.message(location.segment);
+        }
+        if is_message && head.kind & KIND_SPILLED != 0 {
+            match View::parse(envelope).ok().and_then(|view| view.spilled) {
+                Some(reference) => {
+                    self.spilled.insert(location, reference.file);
+                    let owner = self.owners.entry(reference.file).or_insert((0, location));
+                    if reference.generation > owner.0 {
+                        *owner = (reference.generation, location);
+                    }
+                }
+                None => self.past_is_whole = false,
+            }
+        }
+        Some(Entry { at: location, id: head.id, envelope, is_message })
+    }
+
+    /// Resolves when there may be more, or segments were erased: a wake-up only.
+    pub async fn changed(&self) {
+        std::future::poll_fn(|context| self.shared.alarm.poll(context)).await;
+    }
+
+    /// The stored envelope and content of a record, verified again. The location is of a record that is live, or was
+    /// given out by `next` last. Errors: damage or I/O, as text.
+    pub fn read(&mut self, at: Location) -> Result<Stored, String> {
+        let segment = self.recycling.get(at.segment, at.generation).ok_or("its segment is erased")?;
+        let (salt, room) = (segment.salt, segment.size.saturating_sub(at.at()));
+        let path = self.shared.layout.segment(at.segment);
+        let describe = |error: std::io::Error| format!("{}: {error}", path.display());
+        let file = self.reader(at).map_err(describe)?;
+        let mut bytes = vec![0; 8 << 10];
+        let head = loop {
+            let read = file.read_at(at.at(), &mut bytes).map_err(describe)?;
+            match record::parse(&bytes[..read], salt, room, true) {
+                Found::Record(head) => break head,
+                Found::Needs(more) if read == bytes.len() => bytes.resize(more, 0),
+                _ => return Err(format!("{} at {}: the record is damaged", path.display(), at.at())),
+            }
+        };
+        let envelope = bytes[head.fields_range()].to_vec();
+        if head.kind & KIND_SPILLED == 0 {
+            bytes.truncate(head.content_range().end);
+            bytes.drain(..head.content_range().start);
+            return Ok(Stored { id: head.id, envelope, content: Content::Memory(bytes) });
+        }
+        let view = View::parse(&envelope).map_err(|damage| format!("{}: {damage:?}", head.id))?;
+        let reference = view.spilled.ok_or_else(|| format!("{}: no spill file is named", head.id))?;
+        let reader = SpillReader::open(&self.shared.layout.spill(reference.file), reference)?;
+        Ok(Stored { id: head.id, envelope, content: Content::Spilled(reader) })
+    }
+
+    /// The outcome record `from` must be kept as long as the segment of `to` holds its message. To be told when `next`
+    /// gives out an outcome record, before the next call of `next`.
+    pub fn refers(&mut self, from: Location, to: Location) {
+        self.recycling.refers((from.segment, from.generation), (to.segment, to.generation));
+    }
+
+    /// The message at `at` is wholly done and the outcomes that say so are durable. Once per message. Its segment is
+    /// erased and recycled when nothing in it is live, and its spill file is freed.
+    pub fn settled(&mut self, at: Location) {
+        if let Some(file) = self.spilled.remove(&at)
+            && self.owners.get(&file).is_some_and(|(_, owner)| *owner == at)
+        {
+            self.owners.remove(&file);
+            if self.caught_up {
+                self.shared.ask(Request::SpillBack { number: file, reusable: true });
+            } else {
+                // A later record that is not read yet may name the same file with a later generation.
+                self.found_spills.insert(file);
+            }
+        }
+        self.recycling.settled(at.segment, at.generation);
+        self.erase_dead();
+    }
+
+    fn find(&mut self) -> Option<(usize, u64, Head)> {
+        if let Some(found) = self.advance(0) {
+            return Some(found);
+        }
+        let writers = self.tracks.len() - 1;
+        for step in 0..writers {
+            let track = 1 + (self.turn + step) % writers;
+            if let Some(found) = self.advance(track) {
+                // Stay with a writer while it has more: its pages are at hand. The others lose nothing by waiting.
+                self.turn = track - 1;
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// The next record of one track, through as many segments as it takes.
+    fn advance(&mut self, track: usize) -> Option<(usize, u64, Head)> {
+        loop {
+            if self.tracks[track].open.is_none() {
+                self.open_next(track)?;
+                continue;
+            }
+            let (limit, is_last) = self.limit(track);
+            let open = self.tracks[track].open.as_mut().expect("it is open");
+            match open.cursor.next(limit) {
+                Met::Record(at, head) => return Some((track, at, head)),
+                Met::End if is_last => self.leave(track),
+                Met::End => return None,
+                Met::TornTail(at) => {
+                    event(Level::Warning, "spool torn tail cut: it was never acknowledged")
+                        .field("segment", open.started.number)
+                        .field("offset", at)
+                        .emit();
+                }
+                Met::Damaged(from, to) => self.set_aside(track, from, to),
+                Met::Unreadable(at, error) => {
+                    event(Level::Error, "spool segment cannot be read; it is kept")
+                        .field("segment", open.started.number)
+                        .field("offset", at)
+                        .field("error", error)
+                        .emit();
+                    open.whole = false;
+                    self.leave(track);
+                }
+            }
+        }
+    }
+
+    /// How far the open segment of a track may be read, and whether it ends there for good.
+    fn limit(&self, track: usize) -> (Limit, bool) {
+        let open = self.tracks[track].open.as_ref().expect("it is open");
+        if track == 0 {
+            let end = open.end.unwrap_or(open.started.size);
+            return (Limit { end, durable: open.end.is_some() }, true);
+        }
+        let published = &self.shared.published[track - 1];
+        let (number, end) = published.end();
+        if number == open.started.number {
+            return (Limit { end, durable: true }, false);
+        }
+        let sealed = published.following().and_then(|started| started.sealed);
+        let end = sealed.expect("a segment that is followed by another is sealed by it").end;
+        (Limit { end, durable: true }, true)
+    }
+
+    fn open_next(&mut self, track: usize) -> Option<()> {
+        let (started, end) = match track {
+            0 => self.past.pop_front().map(|past| (past.started, past.end))?,
+            _ => (self.shared.published[track - 1].follow()?, None),
+        };
+        self.recycling.open(started.number, Segment::new(started.generation, started.salt, started.size));
+        let path = self.shared.layout.segment(started.number);
+        match ReadFile::open(&path) {
+            // What was written in this run was verified by its writer; its content is verified when it is read.
+            Ok(file) => {
+                let memory = std::mem::take(&mut self.tracks[track].memory);
+                let cursor = Cursor::new(file, started.salt, track == 0, memory);
+                self.tracks[track].open = Some(Open { started, end, cursor, whole: true });
+            }
+            Err(error) => {
+                event(Level::Error, "spool segment cannot be opened; it is kept")
+                    .field("file", path.display())
+                    .field("error", error)
+                    .emit();
+                self.past_is_whole = false;
+                self.recycling.leave(started.number, false);
+            }
+        }
+        Some(())
+    }
+
+    fn leave(&mut self, track: usize) {
+        let open = self.tracks[track].open.take().expect("it is open");
+        if track > 0 && self.shared.published[track - 1].following().is_some_and(|started| started.after_failure) {
+            self.recycling.mark_failed(open.started.number);
+        }
+        self.past_is_whole &= open.whole;
+        self.recycling.leave(open.started.number, open.whole);
+        self.tracks[track].memory = open.cursor.into_memory();
+        self.erase_dead();
+    }
+
+    /// Copies a damaged range out, so that its segment can be recycled and an operator can still look.
+    fn set_aside(&mut self, track: usize, from: u64, to: u64) {
+        self.past_is_whole = false;
+        let open = self.tracks[track].open.as_mut().expect("it is open");
+        let started = open.started;
+        let path = self.shared.layout.damaged_range(started.number, started.generation, from);
+        let copied = open.cursor.copy(from, to).and_then(|bytes| {
+            std::fs::create_dir_all(self.shared.layout.damaged())?;
+            let mut file = std::fs::File::create(&path)?;
+            file.write_all(&bytes)?;
+            file.sync_all()
+        });
+        // Without a copy the segment itself must stay.
+        open.whole &= copied.is_ok();
+        let line = event(Level::Error, "spool records damaged and set aside")
+            .field("segment", started.number)
+            .field("from", from)
+            .field("to", to);
+        match copied {
+            Ok(()) => line.field("copy", path.display()).emit(),
+            Err(error) => line.field("error", error).emit(),
+        }
+    }
+
+    /// The whole past has been read: spill files that no record names are freed.
+    fn catch_up(&mut self) {
+        if std::mem::replace(&mut self.caught_up, true) {
+            return;
+        }
+        let found = std::mem::take(&mut self.found_spills);
+        let unnamed: Vec<u64> = found.into_iter().filter(|file| !self.owners.contains_key(file)).collect();
+        if !self.past_is_whole && !unnamed.is_empty() {
+            event(Level::Warning, "spill files that no readable record names are kept, because records were lost")
+                .field("files", unnamed.len())
+                .emit();
+            return;
+        }
+        for number in unnamed {
+            self.shared.ask(Request::SpillBack { number, reusable: true });
+        }
+    }
+
+    fn take_erased(&mut self) {
+        while let Ok((number, generation)) = self.erased.try_recv() {
+            self.readers.retain(|(at, _)| at.segment != number);
+            self.recycling.erased(number, generation);
+            self.erase_dead();
+        }
+    }
+
+    fn erase_dead(&mut self) {
+        while let Some(number) = self.recycling.dead.pop() {
+            let Some(segment) = self.recycling.by_number(number) else { continue };
+            let Segment { generation, size, reusable, .. } = *segment;
+            self.shared.ask(Request::Erase(Erase { number, generation, size, reusable }));
+        }
+    }
+
+    fn reader(&mut self, at: Location) -> std::io::Result<&ReadFile> {
+        let known =
+            self.readers.iter().position(|(one, _)| (one.segment, one.generation) == (at.segment, at.generation));
+        let index = match known {
+            Some(index) => index,
+            None => {
+                if self.readers.len() == READERS {
+                    self.readers.pop_front();
+                }
+                self.readers.push_back((at, ReadFile::open(&self.shared.layout.segment(at.segment))?));
+                self.readers.len() - 1
+            }
+        };
+        Ok(&self.readers[index].1)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.shared.alarm.forget();
+    }
+}
+
+fn location(started: &Started, at: u64) -> Location {
+    debug_assert!(at >= BLOCK && at.is_multiple_of(record::ALIGNMENT as u64));
+    let offset = (at / record::ALIGNMENT as u64) as u32;
+    Location { generation: started.generation, segment: started.number, offset }
+}

@@ -1,0 +1,231 @@
+//! Opening the spool directory: lock, epoch, what is there, what must be prepared.
+//!
+//! Order: lock; list the segments; raise the epoch durably; prepare a spare per writer; start the files thread. Every error is
+//! one line that names the file and says what to do.
+
+use super::file::{self, ReadFile};
+use super::files::{Files, GENERATION_EPOCH_SHIFT, Request, Shared};
+use super::follower::{Follower, Past};
+use super::layout::{Layout, number_in};
+use super::published::Started;
+use super::queue_id::{EPOCH_LIMIT, WRITER_LIMIT};
+use super::segment::{BLOCK, Header, NoHeader, Sealed, State};
+use super::{Options, Spool, WriterSeed};
+use crate::log::{Level, event};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+
+/// The smallest segment that makes sense.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// Offsets in units of 8 octets are stored in 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 32 << 30;
+
+/// What was found in the segments directory.
+#[derive(Debug, Default)]
+struct Found {
+    free: Vec<Header>,
+    active: Vec<Header>,
+    next_number: u32,
+}
+
+pub(super) fn open(options: Options) -> Result<Spool, String> {
+    check(&options)?;
+    let layout = Layout::new(&options.directory);
+    make_directories(&layout)?;
+    let lock = lock(&layout)?;
+    let found = list_segments(&layout)?;
+    let epoch = raise_epoch(&layout, &found)?;
+    let spills = list_spills(&layout)?;
+
+    let (requests, inbox) = mpsc::channel();
+    let (erased, told) = mpsc::channel();
+    let Options { segment_bytes, reserve_bytes, writers, .. } = options;
+    let writers = writers + 1;
+    let shared = Arc::new(Shared::new(layout, segment_bytes, reserve_bytes, epoch, writers, requests));
+    let next_spill = spills.last().map_or(1, |last| last + 1);
+    let mut files = Files::new(shared.clone(), inbox, erased, found.next_number, next_spill, spills.len() as u64);
+    adopt_free(&shared, &mut files, &found.free)?;
+    files.prepare(writers).map_err(|error| {
+        format!(
+            "{}: cannot prepare {writers} segments of {segment_bytes} octets: {error}; make room, or set a smaller \
+             segment size",
+            shared.layout.segments().display()
+        )
+    })?;
+    shared.look_for_room().map_err(|error| describe(shared.layout.root(), error, "is it a file system?"))?;
+    let thread = std::thread::Builder::new()
+        .name("files".to_string())
+        .spawn(move || files.run())
+        .map_err(|error| format!("cannot start the files thread: {error}; raise the limit on threads"))?;
+
+    let follower = Follower::new(shared.clone(), past(&found.active), spills, told);
+    let seed = |index| WriterSeed { shared: shared.clone(), index };
+    let cores = (0..writers - 1).map(seed).collect();
+    let relay = Some((seed(writers - 1), follower));
+    Ok(Spool { shared, cores, relay, thread: Some(thread), _lock: lock })
+}
+
+fn check(options: &Options) -> Result<(), String> {
+    let bytes = options.segment_bytes;
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(BLOCK) {
+        return Err(format!(
+            "segment size {bytes}: must be a multiple of {BLOCK} octets from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
+        ));
+    }
+    if options.writers as u64 + 1 > WRITER_LIMIT {
+        return Err(format!("{} writers: at most {} are possible; use fewer cores", options.writers, WRITER_LIMIT - 1));
+    }
+    Ok(())
+}
+
+fn make_directories(layout: &Layout) -> Result<(), String> {
+    for directory in [layout.root().to_path_buf(), layout.segments(), layout.spills()] {
+        let made = fs::create_dir_all(&directory).and_then(|()| file::sync_directory(&directory));
+        made.map_err(|error| describe(&directory, error, "the spool needs a directory that it may write"))?;
+    }
+    file::sync_directory(layout.root()).map_err(|error| describe(layout.root(), error, "cannot be synced"))
+}
+
+fn lock(layout: &Layout) -> Result<Flock<File>, String> {
+    let path = layout.lock();
+    let open = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = open.map_err(|error| describe(&path, error, "the spool directory must be writable"))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        Errno::EWOULDBLOCK => format!(
+            "{}: another running instance uses this spool; stop it, or give this one a directory of its own",
+            layout.root().display()
+        ),
+        error => describe(&path, error.into(), "the file system must support flock"),
+    })
+}
+
+fn list_segments(layout: &Layout) -> Result<Found, String> {
+    let mut found = Found { next_number: 1, ..Found::default() };
+    for path in entries(&layout.segments())? {
+        if number_in(&path, "new").is_some() {
+            fs::remove_file(&path).map_err(|error| describe(&path, error, "remove it by hand"))?;
+            continue;
+        }
+        let is_bad = number_in(&path, "bad").is_some();
+        let Some(number) = number_in(&path, "seg").or(number_in(&path, "bad")) else { continue };
+        let number = u32::try_from(number).map_err(|_| format!("{}: not a name of a segment", path.display()))?;
+        found.next_number = found.next_number.max(number + 1);
+        if is_bad {
+            continue;
+        }
+        match read_header(&path, number)? {
+            Some(header) if header.state == State::Free => found.free.push(header),
+            Some(header) => found.active.push(header),
+            None => set_aside(layout, &path, number)?,
+        }
+    }
+    found.active.sort_by_key(|header| header.generation);
+    Ok(found)
+}
+
+fn read_header(path: &Path, number: u32) -> Result<Option<Header>, String> {
+    let mut block = vec![0; BLOCK as usize];
+    let file = ReadFile::open(path).map_err(|error| describe(path, error, "the spool must be readable"))?;
+    // A block that the disk cannot read is a damaged one.
+    let read = file.read_at(0, &mut block).unwrap_or(0);
+    match Header::from_block(&block[..read]) {
+        Ok(header) if header.number == number => Ok(Some(header)),
+        Ok(_) | Err(NoHeader::Damaged) => Ok(None),
+        Err(NoHeader::Version(version)) => Err(format!(
+            "{}: written by a later version (format {version}); start that version, or move the spool away",
+            path.display()
+        )),
+    }
+}
+
+fn set_aside(layout: &Layout, path: &Path, number: u32) -> Result<(), String> {
+    let bad = layout.bad_segment(number);
+    event(Level::Error, "spool segment with a damaged header set aside").field("file", bad.display()).emit();
+    file::rename_durably(path, &bad).map_err(|error| describe(path, error, "move it away by hand"))
+}
+
+/// Free segments of the right size are spares; others give their room back.
+fn adopt_free(shared: &Shared, files: &mut Files, free: &[Header]) -> Result<(), String> {
+    for header in free {
+        let path = shared.layout.segment(header.number);
+        let result = match header.size == shared.segment_bytes {
+            true => files.adopt(header.number),
+            false => file::remove_durably(&path),
+        };
+        result.map_err(|error| describe(&path, error, "the spool must be writable"))?;
+    }
+    Ok(())
+}
+
+/// Reads the epoch, raises it and makes that durable. What the segments say counts too, in case the file was lost.
+fn raise_epoch(layout: &Layout, found: &Found) -> Result<u64, String> {
+    let path = layout.epoch();
+    let stored = match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse::<u64>().map_err(|_| {
+            format!(
+                "{}: not a number; write one into it that is higher than any before, for example 1000",
+                path.display()
+            )
+        })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(describe(&path, error, "the spool must be readable")),
+    };
+    let headers = found.free.iter().chain(&found.active);
+    let seen = headers.map(|header| header.generation >> GENERATION_EPOCH_SHIFT).max().unwrap_or(0);
+    let epoch = stored.max(seen) + 1;
+    if epoch >= EPOCH_LIMIT {
+        return Err(format!(
+            "{}: this spool was opened {stored} times and has no queue ids left; empty it and start with a new directory",
+            path.display()
+        ));
+    }
+    file::replace_durably(&path, format!("{epoch}\n").as_bytes())
+        .map_err(|error| describe(&path, error, "the spool must be writable and not full"))?;
+    Ok(epoch)
+}
+
+fn list_spills(layout: &Layout) -> Result<BTreeSet<u64>, String> {
+    Ok(entries(&layout.spills())?.iter().filter_map(|path| number_in(path, "body")).collect())
+}
+
+/// The active segments of earlier runs, oldest first, each with its end if a later header names it.
+fn past(active: &[Header]) -> VecDeque<Past> {
+    let mut ends = HashMap::new();
+    for header in active {
+        if let State::Active { sealed: Some(Sealed { number, generation, end }), .. } = header.state {
+            ends.insert((number, generation), end);
+        }
+    }
+    let past = active.iter().map(|header| {
+        let Header { number, generation, salt, size, .. } = *header;
+        let started = Started { number, generation, salt, size, sealed: None, after_failure: false };
+        Past { started, end: ends.get(&(number, generation)).copied() }
+    });
+    past.collect()
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let listed = fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut paths: Vec<PathBuf> = listed.map_err(|error| describe(directory, error, "the spool must be readable"))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn describe(path: &Path, error: std::io::Error, remedy: &str) -> String {
+    format!("{}: {error}; {remedy}", path.display())
+}
+
+impl Spool {
+    pub(super) fn stop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.shared.ask(Request::Stop);
+            if thread.join().is_err() {
+                event(Level::Error, "the files thread has panicked").emit();
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Which segments may be erased. Knows no file.
+//!
+//! A segment is erased when it is *left* (its writer has gone on and the follower has read it to its end), no message in
+//! it is *live* (recipients without a final fate), and no outcome in it *refers* to a segment that is not erased yet: an
+//! outcome that is forgotten while its message is still readable would deliver the message again after a crash. A
+//! segment that could not be read wholly is *kept* until an operator has looked at it.
+
+use std::collections::{BTreeSet, HashMap};
+
+/// A segment that is known and not erased.
+#[derive(Debug)]
+pub struct Segment {
+    /// Its generation.
+    pub generation: u64,
+    /// The salt of its generation.
+    pub salt: u64,
+    /// Octets of the file.
+    pub size: u64,
+    /// The file may be used again.
+    pub reusable: bool,
+    live: u64,
+    left: bool,
+    kept: bool,
+    erasing: bool,
+    refers: BTreeSet<u32>,
+}
+
+impl Segment {
+    /// A segment that the follower begins to read.
+    pub fn new(generation: u64, salt: u64, size: u64) -> Segment {
+        Segment {
+            generation,
+            salt,
+            size,
+            reusable: true,
+            live: 0,
+            left: false,
+            kept: false,
+            erasing: false,
+            refers: BTreeSet::new(),
+        }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.left && self.live == 0 && !self.kept && !self.erasing && self.refers.is_empty()
+    }
+}
+
+/// All segments that are not erased. Methods that may make one erasable put it into `dead`.
+#[derive(Debug, Default)]
+pub struct Recycling {
+    segments: HashMap<u32, Segment>,
+    /// To be erased now; each is named once.
+    pub dead: Vec<u32>,
+}
+
+impl Recycling {
+    /// The follower begins to read a segment.
+    pub fn open(&mut self, number: u32, segment: Segment) {
+        self.segments.insert(number, segment);
+    }
+
+    /// The segment, if this generation of it is not erased.
+    pub fn get(&self, number: u32, generation: u64) -> Option<&Segment> {
+        self.segments.get(&number).filter(|segment| segment.generation == generation)
+    }
+
+    /// The segment, whatever its generation.
+    pub fn by_number(&self, number: u32) -> Option<&Segment> {
+        self.segments.get(&number)
+    }
+
+    /// A message in it was read.
+    pub fn message(&mut self, number: u32) {
+        self.segment(number).live += 1;
+    }
+
+    /// A message in it is done.
+    pub fn settled(&mut self, number: u32, generation: u64) {
+        let segment = self.segments.get_mut(&number).filter(|segment| segment.generation == generation);
+        let segment = segment.expect("a segment with a live message is not erased");
+        segment.live = segment.live.checked_sub(1).expect("a message is settled once");
+        self.consider(number);
+    }
+
+    /// An outcome in `from` is about a message in `to`.
+    pub fn refers(&mut self, from: (u32, u64), to: (u32, u64)) {
+        if from.0 == to.0 || self.get(to.0, to.1).is_none() || self.get(from.0, from.1).is_none() {
+            return;
+        }
+        self.segment(from.0).refers.insert(to.0);
+    }
+
+    /// The follower has read it to its end. `whole`: without damage that nobody has looked at.
+    pub fn leave(&mut self, number: u32, whole: bool) {
+        let segment = self.segment(number);
+        segment.left = true;
+        segment.kept |= !whole;
+        self.consider(number);
+    }
+
+    /// Its file has failed once and is not to be used again.
+    pub fn mark_failed(&mut self, number: u32) {
+        self.segment(number).reusable = false;
+    }
+
+    /// Its next generation's header is durable, or the file is gone.
+    pub fn erased(&mut self, number: u32, generation: u64) {
+        if self.get(number, generation).is_none() {
+            return;
+        }
+        self.segments.remove(&number);
+        let mut freed = Vec::new();
+        for (&other, segment) in &mut self.segments {
+            if segment.refers.remove(&number) {
+                freed.push(other);
+            }
+        }
+        for other in freed {
+            self.consider(other);
+        }
+    }
+
+    fn consider(&mut self, number: u32) {
+        let segment = self.segment(number);
+        if segment.is_dead() {
+            segment.erasing = true;
+            self.dead.push(number);
+        }
+    }
+
+    fn segment(&mut self, number: u32) -> &mut Segment {
+        self.segments.get_mut(&number).expect("the segment is open")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> Recycling {
+        let mut all = Recycling::default();
+        all.open(1, Segment::new(10, 0, 0));
+        all.open(2, Segment::new(20, 0, 0));
+        all
+    }
+
+    #[test]
+    fn a_segment_is_dead_when_left_and_settled() {
+        let mut all = two();
+        all.message(1);
+        all.message(1);
+        all.leave(1, true);
+        all.settled(1, 10);
+        assert!(all.dead.is_empty());
+        all.settled(1, 10);
+        assert_eq!(all.dead, [1]);
+        all.leave(2, true);
+        assert_eq!(all.dead, [1, 2]);
+    }
+
+    #[test]
+    fn a_segment_that_is_written_is_never_dead() {
+        let mut all = two();
+        all.message(1);
+        all.settled(1, 10);
+        assert!(all.dead.is_empty());
+    }
+
+    #[test]
+    fn outcomes_stay_until_what_they_refer_to_is_erased() {
+        let mut all = two();
+        all.message(1);
+        all.leave(1, true);
+        all.refers((2, 20), (1, 10));
+        all.leave(2, true);
+        all.settled(1, 10);
+        assert_eq!(all.dead, [1]);
+        all.erased(1, 9);
+        assert_eq!(all.dead, [1]);
+        all.erased(1, 10);
+        assert_eq!(all.dead, [1, 2]);
+        assert!(all.get(1, 10).is_none());
+    }
+
+    #[test]
+    fn an_outcome_about_its_own_segment_or_an_erased_one_keeps_nothing() {
+        let mut all = two();
+        all.refers((2, 20), (2, 20));
+        all.refers((2, 20), (1, 9));
+        all.leave(2, true);
+        assert_eq!(all.dead, [2]);
+    }
+
+    #[test]
+    fn a_segment_that_was_not_read_wholly_is_kept() {
+        let mut all = two();
+        all.leave(1, false);
+        assert!(all.dead.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "settled once")]
+    fn settling_twice_is_a_bug() {
+        let mut all = two();
+        all.message(1);
+        all.settled(1, 10);
+        all.settled(1, 10);
+    }
+}

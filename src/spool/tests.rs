@@ -1,0 +1,321 @@
+//! The spool as a whole: real files, a real runtime, both drivers.
+
+use super::file::faults;
+use super::*;
+use crate::net::Driver;
+use crate::smtp::envelope::{Envelope, Tag, View};
+use std::collections::HashMap;
+use std::path::Path;
+use tempfile::TempDir;
+
+const SEGMENT: u64 = 128 << 10;
+
+fn options(directory: &Path, writers: usize) -> Options {
+    Options { directory: directory.to_path_buf(), segment_bytes: SEGMENT, writers, reserve_bytes: 0 }
+}
+
+fn open(directory: &TempDir, writers: usize) -> Spool {
+    Spool::open(options(directory.path(), writers)).expect("opens")
+}
+
+/// Runs on both drivers, each with a directory of its own.
+fn on_both<F: Future<Output = ()>>(test: impl Fn(Driver, TempDir) -> F) {
+    let directory = || tempfile::tempdir().expect("a directory");
+    let uring = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().enable_timer().build();
+    uring.expect("a ring").block_on(test(Driver::IoUring, directory()));
+    let epoll = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build();
+    epoll.expect("epoll").block_on(test(Driver::Epoll, directory()));
+}
+
+fn start(seed: WriterSeed, driver: Driver) -> Writer {
+    Writer::start(seed, driver).expect("starts")
+}
+
+fn envelope(recipient: &str) -> Envelope {
+    let mut envelope = Envelope::default();
+    envelope.push(Tag::ReversePath, b"anna@example.edu");
+    if !recipient.is_empty() {
+        envelope.push(Tag::Recipient, recipient.as_bytes());
+    }
+    envelope
+}
+
+async fn commit(writer: &Writer, content: &[u8]) -> Result<QueueId, CommitError> {
+    let id = writer.begin(content.len() as u64)?;
+    writer.commit(id, &envelope("ben@example.edu"), content).await.map(|()| id)
+}
+
+/// All entries there are now: queue id and location.
+fn entries(follower: &mut Follower) -> Vec<(QueueId, Location)> {
+    let mut all = Vec::new();
+    while let Some(entry) = follower.next() {
+        View::parse(entry.envelope).expect("an envelope");
+        all.push((entry.id, entry.at));
+    }
+    all
+}
+
+fn memory(stored: Stored) -> Vec<u8> {
+    match stored.content {
+        Content::Memory(content) => content,
+        Content::Spilled(mut reader) => {
+            let mut content = Vec::new();
+            loop {
+                let piece = reader.next().expect("undamaged");
+                if piece.is_empty() {
+                    return content;
+                }
+                content.extend_from_slice(piece);
+            }
+        }
+    }
+}
+
+/// Segment and spill files on disk.
+fn files(directory: &TempDir) -> (usize, usize) {
+    let count = |name| std::fs::read_dir(directory.path().join(name)).expect("listed").count();
+    (count("segments"), count("spill"))
+}
+
+#[test]
+fn what_was_committed_is_followed_read_and_there_after_a_restart() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 2);
+        let writers: Vec<Writer> = spool.core_writers().into_iter().map(|seed| start(seed, driver)).collect();
+        let (_, mut follower) = spool.relay_side();
+        let mut sent = HashMap::new();
+        for number in 0..50usize {
+            let content = vec![number as u8; number * 300];
+            let id = commit(&writers[number % 2], &content).await.expect("durable");
+            assert!(sent.insert(id, content).is_none());
+        }
+        check_all(&mut follower, &sent);
+        assert!(follower.next().is_none());
+        drop((writers, follower, spool));
+
+        let mut spool = open(&directory, 1);
+        let (_, mut follower) = spool.relay_side();
+        check_all(&mut follower, &sent);
+    });
+}
+
+fn check_all(follower: &mut Follower, sent: &HashMap<QueueId, Vec<u8>>) {
+    let all = entries(follower);
+    assert_eq!(all.len(), sent.len());
+    for (id, at) in all {
+        let stored = follower.read(at).expect("readable");
+        assert_eq!(stored.id, id);
+        assert_eq!(stored.envelope, envelope("ben@example.edu").as_bytes());
+        assert_eq!(&memory(stored), &sent[&id]);
+    }
+}
+
+#[test]
+fn concurrent_commits_share_a_write() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let mut tasks = Vec::new();
+        for _ in 0..64 {
+            let writer = writer.clone();
+            tasks.push(monoio::spawn(async move { commit(&writer, b"body").await }));
+        }
+        for task in tasks {
+            task.await.expect("durable");
+        }
+        writer.drain().await;
+        let (writes, records) = writer.counts();
+        assert_eq!(records, 64);
+        assert!(writes < 16, "{writes} writes");
+    });
+}
+
+#[test]
+fn segments_are_recycled_and_disk_use_is_bounded() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let (_, mut follower) = spool.relay_side();
+        for _ in 0..300 {
+            commit(&writer, &[b'x'; 20_000]).await.expect("durable");
+            for (_, at) in entries(&mut follower) {
+                follower.settled(at);
+            }
+        }
+        // 300 * 20 KB are 46 segments.
+        drop((writer, follower, spool));
+        assert!(files(&directory).0 <= 10, "{:?}", files(&directory));
+        let mut spool = open(&directory, 1);
+        let (_, mut follower) = spool.relay_side();
+        // What is left are those of the last segment: settled, but no outcome says so here.
+        assert!(entries(&mut follower).len() <= 6);
+    });
+}
+
+#[test]
+fn a_failed_write_fails_its_group_and_the_next_goes_to_another_segment() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let (_, mut follower) = spool.relay_side();
+        let one = commit(&writer, b"one").await.expect("durable");
+        let failing = std::fs::canonicalize(directory.path()).expect("a directory").join("segments");
+        let active: Vec<_> = std::fs::read_dir(&failing).expect("listed").map(|e| e.expect("entry").path()).collect();
+        active.iter().for_each(|path| faults::set(path, true));
+        let _ = &active;
+        let lost = commit(&writer, b"lost").await;
+        assert_eq!(lost, Err(CommitError::Disk));
+        active.iter().for_each(|path| faults::set(path, false));
+        let two = commit(&writer, b"two").await.expect("durable again");
+        let ids: Vec<QueueId> = entries(&mut follower).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [one, two]);
+        drop((writer, follower, spool));
+        let mut spool = open(&directory, 1);
+        let ids: Vec<QueueId> = entries(&mut spool.relay_side().1).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [one, two]);
+    });
+}
+
+#[test]
+fn a_spilled_message_is_whole_and_its_file_is_used_again() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let (_, mut follower) = spool.relay_side();
+        for round in 0..3u8 {
+            let content = vec![round; 300_000];
+            let mut spill = writer.spill().await.expect("a file");
+            for piece in content.chunks(70_000) {
+                spill.write(piece.to_vec()).await.0.expect("written");
+            }
+            let id = writer.begin(0).expect("room");
+            let mut envelope = envelope("ben@example.edu");
+            spill.finish().await.expect("durable").push_to(&mut envelope);
+            writer.commit(id, &envelope, b"").await.expect("durable");
+            let all = entries(&mut follower);
+            assert_eq!(all.len(), 1);
+            assert_eq!(memory(follower.read(all[0].1).expect("readable")), content);
+            follower.settled(all[0].1);
+        }
+        drop(writer.spill().await.expect("a file"));
+        assert_eq!(files(&directory).1, 1);
+    });
+}
+
+#[test]
+fn spill_files_that_no_record_names_are_freed_at_the_start_and_others_are_kept() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let mut named = writer.spill().await.expect("a file");
+        let mut orphan = writer.spill().await.expect("a file");
+        named.write(vec![7; 1000]).await.0.expect("written");
+        orphan.write(vec![8; 1000]).await.0.expect("written");
+        let mut envelope = envelope("ben@example.edu");
+        named.finish().await.expect("durable").push_to(&mut envelope);
+        orphan.finish().await.expect("durable");
+        writer.commit(writer.begin(0).expect("room"), &envelope, b"").await.expect("durable");
+        drop((writer, spool));
+
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let (_, mut follower) = spool.relay_side();
+        let all = entries(&mut follower);
+        assert!(follower.next().is_none());
+        // The orphan is in the pool, so the next spill needs no third file.
+        writer.spill().await.expect("a file").write(vec![9; 10]).await.0.expect("written");
+        assert_eq!(files(&directory).1, 2);
+        assert_eq!(memory(follower.read(all[0].1).expect("readable")), vec![7; 1000]);
+    });
+}
+
+#[test]
+fn outcomes_are_kept_as_long_as_their_message_can_be_read() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let (seed, mut follower) = spool.relay_side();
+        let relay = start(seed, driver);
+        commit(&writer, b"done").await.expect("durable");
+        commit(&writer, b"stays").await.expect("durable");
+        let messages = entries(&mut follower);
+        // An outcome of the first one, then enough to fill several segments of the relay.
+        relay.commit(relay.begin(0).expect("an id"), &envelope(""), b"").await.expect("durable");
+        follower.settled(messages[0].1);
+        let outcome = follower.next().expect("the outcome").at;
+        follower.refers(outcome, messages[0].1);
+        for _ in 0..12 {
+            relay.commit(relay.begin(0).expect("an id"), &envelope(""), &[0; 50_000]).await.expect("durable");
+            entries(&mut follower);
+        }
+        assert!(follower.read(outcome).is_ok(), "it refers to a segment with a live message");
+        follower.settled(messages[1].1);
+        drop((writer, relay, follower, spool));
+    });
+}
+
+#[test]
+fn a_second_instance_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let spool = open(&directory, 1);
+    let error = Spool::open(options(directory.path(), 1)).err().expect("refused");
+    assert!(error.contains("another running instance uses this spool"), "{error}");
+    spool.close();
+    open(&directory, 1).close();
+}
+
+#[test]
+fn the_epoch_rises_and_survives_even_the_loss_of_its_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let epoch = |spool: Spool| spool.shared.epoch;
+    let first = epoch(open(&directory, 1));
+    assert_eq!(epoch(open(&directory, 1)), first + 1);
+    std::fs::write(directory.path().join("epoch"), "garbage").expect("written");
+    let error = Spool::open(options(directory.path(), 1)).err().expect("refused");
+    assert!(error.contains("not a number"), "{error}");
+    std::fs::write(directory.path().join("epoch"), "1048575\n").expect("written");
+    let error = Spool::open(options(directory.path(), 1)).err().expect("refused");
+    assert!(error.contains("no queue ids left"), "{error}");
+    std::fs::remove_file(directory.path().join("epoch")).expect("removed");
+    assert!(epoch(open(&directory, 1)) >= first + 1);
+}
+
+#[test]
+fn unusable_options_and_directories_are_refused_with_a_remedy() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for bytes in [0, 4096, SEGMENT + 1, 64 << 30] {
+        let bad = Options { segment_bytes: bytes, ..options(directory.path(), 1) };
+        assert!(Spool::open(bad).err().expect("refused").contains("multiple of 4096"));
+    }
+    assert!(Spool::open(options(directory.path(), 256)).is_err());
+    let file = directory.path().join("file");
+    std::fs::write(&file, b"").expect("written");
+    let error = Spool::open(options(&file, 1)).err().expect("refused");
+    assert!(error.contains("directory"), "{error}");
+}
+
+#[test]
+fn without_room_nothing_begins_but_the_relays_records() {
+    on_both(async |driver, directory| {
+        let mut spool =
+            Spool::open(Options { reserve_bytes: u64::MAX, ..options(directory.path(), 1) }).expect("opens");
+        let writer = start(spool.core_writers().remove(0), driver);
+        let relay = start(spool.relay_side().0, driver);
+        assert_eq!(writer.begin(0), Err(CommitError::NoRoom));
+        assert_eq!(writer.spill().await.err(), Some(CommitError::NoRoom));
+        let id = relay.begin(0).expect("an id");
+        relay.commit(id, &envelope(""), b"").await.expect("durable");
+    });
+}
+
+#[test]
+fn a_record_too_long_for_a_segment_is_refused() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let too_long = vec![0; writer.record_bytes_max()];
+        assert_eq!(commit(&writer, &too_long).await, Err(CommitError::NoRoom));
+        let longest = vec![0; writer.record_bytes_max() - 200];
+        commit(&writer, &longest).await.expect("durable");
+    });
+}

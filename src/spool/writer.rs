@@ -1,0 +1,328 @@
+//! A writer: drives one `GroupCommit` on a core's runtime, or on the relay's.
+//!
+//! ```text
+//!  commit() -> GroupCommit.append -> ticket ........................ awaited by the session
+//!                   |                                                       ^
+//!                   +--> task: step -> write -> written -> publish end -> wake
+//! ```
+//!
+//! The task lives only while there is something to write: after `drain` nothing is left on the runtime.
+//!
+//! Promise: `commit` returns Ok only after the write that holds the record has come back from the disk. This is the one
+//! place that waits for the disk.
+
+use super::file::{Through, WriteFile};
+use super::files::{Request, Shared, now_ms, random_salt};
+use super::group_commit::{FreshSegment, GroupCommit, Step, Ticket};
+use super::published::Started;
+use super::queue_id::COUNTER_LIMIT;
+use super::record::{KIND_MESSAGE, KIND_SPILLED};
+use super::segment::{BLOCK, Header, Sealed, State};
+use super::spill::Spill;
+use super::{CommitError, QueueId};
+use crate::log::{Level, event};
+use crate::net::Driver;
+use crate::smtp::envelope::{Envelope, Fields, Tag, View};
+use futures_channel::oneshot;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// What may wait for the disk at most, per writer, in octets. A record can be no longer.
+const WAITING_BYTES: u64 = 16 << 20;
+
+/// A writer before it is on its thread.
+pub struct WriterSeed {
+    pub(super) shared: Arc<Shared>,
+    /// Which writer it is; the relay's is the last.
+    pub(super) index: usize,
+}
+
+/// A core's (or the relay's) writer; cheap to clone on its thread.
+#[derive(Clone)]
+pub struct Writer {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    index: usize,
+    /// The relay's records are outcomes and notifications: the reserve is there for them.
+    is_relay: bool,
+    bytes_max: usize,
+    commits: Through,
+    spills: Through,
+    core: RefCell<GroupCommit>,
+    file: RefCell<Option<Rc<WriteFile>>>,
+    /// Who waits for the group in flight and for the one being filled; a group's list is that of its parity.
+    waiting: RefCell<[Vec<Waker>; 2]>,
+    /// Groups whose waiters were woken.
+    woken: Cell<u64>,
+    running: Cell<bool>,
+    drainers: RefCell<Vec<Waker>>,
+    last_counter: Cell<u64>,
+    /// The segment before failed, and no new one is begun yet.
+    after_failure: Cell<bool>,
+}
+
+impl Writer {
+    /// For the monoio runtime of the current thread, which runs on `driver`. Errors: no writer thread could be started.
+    pub fn start(seed: WriterSeed, driver: Driver) -> io::Result<Writer> {
+        let WriterSeed { shared, index } = seed;
+        let bytes_max = WAITING_BYTES.min(shared.segment_bytes - BLOCK) as usize;
+        let inner = Inner {
+            is_relay: index + 1 == shared.published.len(),
+            shared,
+            index,
+            bytes_max,
+            commits: Through::start(driver, &format!("spool-{index}"))?,
+            spills: Through::start(driver, &format!("spill-{index}"))?,
+            core: RefCell::new(GroupCommit::new(bytes_max)),
+            file: RefCell::default(),
+            waiting: RefCell::default(),
+            woken: Cell::new(0),
+            running: Cell::new(false),
+            drainers: RefCell::default(),
+            last_counter: Cell::new(0),
+            after_failure: Cell::new(false),
+        };
+        Ok(Writer { inner: Rc::new(inner) })
+    }
+
+    /// A queue id for a message that begins, if there is room for it on disk. Costs two atomic loads.
+    pub fn begin(&self, content_bytes: u64) -> Result<QueueId, CommitError> {
+        let inner = &self.inner;
+        if !inner.is_relay && !inner.shared.has_room(content_bytes) {
+            return Err(CommitError::NoRoom);
+        }
+        let counter = inner.last_counter.get() + 1;
+        if counter >= COUNTER_LIMIT {
+            event(Level::Error, "queue ids of this run are used up; restart").field("writer", inner.index).emit();
+            return Err(CommitError::NoRoom);
+        }
+        inner.last_counter.set(counter);
+        Ok(QueueId::new(inner.shared.epoch, inner.index as u64, counter))
+    }
+
+    /// The longest record, in octets of envelope and content with 64 more; beyond it `commit` says `NoRoom`. Longer
+    /// content must be spilled.
+    pub fn record_bytes_max(&self) -> usize {
+        self.inner.bytes_max
+    }
+
+    /// Appends a record to the group being filled. Ok when the record is durable.
+    pub async fn commit(&self, id: QueueId, envelope: &Envelope, content: &[u8]) -> Result<(), CommitError> {
+        let inner = &self.inner;
+        let fields = envelope.as_bytes();
+        let mut kind = if envelope.recipients() > 0 { KIND_MESSAGE } else { 0 };
+        if content.is_empty() && names_spill(fields) {
+            kind |= KIND_SPILLED;
+        }
+        let ticket = inner.core.borrow_mut().append(kind, id, fields, content);
+        let Some(ticket) = ticket else {
+            self.give_spill_back(kind, fields);
+            return Err(CommitError::NoRoom);
+        };
+        if !inner.running.replace(true) {
+            monoio::spawn(run(inner.clone()));
+        }
+        let outcome = Committing { inner, ticket: Some(ticket), place: None }.await;
+        if outcome == Err(CommitError::NoRoom) {
+            self.give_spill_back(kind, fields);
+        }
+        outcome
+    }
+
+    /// A spill file for a large content.
+    pub async fn spill(&self) -> Result<Spill, CommitError> {
+        let inner = &self.inner;
+        if !inner.is_relay && !inner.shared.has_room(0) {
+            return Err(CommitError::NoRoom);
+        }
+        let (reply, answer) = oneshot::channel();
+        inner.shared.ask(Request::Spill(reply));
+        match answer.await {
+            Ok(Ok(file)) => Spill::new(inner.shared.clone(), &inner.spills, file),
+            Ok(Err(error)) => {
+                event(Level::Error, "no spill file").field("error", error).emit();
+                Err(CommitError::NoRoom)
+            }
+            Err(_) => Err(CommitError::NoRoom),
+        }
+    }
+
+    /// Waits until all that was appended is durable or failed.
+    pub async fn drain(&self) {
+        std::future::poll_fn(|context| {
+            if !self.inner.running.get() {
+                return Poll::Ready(());
+            }
+            self.inner.drainers.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Durable writes and records so far.
+    pub fn counts(&self) -> (u64, u64) {
+        self.inner.core.borrow().counts()
+    }
+
+    /// The record was never written: nothing can name the file.
+    fn give_spill_back(&self, kind: u8, fields: &[u8]) {
+        if kind & KIND_SPILLED != 0
+            && let Ok(View { spilled: Some(reference), .. }) = View::parse(fields)
+        {
+            self.inner.shared.ask(Request::SpillBack { number: reference.file, reusable: true });
+        }
+    }
+}
+
+fn names_spill(fields: &[u8]) -> bool {
+    Fields::new(fields).any(|field| matches!(field, Ok((Tag::Spilled, _))))
+}
+
+/// Writes until nothing waits.
+async fn run(inner: Rc<Inner>) {
+    loop {
+        let step = inner.core.borrow_mut().step();
+        match step {
+            Step::Rest => break,
+            Step::Write { offset, bytes } => inner.write(bytes, offset).await,
+            Step::NewSegment { sealed } => inner.new_segment(sealed).await,
+        }
+        inner.wake_finished();
+    }
+    inner.running.set(false);
+    inner.drainers.borrow_mut().drain(..).for_each(Waker::wake);
+}
+
+impl Inner {
+    async fn write(&self, bytes: Vec<u8>, offset: u64) {
+        let file = self.file.borrow().clone().expect("a write is asked for only in an open segment");
+        let (result, bytes) = file.write_durably(bytes, offset).await;
+        let mut core = self.core.borrow_mut();
+        core.written(result.is_ok(), bytes);
+        match result {
+            Ok(()) => {
+                if let Some((number, end)) = core.durable_end() {
+                    self.shared.published[self.index].advance(number, end);
+                    self.shared.alarm.ring();
+                }
+            }
+            Err(error) => {
+                self.after_failure.set(true);
+                self.file.borrow_mut().take();
+                event(Level::Error, "spool write failed")
+                    .field("writer", self.index)
+                    .field("offset", offset)
+                    .field("error", error)
+                    .emit();
+            }
+        }
+    }
+
+    async fn new_segment(&self, sealed: Option<Sealed>) {
+        self.file.borrow_mut().take();
+        let fresh = self.begin_segment(sealed).await;
+        if fresh.is_err() && self.after_failure.get() {
+            event(Level::Error, "spool segment could not be sealed: whether its last group is on disk is undecided")
+                .field("writer", self.index)
+                .emit();
+        }
+        if fresh.is_ok() {
+            self.after_failure.set(false);
+        }
+        self.core.borrow_mut().segment(fresh);
+    }
+
+    async fn begin_segment(&self, sealed: Option<Sealed>) -> Result<FreshSegment, CommitError> {
+        let spare = match self.shared.take_spare() {
+            Some(spare) => spare,
+            None => {
+                let (reply, answer) = oneshot::channel();
+                self.shared.ask(Request::Spare(reply));
+                answer.await.map_err(|_| CommitError::NoRoom)?.map_err(|_| CommitError::NoRoom)?
+            }
+        };
+        let path = self.shared.layout.segment(spare.number);
+        let header = Header {
+            state: State::Active { writer: self.index as u32, sealed },
+            number: spare.number,
+            generation: self.shared.next_generation(),
+            salt: random_salt(),
+            size: self.shared.segment_bytes,
+            created_ms: now_ms(),
+        };
+        let written = match WriteFile::new(&self.commits, spare.file, path) {
+            Ok(file) => file.write_durably(header.to_block(), 0).await.0.map(|()| file),
+            Err(error) => Err(error),
+        };
+        let file = written.map_err(|error| {
+            event(Level::Error, "spool segment header cannot be written")
+                .field("writer", self.index)
+                .field("segment", header.number)
+                .field("error", error)
+                .emit();
+            CommitError::Disk
+        })?;
+        *self.file.borrow_mut() = Some(Rc::new(file));
+        let Header { number, generation, salt, size, .. } = header;
+        let after_failure = self.after_failure.get();
+        self.shared.published[self.index].start(Started { number, generation, salt, size, sealed, after_failure });
+        self.shared.alarm.ring();
+        Ok(FreshSegment { number, generation, salt, size })
+    }
+
+    fn wake_finished(&self) {
+        let finished = self.core.borrow().finished();
+        while self.woken.get() < finished {
+            let parity = (self.woken.get() & 1) as usize;
+            self.woken.set(self.woken.get() + 1);
+            self.waiting.borrow_mut()[parity].drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
+/// Waits for a ticket's outcome.
+struct Committing<'a> {
+    inner: &'a Inner,
+    ticket: Option<Ticket>,
+    /// Where its waker is in its group's list.
+    place: Option<usize>,
+}
+
+impl Future for Committing<'_> {
+    type Output = Result<(), CommitError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let inner = self.inner;
+        let ticket = self.ticket.as_ref().expect("not polled after it was ready");
+        if let Some(outcome) = inner.core.borrow_mut().outcome(ticket) {
+            self.ticket = None;
+            return Poll::Ready(outcome);
+        }
+        let mut waiting = inner.waiting.borrow_mut();
+        let wakers = &mut waiting[(ticket.group() & 1) as usize];
+        match self.place {
+            Some(place) if wakers[place].will_wake(context.waker()) => {}
+            Some(place) => wakers[place] = context.waker().clone(),
+            None => {
+                wakers.push(context.waker().clone());
+                self.place = Some(wakers.len() - 1);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.inner.core.borrow_mut().forget(&ticket);
+        }
+    }
+}
