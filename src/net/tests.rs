@@ -306,6 +306,41 @@ fn cancelled_reads_lose_nothing() {
     });
 }
 
+/// A read is cancelled when its data has arrived, but before the reader has run: the data wins.
+#[test]
+fn data_that_came_before_the_cancel_is_kept() {
+    // These flags let a completion in between two tasks; the others as they come.
+    for flags in [RingFlags::None, RingFlags::SingleIssuerDeferTaskrun] {
+        for rounds in 0..6 {
+            let kept = run_with_flags(flags, None, async {
+                let shared = Shared::start();
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let mut server = Stream::tcp(listener.accept().await.unwrap().0, shared.clone());
+                let reading = monoio::spawn(async move {
+                    let first = server.fill().await;
+                    server.set_interruptible(false);
+                    if first.is_err() {
+                        server.fill().await.unwrap();
+                    }
+                    server.set_deadline(SHORT);
+                    read(&mut server, 4).await.unwrap()
+                });
+                monoio::time::sleep(Duration::from_millis(5)).await;
+                std::io::Write::write_all(&mut client, b"kept").unwrap();
+                for _ in 0..rounds {
+                    runtime::next_round().await;
+                }
+                shared.interrupt_idle();
+                let kept = reading.await;
+                shared.stop();
+                kept
+            });
+            assert_eq!(kept.unwrap(), b"kept");
+        }
+    }
+}
+
 #[test]
 fn an_idle_stream_holds_no_buffer_and_wakes_up() {
     under_both_drivers(|shared| async move {
