@@ -65,6 +65,13 @@ fn certificate() -> Arc<ServerConfig> {
     server_config(&chain, &key).unwrap()
 }
 
+/// Closes both ends at once: each waits for the other's end.
+async fn close(one: Stream, other: Stream) {
+    let closing = monoio::spawn(one.close());
+    other.close().await;
+    closing.await;
+}
+
 /// Reads until `count` bytes or the end have come.
 async fn read(stream: &mut Stream, count: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -125,16 +132,15 @@ fn records_may_arrive_byte_by_byte() {
         let mut server = Stream::tcp(right, shared.clone());
         let accepting = monoio::spawn(async move {
             server.accept_tls(certificate()).await.unwrap();
-            let bytes = read(&mut server, 3000).await.unwrap();
-            server.close().await;
-            bytes
+            (read(&mut server, 3000).await.unwrap(), server)
         });
         let mut client = Stream::tcp(left, shared.clone());
         client.connect_tls(unverified_client_config(), name()).await.unwrap();
         assert_eq!(client.tls(), Some(("TLSv1.3", "TLS_AES_256_GCM_SHA384")));
         client.write(&mut vec![b'x'; 3000]).await.unwrap();
-        assert_eq!(accepting.await, vec![b'x'; 3000]);
-        client.close().await;
+        let (bytes, server) = accepting.await;
+        assert_eq!(bytes, vec![b'x'; 3000]);
+        close(client, server).await;
         relay.await;
     });
 }
@@ -176,15 +182,14 @@ fn clear_input_does_not_cross_into_tls() {
         assert!(line.is_some() && server.has_unread());
         let accepting = monoio::spawn(async move {
             server.accept_tls(certificate()).await.unwrap();
-            let bytes = read(&mut server, 6).await.unwrap();
-            server.close().await;
-            bytes
+            (read(&mut server, 6).await.unwrap(), server)
         });
         let mut client = Stream::tcp(client, shared.clone());
         client.connect_tls(unverified_client_config(), name()).await.unwrap();
         client.write(&mut b"EHLO x".to_vec()).await.unwrap();
-        assert_eq!(accepting.await, b"EHLO x");
-        client.close().await;
+        let (bytes, server) = accepting.await;
+        assert_eq!(bytes, b"EHLO x");
+        close(client, server).await;
     });
 }
 
@@ -197,9 +202,7 @@ fn eaters_may_stop_anywhere() {
             let mut sent = text.clone();
             let sending = monoio::spawn(async move {
                 client.write(&mut sent).await.unwrap();
-                let reply = read(&mut client, 5).await.unwrap();
-                client.close().await;
-                reply
+                (read(&mut client, 5).await.unwrap(), client)
             });
             let mut seen = Vec::new();
             while seen.len() < text.len() {
@@ -217,8 +220,9 @@ fn eaters_may_stop_anywhere() {
                 }
             }
             assert!(seen == text);
-            assert_eq!(sending.await, b"going");
-            server.close().await;
+            let (reply, client) = sending.await;
+            assert_eq!(reply, b"going");
+            close(client, server).await;
         }
     });
 }
@@ -263,8 +267,7 @@ fn a_deadline_ends_the_wait_and_loses_no_byte() {
             }
             client.write(&mut b"late".to_vec()).await.unwrap();
             assert_eq!(read(&mut server, 4).await.unwrap(), b"late");
-            server.close().await;
-            client.close().await;
+            close(client, server).await;
         }
     });
 }
@@ -303,21 +306,53 @@ fn cancelled_reads_lose_nothing() {
     });
 }
 
+/// A read is cancelled when its data has arrived, but before the reader has run: the data wins.
+#[test]
+fn data_that_came_before_the_cancel_is_kept() {
+    // These flags let a completion in between two tasks; the others as they come.
+    for flags in [RingFlags::None, RingFlags::SingleIssuerDeferTaskrun] {
+        for rounds in 0..6 {
+            let kept = run_with_flags(flags, None, async {
+                let shared = Shared::start();
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let mut server = Stream::tcp(listener.accept().await.unwrap().0, shared.clone());
+                let reading = monoio::spawn(async move {
+                    let first = server.fill().await;
+                    server.set_interruptible(false);
+                    if first.is_err() {
+                        server.fill().await.unwrap();
+                    }
+                    server.set_deadline(SHORT);
+                    read(&mut server, 4).await.unwrap()
+                });
+                monoio::time::sleep(Duration::from_millis(5)).await;
+                std::io::Write::write_all(&mut client, b"kept").unwrap();
+                for _ in 0..rounds {
+                    runtime::next_round().await;
+                }
+                shared.interrupt_idle();
+                let kept = reading.await;
+                shared.stop();
+                kept
+            });
+            assert_eq!(kept.unwrap(), b"kept");
+        }
+    }
+}
+
 #[test]
 fn an_idle_stream_holds_no_buffer_and_wakes_up() {
     under_both_drivers(|shared| async move {
         for tls in [false, true] {
             let (mut client, mut server) = if tls { tls_streams(&shared).await } else { streams(&shared).await };
-            let reading = monoio::spawn(async move {
-                let bytes = read(&mut server, 5).await.unwrap();
-                server.close().await;
-                bytes
-            });
+            let reading = monoio::spawn(async move { (read(&mut server, 5).await.unwrap(), server) });
             monoio::time::sleep(4 * TICK).await;
             assert_eq!(shared.waiting_buffers(), 0);
             client.write(&mut b"awake".to_vec()).await.unwrap();
-            assert_eq!(reading.await, b"awake");
-            client.close().await;
+            let (bytes, server) = reading.await;
+            assert_eq!(bytes, b"awake");
+            close(client, server).await;
         }
     });
 }

@@ -342,3 +342,141 @@ fn seal_into<Data>(traffic: &mut WriteTraffic<'_, Data>, sealed: Sealed<'_>, out
 fn broken(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tls_config::unverified_client_config;
+    use rustls::{ClientConnection, ConnectionTrafficSecrets};
+    use std::io::Read;
+
+    struct Side {
+        tls: Tls,
+        input: Window,
+        plain: Window,
+        pool: Pool,
+    }
+
+    impl Side {
+        fn handshake(&mut self, records: &[u8]) -> io::Result<bool> {
+            self.input.append(records, &self.pool);
+            self.tls.handshake(&mut self.input, &mut self.plain, &self.pool)
+        }
+
+        fn feed(&mut self, records: &[u8]) -> io::Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            self.input.append(records, &self.pool);
+            self.tls.feed(&mut self.input, &mut self.plain, &self.pool, &mut |part| -> (usize, Option<()>) {
+                bytes.extend_from_slice(part);
+                (part.len(), None)
+            })?;
+            Ok(bytes)
+        }
+
+        fn say(&mut self, bytes: &[u8]) -> Vec<u8> {
+            self.tls.encrypt(bytes, &mut self.input, &mut self.plain, &self.pool).unwrap();
+            std::mem::take(&mut self.tls.out)
+        }
+    }
+
+    /// Our server, and rustls's buffered client whose secrets can be had, after their handshake. The server gets its
+    /// input in pieces of `size` bytes.
+    fn connected(size: usize, versions: &[&'static rustls::SupportedProtocolVersion]) -> (Side, ClientConnection) {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let made = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let tls = Tls::server(Arc::new(config)).unwrap();
+        let mut server = Side { tls, input: Window::default(), plain: Window::default(), pool: Pool::default() };
+
+        let mut client_config = (*unverified_client_config()).clone();
+        client_config.enable_secret_extraction = true;
+        let name = ServerName::try_from("mail.example.org").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client_config), name).unwrap();
+        let mut done = false;
+        while client.is_handshaking() || !done {
+            let mut records = Vec::new();
+            client.write_tls(&mut records).unwrap();
+            for piece in records.chunks(size) {
+                done = server.handshake(piece).unwrap();
+            }
+            let mut flight = &std::mem::take(&mut server.tls.out)[..];
+            while !flight.is_empty() {
+                client.read_tls(&mut flight).unwrap();
+                client.process_new_packets().unwrap();
+            }
+        }
+        (server, client)
+    }
+
+    fn tell(client: &mut ClientConnection, mut records: &[u8]) -> Vec<u8> {
+        client.read_tls(&mut records).unwrap();
+        client.process_new_packets().unwrap();
+        let mut bytes = vec![0; 100];
+        let count = client.reader().read(&mut bytes).unwrap();
+        bytes.truncate(count);
+        bytes
+    }
+
+    #[test]
+    fn shakes_hands_in_any_split_and_version() {
+        for (version, name) in [(&rustls::version::TLS13, "TLSv1.3"), (&rustls::version::TLS12, "TLSv1.2")] {
+            for size in [1, 2, 3, 5, 100, 1000] {
+                let (mut server, mut client) = connected(size, &[version]);
+                assert_eq!(server.tls.names().unwrap().0, name);
+                let record = server.say(b"220 ready");
+                assert_eq!(tell(&mut client, &record), b"220 ready");
+            }
+        }
+    }
+
+    #[test]
+    fn an_altered_record_gets_an_alert_and_ends_everything() {
+        let (mut server, mut client) = connected(1000, rustls::ALL_VERSIONS);
+        std::io::Write::write_all(&mut client.writer(), b"QUIT").unwrap();
+        let mut record = Vec::new();
+        client.write_tls(&mut record).unwrap();
+        record[7] ^= 1;
+        assert_eq!(server.feed(&record).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let mut alert = &std::mem::take(&mut server.tls.out)[..];
+        client.read_tls(&mut alert).unwrap();
+        let told = client.process_new_packets().unwrap_err();
+        assert_eq!(told, rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac));
+        assert_eq!(server.feed(b"").unwrap_err().kind(), io::ErrorKind::NotConnected);
+    }
+
+    /// A key update cut in two records, and a reply sent between them: see the trap above.
+    #[test]
+    fn a_split_key_update_may_wait_behind_a_reply() {
+        let (mut server, client) = connected(1000, &[&rustls::version::TLS13]);
+        let (number, secrets) = client.dangerous_extract_secrets().unwrap().tx;
+        let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("another cipher") };
+        const KEY_UPDATE_NOT_REQUESTED: [u8; 5] = [24, 0, 0, 1, 0];
+        let (head, tail) = KEY_UPDATE_NOT_REQUESTED.split_at(2);
+        let first = handshake_record(key.as_ref(), iv.as_ref(), number, head);
+        let second = handshake_record(key.as_ref(), iv.as_ref(), number + 1, tail);
+
+        assert_eq!(server.feed(&first).unwrap(), b"");
+        assert!(!server.say(b"250 still here").is_empty());
+        assert_eq!(server.feed(&second[..9]).unwrap(), b"");
+        assert!(!server.say(b"250 still here").is_empty());
+        assert_eq!(server.feed(&second[9..]).unwrap(), b"");
+        assert!(server.input.is_empty());
+    }
+
+    /// RFC 8446 section 5.2.
+    fn handshake_record(key: &[u8], iv: &[u8], number: u64, fragment: &[u8]) -> Vec<u8> {
+        use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+        let mut nonce: [u8; 12] = iv.try_into().unwrap();
+        for (byte, other) in nonce[4..].iter_mut().zip(number.to_be_bytes()) {
+            *byte ^= other;
+        }
+        let mut sealed = fragment.to_vec();
+        sealed.push(22);
+        let header = [23, 3, 3, 0, (sealed.len() + AES_256_GCM.tag_len()) as u8];
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap());
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(header), &mut sealed).unwrap();
+        [&header[..], &sealed].concat()
+    }
+}
