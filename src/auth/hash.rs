@@ -53,7 +53,8 @@ pub struct Hash {
     output: Output,
 }
 
-/// A verifier's working memory, reused: 19 MiB fresh from the kernel are 4864 page faults for every hash.
+/// A verifier's working memory, reused, so that what the verifiers take is known and does not depend on the allocator.
+/// (Measured with mimalloc, which keeps freed memory: a fresh allocation per hash takes the same 18 ms.)
 #[derive(Default)]
 pub struct Memory {
     blocks: Vec<Block>,

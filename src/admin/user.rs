@@ -1,0 +1,276 @@
+//! `penstock user add|remove|list`: the users file as the operator changes it.
+//!
+//! ```text
+//!  lock the directory -> read and check the whole file -> change one line -> write beside it -> fsync
+//!                                                      -> rename over it -> fsync the directory -> unlock
+//! ```
+//!
+//! Promises: comments, blank lines and the order of lines stay; at every moment, also after a power cut, the file is
+//! the old one or the new one; two runs at once change it one after the other; owner and group stay, others never have
+//! access; a file with a mistake is not touched. A password is never taken from the command line, is not shown while it
+//! is typed, and is wiped from memory. The running server notices the new file by itself.
+
+use crate::auth::hash::{self, Cost};
+use crate::auth::users::{self, Entry, Names};
+use crate::auth::{named, read};
+use crate::config;
+use crate::sasl::{PASSWORD_BYTES_MAX, prepare};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Tries to get the lock, and the pause between them: five seconds. Another run holds it for milliseconds.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a file starts with that we make.
+const HEADING: &str =
+    "# Penstock users, one per line: name:argon2id hash. Change it with `penstock user add|remove`.\n";
+
+/// What [`add`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// The user is new.
+    New,
+    /// The user was there and has another password now.
+    Changed,
+}
+
+/// The canonical name of the account `name`, as it stands in the file. Errors: it is no user name under the configured
+/// `username_form`.
+pub fn account(config: &config::Auth, name: &str) -> Result<String, String> {
+    Names::new(config).account(name).map_err(|what| format!("\"{}\": {what}", name.escape_debug()))
+}
+
+/// Adds the user `name`, or gives him another password. Makes the file if there is none.
+pub fn add(config: &config::Auth, name: &str, password: &str) -> Result<Added, String> {
+    add_at_cost(config, name, password, Cost::default())
+}
+
+fn add_at_cost(config: &config::Auth, name: &str, password: &str, cost: Cost) -> Result<Added, String> {
+    let account = account(config, name)?;
+    let password = checked(password)?;
+    let line = format!("{account}:{}\n", hash::create(password.as_bytes(), cost)?);
+    let file = Locked::open(config)?;
+    let (text, entries) = match file.exists() {
+        true => file.read()?,
+        false => (HEADING.to_owned(), Vec::new()),
+    };
+    match entries.iter().find(|entry| entry.name == account) {
+        Some(entry) => file.replace(&with_line(&text, entry.line, &line)).map(|()| Added::Changed),
+        None => file.replace(&with_line(&text, usize::MAX, &line)).map(|()| Added::New),
+    }
+}
+
+/// Removes the user `name`. Errors: there is no such user.
+pub fn remove(config: &config::Auth, name: &str) -> Result<(), String> {
+    let account = account(config, name)?;
+    let file = Locked::open(config)?;
+    let (text, entries) = file.read()?;
+    let Some(entry) = entries.iter().find(|entry| entry.name == account) else {
+        return Err(format!("{} has no user \"{account}\"", named(&file.path)));
+    };
+    file.replace(&with_line(&text, entry.line, ""))
+}
+
+/// The canonical names of all users, in the order of the file.
+pub fn list(config: &config::Auth) -> Result<Vec<String>, String> {
+    let text = read(&config.users_file)?;
+    let entries = parse(&config.users_file, &text, &Names::new(config))?;
+    Ok(entries.into_iter().map(|entry| entry.name).collect())
+}
+
+/// A new password for `account`: asked for twice without echo if standard input is a terminal, else one line of it.
+pub fn read_password(account: &str) -> Result<Zeroizing<String>, String> {
+    let stdin = std::io::stdin();
+    let unbuffered = stdin.as_fd().try_clone_to_owned().map_err(|error| format!("standard input: {error}"))?;
+    let mut input = File::from(unbuffered);
+    if !stdin.is_terminal() {
+        return read_line(&mut input);
+    }
+    let first = prompt(&mut input, &format!("Password for {account}: "))?;
+    checked(&first)?;
+    let again = prompt(&mut input, "The same again: ")?;
+    if first == again { Ok(first) } else { Err("the two passwords differ".into()) }
+}
+
+fn prompt(input: &mut File, text: &str) -> Result<Zeroizing<String>, String> {
+    let terminal = input.try_clone().map_err(|error| format!("the terminal: {error}"))?;
+    let _silent = Silent::new(terminal.as_fd()).map_err(|error| format!("cannot turn off the echo: {error}"))?;
+    eprint!("{text}");
+    let line = read_line(input);
+    eprintln!();
+    line
+}
+
+/// One line without its end; read octet by octet, so that no buffer keeps a copy.
+fn read_line(input: &mut impl Read) -> Result<Zeroizing<String>, String> {
+    let octets_max = PASSWORD_BYTES_MAX + "\r\n".len();
+    let mut line = Zeroizing::new(Vec::with_capacity(octets_max));
+    let mut octet = Zeroizing::new([0]);
+    while line.last() != Some(&b'\n') && line.len() < octets_max {
+        match input.read(&mut octet[..]) {
+            Ok(0) => break,
+            Ok(_) => line.push(octet[0]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(format!("cannot read the password: {error}")),
+        }
+    }
+    let text = std::str::from_utf8(&line).map_err(|_| "the password is not UTF-8")?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    Ok(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+}
+
+/// The password in the form in which the server compares it.
+fn checked(password: &str) -> Result<Zeroizing<String>, String> {
+    let too_long = || Err(format!("the password is longer than {PASSWORD_BYTES_MAX} octets"));
+    if password.len() > PASSWORD_BYTES_MAX {
+        return too_long();
+    }
+    match prepare(password).map(Zeroizing::new) {
+        None => Err("the password has characters that no client may send: control characters, private use, or \
+                     right-to-left letters mixed with others"
+            .into()),
+        Some(prepared) if prepared.is_empty() => Err("the password is empty".into()),
+        Some(prepared) if prepared.len() > PASSWORD_BYTES_MAX => too_long(),
+        Some(prepared) => Ok(prepared),
+    }
+}
+
+/// `text` with its line `number` (from 1) replaced by `line`; past the end `line` is appended.
+fn with_line(text: &str, number: usize, line: &str) -> String {
+    let mut new = String::with_capacity(text.len() + line.len() + 1);
+    let mut placed = false;
+    for (at, old) in (1..).zip(text.split_inclusive('\n')) {
+        placed |= at == number;
+        new.push_str(if at == number { line } else { old });
+    }
+    if !placed {
+        if !new.is_empty() && !new.ends_with('\n') {
+            new.push('\n');
+        }
+        new.push_str(line);
+    }
+    new
+}
+
+fn parse(path: &Path, text: &[u8], names: &Names) -> Result<Vec<Entry>, String> {
+    users::parse(text, names).map_err(|mistake| format!("{}, {mistake}", named(path)))
+}
+
+/// The terminal's echo is off while this lives.
+struct Silent<'a> {
+    terminal: BorrowedFd<'a>,
+    before: Termios,
+}
+
+impl Silent<'_> {
+    fn new(terminal: BorrowedFd<'_>) -> Result<Silent<'_>, Errno> {
+        let before = tcgetattr(terminal)?;
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(terminal, SetArg::TCSAFLUSH, &silent)?;
+        Ok(Silent { terminal, before })
+    }
+}
+
+impl Drop for Silent<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.terminal, SetArg::TCSANOW, &self.before);
+    }
+}
+
+/// The users file while nobody else changes it.
+struct Locked {
+    path: PathBuf,
+    names: Names,
+    /// The directory is what is locked: the file itself is another one after each change.
+    directory: Flock<File>,
+}
+
+impl Locked {
+    fn open(config: &config::Auth) -> Result<Locked, String> {
+        // A symbolic link stays one: what it points to is replaced.
+        let path = fs::canonicalize(&config.users_file).unwrap_or_else(|_| config.users_file.clone());
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let directory = File::open(parent).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                format!("{}: the directory {} does not exist: make it first", named(&path), parent.display())
+            }
+            _ => format!("{}: cannot open the directory {}: {error}", named(&path), parent.display()),
+        })?;
+        let directory = lock(directory).map_err(|what| format!("{}: {what}", named(&path)))?;
+        Ok(Locked { path, names: Names::new(config), directory })
+    }
+
+    fn exists(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok()
+    }
+
+    fn read(&self) -> Result<(String, Vec<Entry>), String> {
+        let octets = read(&self.path)?;
+        let entries = parse(&self.path, &octets, &self.names)?;
+        let text = String::from_utf8(octets).map_err(|_| format!("{} is not UTF-8", named(&self.path)))?;
+        Ok((text, entries))
+    }
+
+    /// Puts `text` in place of the file, durably and at once.
+    fn replace(&self, text: &str) -> Result<(), String> {
+        let name = self.path.file_name().ok_or_else(|| format!("{} has no name", named(&self.path)))?;
+        // Under the lock this name is ours; one that is there was left by a crash.
+        let beside = self.path.with_file_name(format!(".{}.new", name.to_string_lossy()));
+        let _ = fs::remove_file(&beside);
+        let written = self.write_beside(&beside, text).and_then(|()| {
+            fs::rename(&beside, &self.path)?;
+            self.directory.sync_all()
+        });
+        written.map_err(|error| {
+            let _ = fs::remove_file(&beside);
+            let remedy = match error.kind() {
+                ErrorKind::PermissionDenied => ": run this as the owner of the file and its directory, or as root",
+                _ => "",
+            };
+            format!("{} cannot be written: {error}{remedy}", named(&self.path))
+        })
+    }
+
+    fn write_beside(&self, beside: &Path, text: &str) -> std::io::Result<()> {
+        let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
+        if let Ok(old) = fs::metadata(&self.path) {
+            let made = new.metadata()?;
+            if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+                fchown(&new, Some(old.uid()), Some(old.gid()))?;
+            }
+            // A group that may read the file (root:penstock 0640) still may; others never.
+            new.set_permissions(Permissions::from_mode(old.mode() & 0o660))?;
+        }
+        new.write_all(text.as_bytes())?;
+        new.sync_all()
+    }
+}
+
+fn lock(mut directory: File) -> Result<Flock<File>, String> {
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err((unlocked, Errno::EWOULDBLOCK | Errno::EINTR)) => directory = unlocked,
+            Err((_, error)) => return Err(format!("its directory cannot be locked: {error}")),
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+    Err("another `penstock user` is changing it and does not end; try again".into())
+}
+
+#[cfg(test)]
+mod tests;
