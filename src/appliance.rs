@@ -31,7 +31,7 @@ impl Appliance {
     pub fn start(config: Arc<Config>) -> Result<Appliance, String> {
         let driver = choose_driver(config.io)?;
         let processors = processors(config.cores);
-        let tls = Arc::new(TlsSnapshot::new(config.tls.server_config()?));
+        let tls = Arc::new(TlsSnapshot::new(net::server_config(&config.tls.certificate, &config.tls.key)?));
         let authenticator = config.auth.as_ref().map(Authenticator::start).transpose()?;
         let mut spool = Spool::open(spool::Options {
             directory: config.spool.directory.clone(),
@@ -69,12 +69,14 @@ impl Appliance {
 
     /// Reads certificate and users again. What is broken keeps its old form and says so.
     pub fn reload(&self) {
-        match self.config.tls.server_config() {
+        match net::server_config(&self.config.tls.certificate, &self.config.tls.key) {
             Ok(config) => {
                 self.tls.store(config);
                 event(Level::Info, "certificate reloaded").emit();
             }
-            Err(error) => event(Level::Error, "certificate not reloaded, the old one stays").field("error", error).emit(),
+            Err(error) => {
+                event(Level::Error, "certificate not reloaded, the old one stays").field("error", error).emit()
+            }
         }
         if let Some(authenticator) = &self.authenticator {
             authenticator.reload();
@@ -99,9 +101,12 @@ fn choose_driver(io: Io) -> Result<Driver, String> {
         (Io::Epoll, _) => Ok(Driver::Epoll),
         (Io::Auto | Io::IoUring, Ok(())) => Ok(Driver::IoUring),
         (Io::Auto, Err(reason)) => {
-            event(Level::Warning, "io_uring cannot be used here, falling back to epoll: slower, and file writes take a thread per core")
-                .field("reason", reason)
-                .emit();
+            event(
+                Level::Warning,
+                "io_uring cannot be used here, falling back to epoll: slower, and file writes take a thread per core",
+            )
+            .field("reason", reason)
+            .emit();
             Ok(Driver::Epoll)
         }
         (Io::IoUring, Err(reason)) => Err(format!(

@@ -7,3 +7,5 @@ pub mod queue;
 pub mod route;
 
 pub use queue::Queue;
+pub mod worker;
+pub use worker::*;

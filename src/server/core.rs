@@ -16,7 +16,7 @@ use monoio::io::{CancelHandle, Canceller};
 use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Pause after a failed accept: with no descriptors left, accepting at once again would spin.
@@ -38,6 +38,7 @@ pub struct Seed {
     pub tls: Arc<TlsSnapshot>,
     pub counters: Arc<metrics::Counters>,
     pub drain: oneshot::Receiver<()>,
+    pub ready: mpsc::Sender<Result<(), String>>,
 }
 
 /// What the connections of a core share.
@@ -100,22 +101,30 @@ impl Bodies {
     }
 }
 
-/// The thread's whole life.
+/// The thread's whole life. `seed.ready` hears whether it could start.
 pub fn run(seed: Seed) {
-    let (driver, processor) = (seed.driver, seed.processor);
+    let (driver, processor, ready) = (seed.driver, seed.processor, seed.ready.clone());
     if let Err(error) = net::run(driver, processor, life(seed)) {
-        event(Level::Error, "core cannot run").field("error", error).emit();
+        let _ = ready.send(Err(format!("a core cannot run: {error}; check ulimits and `cores`")));
     }
 }
 
 async fn life(seed: Seed) {
     let shared = Shared::start();
+    let writer = match Writer::start(seed.writer, seed.driver) {
+        Ok(writer) => writer,
+        Err(error) => {
+            let _ =
+                seed.ready.send(Err(format!("a core cannot write the spool: {error}; check the spool's directory")));
+            return shared.stop();
+        }
+    };
     let core = Rc::new(Core {
         spill_bytes: usize::try_from(seed.config.spool.spill_bytes).unwrap_or(usize::MAX),
         config: seed.config,
         services: seed.services,
         shared: shared.clone(),
-        writer: Writer::start(seed.writer, seed.driver),
+        writer,
         authenticator: seed.authenticator,
         tls: seed.tls,
         counters: seed.counters,
@@ -125,6 +134,7 @@ async fn life(seed: Seed) {
         receiving_bytes: Cell::new(0),
         stopping: Cell::new(false),
     });
+    let _ = seed.ready.send(Ok(()));
     let mut accepting = Vec::new();
     for (index, socket) in seed.sockets.into_iter().enumerate() {
         let canceller = Canceller::new();

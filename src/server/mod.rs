@@ -25,7 +25,7 @@ use crate::smtp::session::Rules;
 use crate::spool::WriterSeed;
 use arc_swap::ArcSwap;
 use futures_channel::oneshot;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 /// The certificate in use: replaced as a whole on reload, loaded once per connection.
@@ -67,6 +67,7 @@ struct CoreThread {
 pub fn start(setup: Setup) -> Result<Cores, String> {
     let services: Arc<[Service]> = setup.config.listeners.iter().map(|listener| service(&setup, listener)).collect();
     let mut sockets = listener::bind_all(&setup.config.listeners, setup.writers.len())?;
+    let (ready, started) = mpsc::channel();
     let mut threads = Vec::new();
     for (index, writer) in setup.writers.into_iter().enumerate() {
         let (drain, drained) = oneshot::channel();
@@ -81,6 +82,7 @@ pub fn start(setup: Setup) -> Result<Cores, String> {
             tls: setup.tls.clone(),
             counters: metrics::register(),
             drain: drained,
+            ready: ready.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("core-{index}"))
@@ -88,7 +90,16 @@ pub fn start(setup: Setup) -> Result<Cores, String> {
             .map_err(|error| format!("cannot start thread core-{index}: {error}; raise the limit on processes"))?;
         threads.push(CoreThread { drain: Some(drain), thread });
     }
-    Ok(Cores { threads })
+    drop(ready);
+    let cores = Cores { threads };
+    for _ in &cores.threads {
+        let outcome = started.recv().unwrap_or_else(|_| Err("a core ended at once; see the log".into()));
+        if let Err(error) = outcome {
+            cores.shut_down();
+            return Err(error);
+        }
+    }
+    Ok(cores)
 }
 
 impl Cores {
