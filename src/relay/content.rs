@@ -2,6 +2,7 @@
 //! next server must offer so that it can be sent.
 
 use crate::smtp::envelope::View;
+use crate::spool::Content;
 
 /// Leaves removed ranges out of content that comes in pieces.
 #[derive(Clone, Debug)]
@@ -114,9 +115,65 @@ pub fn size(view: &View, length: u64) -> u64 {
     (view.prepended.len() as u64 + length).saturating_sub(removed)
 }
 
+/// The beginning of what is sent, for a bounce: the header, or all of it if `whole` is wished for and it has no more
+/// than `bytes_max` octets. The second value says which it is. Errors: the content cannot be read, as text.
+pub fn beginning(view: &View, content: &mut Content, whole: bool, bytes_max: usize) -> Result<(Vec<u8>, bool), String> {
+    let mut sent = view.prepended.to_vec();
+    let (mut cutter, mut scan) = (Cutter::new(&view.removed), Scan::default());
+    let mut header = scan.feed(&sent);
+    let mut take = |mut piece: &[u8]| {
+        while let Some(kept) = cutter.kept(&mut piece) {
+            header += scan.feed(kept);
+            let room = (bytes_max + 1).saturating_sub(sent.len());
+            sent.extend_from_slice(&kept[..kept.len().min(room)]);
+        }
+        sent.len() <= bytes_max
+    };
+    match content {
+        Content::Memory(content) => {
+            take(content);
+        }
+        Content::Spilled(reader) => loop {
+            let piece = reader.next()?;
+            if piece.is_empty() || !take(piece) {
+                break;
+            }
+        },
+    }
+    if whole && sent.len() <= bytes_max {
+        return Ok((sent, true));
+    }
+    sent.truncate(header.min(bytes_max));
+    // The empty line is not the header's; half a line is nobody's.
+    let end = memchr::memrchr(b'\n', &sent).map_or(0, |at| at + 1);
+    sent.truncate(end);
+    while sent.ends_with(b"\r\n\r\n") || sent.ends_with(b"\n\n") {
+        let length = if sent.ends_with(b"\r\n") { 2 } else { 1 };
+        sent.truncate(sent.len() - length);
+    }
+    Ok((sent, false))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_beginning_of_a_message() {
+        let view = View { prepended: b"X: y\r\n", removed: vec![(0, 7)], ..View::default() };
+        let table: &[(&[u8], bool, usize, &[u8], bool)] = &[
+            (b"Bcc: z\nA: b\r\n\r\nbody\r\n", false, 100, b"X: y\r\nA: b\r\n", false),
+            (b"Bcc: z\nA: b\r\n\r\nbody\r\n", true, 100, b"X: y\r\nA: b\r\n\r\nbody\r\n", true),
+            (b"Bcc: z\nA: b\r\n\r\nbody\r\n", true, 15, b"X: y\r\nA: b\r\n", false),
+            (b"Bcc: z\nA: b\r\nC: d\r\n\r\n", true, 14, b"X: y\r\nA: b\r\n", false),
+            (b"Bcc: z\nA: b", false, 100, b"X: y\r\n", false),
+            (b"Bcc: z\n", false, 100, b"X: y\r\n", false),
+        ];
+        for (content, wished, bytes_max, expected, whole) in table {
+            let found = beginning(&view, &mut Content::Memory(content.to_vec()), *wished, *bytes_max);
+            assert_eq!(found, Ok((expected.to_vec(), *whole)), "{}", content.escape_ascii());
+        }
+    }
 
     fn kept(content: &[u8], removed: &[(u64, u64)], size: usize) -> Vec<u8> {
         let mut cutter = Cutter::new(removed);

@@ -1,11 +1,28 @@
-//! Delivery.
+//! Delivery: from the spool to the institution's mail system.
+//!
+//! ```text
+//!                       decides                     does
+//!  spool --record-->    queue (what, when, whether)  worker (the thread)
+//!                       route (where to)             task, connection (SMTP, LMTP), maildir
+//!                       content (what is sent)
+//!                       bounce (what the sender is told)
+//!  spool <--outcome--   records (what is recorded)   worker
+//! ```
+//!
+//! **The promise:** every durable message is delivered at least once to each recipient, or its sender is told. A
+//! recipient is done when an outcome record says so; a crash between a delivery and its record means a second delivery,
+//! as in every mail system (RFC 1047), and nothing else does.
 
 pub mod bounce;
+pub mod connection;
 pub mod content;
+pub mod journal;
 pub mod maildir;
 pub mod queue;
+pub mod records;
 pub mod route;
+pub mod task;
+pub mod worker;
 
 pub use queue::Queue;
-pub mod worker;
-pub use worker::*;
+pub use worker::{RelayHandle, RelayOptions, start};

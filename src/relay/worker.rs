@@ -1,16 +1,572 @@
-//! temporary
-pub struct RelayHandle;
+//! The relay's thread: it follows the spool, hands deliveries to tasks, and records what came of them.
+//!
+//! ```text
+//!  Follower --records--> Queue --Delivery--> task (connection, Maildir) --Report--> Queue --Tried--> Records
+//!     ^                                                                                                 |
+//!     +------ outcome read back: only this changes what is done ------ spool Writer <--one record-------+
+//! ```
+//!
+//! Promises: everything that is durable at start is read before the first delivery; recovery is the same code as normal
+//! running; what is not recorded when the thread ends is still queued; the thread waits for no name server and no disk
+//! but the page cache.
+
+use crate::config;
+use crate::log::{self, Level};
+use crate::net::{self, Shared};
+use crate::relay::bounce::{self, Failure, Notice};
+use crate::relay::connection::Context;
+use crate::relay::content::{self, Needs, Scan};
+use crate::relay::journal::{self, About};
+use crate::relay::maildir::Maildirs;
+use crate::relay::queue::{Applied, Arrival, Delivery, Queue, Settings};
+use crate::relay::records::{Delivered, Matter, Records, Undelivered, push_outcome};
+use crate::relay::route::Routes;
+use crate::relay::task::{self, Report, Tools, Work};
+use crate::services::Resolver;
+use crate::smtp::client::{Fate, Reply, Transaction};
+use crate::smtp::envelope::{self, Damage, Envelope, View};
+use crate::spool::{CommitError, Content, Follower, Location, QueueId, Stored, Writer, WriterSeed};
+use futures_channel::{mpsc, oneshot};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Records read before deliveries get their turn.
+const FOLLOW_AT_ONCE: usize = 256;
+/// Deliveries under way may end within this time after `stop`.
+const STOP_LIMIT_MS: u64 = 5000;
+/// A bounce holds no more than this of the message that it is about, in octets.
+const RETURNED_BYTES_MAX: usize = 64 * 1024;
+/// Longest sleep when nothing is due; a change of the clock is noticed by then.
+const SLEEP_MAX_MS: u64 = 60_000;
+
+/// What the relay needs.
 pub struct RelayOptions {
-    pub config: crate::config::Relay,
+    /// `[relay]`.
+    pub config: config::Relay,
+    /// Our name.
     pub hostname: String,
-    pub driver: crate::net::Driver,
-    pub writer: crate::spool::WriterSeed,
-    pub follower: crate::spool::Follower,
+    /// Which kernel interface.
+    pub driver: net::Driver,
+    /// Its writer.
+    pub writer: WriterSeed,
+    /// Its cursor.
+    pub follower: Follower,
+    /// Names to addresses.
+    pub resolver: Resolver,
 }
-pub fn start(o: RelayOptions) -> Result<RelayHandle, String> {
-    std::mem::forget(o);
-    Ok(RelayHandle)
+
+/// The running relay.
+pub struct RelayHandle {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
+
 impl RelayHandle {
-    pub fn stop(self) {}
+    /// Asks it to end: deliveries under way may finish within a few seconds, the rest stays queued. Returns at once.
+    pub fn stop(&mut self) {
+        // Dropping the sender is the signal, and works once.
+        self.stop = None;
+    }
+
+    /// Stops it and waits for its end. Errors: its thread panicked.
+    pub fn join(mut self) -> Result<(), String> {
+        self.stop();
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        thread.join().map_err(|_| "the relay thread panicked".into())
+    }
+}
+
+/// Starts the relay on a thread of its own, or, if it is paused, nothing at all: mail is accepted and kept.
+/// Errors: a thread could not be made.
+pub fn start(options: RelayOptions) -> io::Result<RelayHandle> {
+    if options.config.paused {
+        log::event(Level::Warning, "relay paused, mail is accepted and kept").emit();
+        return Ok(RelayHandle { stop: None, thread: None });
+    }
+    let maildirs = Maildirs::start(&options.hostname)?;
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("relay".into()).spawn(move || {
+        if let Err(error) = net::run(options.driver, None, run(options, maildirs, stopped)) {
+            log::event(Level::Error, "relay cannot run").field("reason", error).emit();
+        }
+    })?;
+    Ok(RelayHandle { stop: Some(stop), thread: Some(thread) })
+}
+
+async fn run(options: RelayOptions, maildirs: Maildirs, stop: oneshot::Receiver<()>) {
+    let shared = Shared::start();
+    let (reports, reported) = mpsc::unbounded();
+    let routes = Routes::new(&options.config.routes);
+    let context = Context {
+        hostname: options.hostname.clone(),
+        resolver: options.resolver,
+        shared: shared.clone(),
+        tls: net::unverified_client_config(),
+    };
+    let tools = Tools { context, maildirs, targets: routes.targets().to_vec(), reports };
+    let (recorded_here, recorded) = mpsc::unbounded();
+    let mut worker = Worker {
+        // One more for recipients that no route takes.
+        queue: Queue::new(settings(&options.config), routes.targets().len() + 1, now_ms()),
+        routes,
+        follower: options.follower,
+        writer: Writer::start(options.writer),
+        records: Records::default(),
+        hostname: options.hostname,
+        tools: Rc::new(tools),
+        tasks: HashMap::new(),
+        tasks_made: 0,
+        reported,
+        recorded,
+        recorded_here,
+        stop,
+        stopping: false,
+    };
+    worker.catch_up();
+    worker.deliver_until_stopped().await;
+    worker.finish(&shared).await;
+    shared.stop();
+}
+
+fn settings(config: &config::Relay) -> Settings {
+    Settings {
+        retry_first_ms: config.retry_first_s.saturating_mul(1000),
+        retry_max_ms: config.retry_max_s.saturating_mul(1000),
+        expire_ms: config.expire_s.saturating_mul(1000),
+        connections_max: config.connections_max,
+    }
+}
+
+struct Worker {
+    queue: Queue<Location>,
+    routes: Routes,
+    follower: Follower,
+    writer: Writer,
+    records: Records<Location>,
+    hostname: String,
+    tools: Rc<Tools>,
+    /// Tasks that run; with a sender those that take more work.
+    tasks: HashMap<u64, Option<mpsc::UnboundedSender<Work>>>,
+    tasks_made: u64,
+    reported: mpsc::UnboundedReceiver<Report>,
+    recorded: mpsc::UnboundedReceiver<Recorded>,
+    recorded_here: mpsc::UnboundedSender<Recorded>,
+    stop: oneshot::Receiver<()>,
+    /// Nothing new is begun.
+    stopping: bool,
+}
+
+/// A record that is durable, or not.
+struct Recorded {
+    matter: Matter<Location>,
+    result: Result<(), CommitError>,
+}
+
+/// What ended a wait.
+enum Woken {
+    Report(Report),
+    Recorded(Recorded),
+    /// The spool has more, or it is time.
+    Look,
+    Stop,
+}
+
+impl Worker {
+    fn catch_up(&mut self) {
+        let mut records = 0u64;
+        while self.follow_one() {
+            records += 1;
+        }
+        self.queue.caught_up();
+        let (queued, held) = self.queue.counts();
+        let event = log::event(Level::Info, "relay started").field("records", records);
+        event.field("queued", queued).field("held", held).emit();
+    }
+
+    async fn deliver_until_stopped(&mut self) {
+        loop {
+            let more = (0..FOLLOW_AT_ONCE).all(|_| self.follow_one());
+            let now = now_ms();
+            while let Some(expired) = self.queue.expired(now) {
+                let failure = |(recipient, reply)| Failure { recipient, reply, remote: None, expired: true };
+                let failures = expired.recipients.into_iter().map(failure).collect();
+                self.records.undelivered(Undelivered { id: expired.id, at: expired.at, failures });
+            }
+            self.record(now);
+            self.deliver(now);
+            let until = if more { now } else { self.wake_ms(now) };
+            match self.wait(until).await {
+                Woken::Report(report) => self.report(report),
+                Woken::Recorded(recorded) => self.recorded(recorded),
+                Woken::Look => {}
+                Woken::Stop => return,
+            }
+        }
+    }
+
+    /// After `stop`: what is under way may end, what came of it is recorded.
+    async fn finish(&mut self, shared: &Shared) {
+        let end_ms = now_ms() + STOP_LIMIT_MS;
+        self.stopping = true;
+        self.tasks.values_mut().for_each(|work| *work = None);
+        while !(self.tasks.is_empty() && self.records.is_empty()) && now_ms() < end_ms {
+            self.record(now_ms());
+            match self.wait(end_ms).await {
+                Woken::Report(report) => self.report(report),
+                Woken::Recorded(recorded) => self.recorded(recorded),
+                Woken::Look | Woken::Stop => {}
+            }
+        }
+        // Whoever still waits for a server ends now; a moment for the sockets to close.
+        shared.interrupt_idle();
+        monoio::time::sleep(Duration::from_millis(50)).await;
+        self.writer.drain().await;
+        let (queued, _) = self.queue.counts();
+        log::event(Level::Info, "relay stopped").field("queued", queued).emit();
+    }
+    /// Reads one record of the spool, if there is one. Nothing else changes what is done.
+    fn follow_one(&mut self) -> bool {
+        let Some(entry) = self.follower.next() else { return false };
+        let (at, id) = (entry.at, entry.id.0);
+        let read = View::parse(entry.envelope).map(|view| {
+            let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
+            (outcomes, arrival(id, at, &view, &self.routes))
+        });
+        match read {
+            Ok((outcomes, arrival)) => {
+                outcomes.into_iter().for_each(|(id, recipient)| self.apply_outcome(id, recipient, at));
+                arrival.into_iter().for_each(|arrival| self.apply_arrival(arrival));
+            }
+            Err(damage) => {
+                self.queue.hold();
+                let what = match damage {
+                    Damage::NotUnderstood(_) => "message held, a newer version wrote it",
+                    Damage::Truncated | Damage::BadValue(_) => "message held, its envelope is damaged",
+                };
+                journal::trouble(what, id, &format!("{damage:?}"));
+            }
+        }
+        true
+    }
+
+    fn apply_outcome(&mut self, id: u64, recipient: u32, from: Location) {
+        match self.queue.outcome(id, recipient, from) {
+            Applied::Unknown => {}
+            Applied::Open(to) => self.follower.refers(from, to),
+            Applied::Settled(to) => {
+                self.follower.refers(from, to);
+                self.follower.settled(to);
+            }
+        }
+    }
+
+    fn apply_arrival(&mut self, arrival: Arrival<Location>) {
+        let at = arrival.at;
+        let added = self.queue.add(arrival);
+        added.early.into_iter().for_each(|from| self.follower.refers(from, at));
+        if added.settled {
+            self.follower.settled(at);
+        }
+    }
+
+    /// Hands out what is due to new tasks.
+    fn deliver(&mut self, now: u64) {
+        while self.records.may_deliver() {
+            let Some(delivery) = self.queue.start(now) else { return };
+            match self.prepare(delivery) {
+                Ok(work) => self.spawn(work),
+                Err((delivery, reply)) => {
+                    self.not_sent(&delivery, &reply, now);
+                    self.queue.disconnected(delivery.destination);
+                }
+            }
+        }
+    }
+
+    fn spawn(&mut self, work: Work) {
+        let (sender, receiver) = mpsc::unbounded();
+        self.tasks_made += 1;
+        self.tasks.insert(self.tasks_made, Some(sender));
+        monoio::spawn(task::run(self.tasks_made, work, receiver, self.tools.clone()));
+    }
+
+    /// The next work for a task that is free, or its end.
+    fn hand_on(&mut self, task: u64, destination: usize, now: u64) {
+        let Some(sender) = self.tasks.insert(task, None).flatten().filter(|_| !self.stopping) else { return };
+        while self.records.may_deliver() {
+            let Some(delivery) = self.queue.next(destination, now) else { return };
+            match self.prepare(delivery) {
+                Ok(work) => {
+                    // A task that is usable waits for work, so this cannot fail; the delivery would be this task's last.
+                    let _ = sender.unbounded_send(work);
+                    self.tasks.insert(task, Some(sender));
+                    return;
+                }
+                Err((delivery, reply)) => self.not_sent(&delivery, &reply, now),
+            }
+        }
+    }
+
+    /// Reads what is to be sent. Errors: why it cannot be sent now.
+    fn prepare(&mut self, delivery: Delivery<Location>) -> Result<Work, (Delivery<Location>, Reply)> {
+        if delivery.destination == self.routes.targets().len() {
+            let text = "4.4.4 no route takes the recipient's domain".into();
+            return Err((delivery, Reply { code: 451, text }));
+        }
+        match self.read(&delivery) {
+            Ok((stored, transaction)) => Ok(Work { delivery, stored, transaction }),
+            Err(why) => {
+                journal::trouble("message cannot be read", delivery.id, &why);
+                Err((delivery, Reply { code: 451, text: format!("4.3.0 {why}") }))
+            }
+        }
+    }
+
+    fn read(&mut self, delivery: &Delivery<Location>) -> Result<(Stored, Transaction), String> {
+        let stored = self.follower.read(delivery.at)?;
+        let view = View::parse(&stored.envelope).map_err(|damage| format!("{damage:?}"))?;
+        let (length, needs) = match (&stored.content, view.spilled) {
+            (Content::Memory(content), _) => {
+                let mut scan = Scan::default();
+                scan.feed(content);
+                (content.len() as u64, Needs::of(&view, &scan))
+            }
+            // Declared 7-bit: not believed, because what was not so would go out raw.
+            (Content::Spilled(_), Some(spilled)) if view.body == 0 => {
+                let scan = scan_spilled(self.follower.read(delivery.at)?)?;
+                (spilled.length, Needs::of(&view, &scan))
+            }
+            (Content::Spilled(_), spilled) => (spilled.map_or(0, |spilled| spilled.length), Needs::declared(&view)),
+        };
+        let path = |&index: &u32| view.recipients.get(index as usize).map(|recipient| recipient.path.to_vec());
+        let recipients: Option<Vec<_>> = delivery.recipients.iter().map(path).collect();
+        let transaction = Transaction {
+            reverse_path: view.reverse_path.to_vec(),
+            recipients: recipients.ok_or("a recipient is missing")?,
+            size: content::size(&view, length),
+            eight_bit: needs.eight_bit,
+            smtputf8: needs.smtputf8,
+        };
+        Ok((stored, transaction))
+    }
+
+    /// Defers what could not even be tried.
+    fn not_sent(&mut self, delivery: &Delivery<Location>, reply: &Reply, now: u64) {
+        let fates = delivery.recipients.iter().map(|_| Fate::Deferred(reply.clone())).collect();
+        let tried = self.queue.tried(delivery, fates, false, now);
+        let about = About { id: delivery.id, recipient: b"", destination: "none" };
+        journal::deferred(&about, reply, tried.retry_ms);
+    }
+
+    fn report(&mut self, report: Report) {
+        let now = now_ms();
+        match report {
+            Report::Tried { task, delivery, envelope, fates, lost, usable, remote } => {
+                self.tried(&delivery, &envelope, fates, lost, &remote, now);
+                if usable {
+                    self.hand_on(task, delivery.destination, now);
+                }
+            }
+            Report::Unreachable { delivery, why } => {
+                let retry_ms = self.queue.unreachable(&delivery, &why, now);
+                journal::unreachable(&name(&self.routes.targets()[delivery.destination]), &why, retry_ms);
+            }
+            Report::Closed { task, destination } => {
+                self.tasks.remove(&task);
+                self.queue.disconnected(destination);
+            }
+        }
+    }
+
+    fn tried(
+        &mut self,
+        delivery: &Delivery<Location>,
+        envelope: &[u8],
+        fates: Vec<Fate>,
+        lost: bool,
+        remote: &str,
+        now: u64,
+    ) {
+        let tried = self.queue.tried(delivery, fates, lost, now);
+        let view = View::parse(envelope).unwrap_or_default();
+        let about = |&recipient: &u32| About {
+            id: delivery.id,
+            recipient: view.recipients.get(recipient as usize).map_or(b"", |recipient| recipient.path),
+            destination: remote,
+        };
+        for (recipient, reply) in &tried.deferred {
+            journal::deferred(&about(recipient), reply, tried.retry_ms);
+        }
+        for (recipient, reply) in tried.delivered {
+            journal::delivered(&about(&recipient), &reply);
+            self.records.delivered(Delivered { id: delivery.id, recipient, reply });
+        }
+        let remote = || Some(remote.to_string());
+        let failure = |(recipient, reply)| Failure { recipient, reply, remote: remote(), expired: false };
+        let failures: Vec<_> = tried.failed.into_iter().map(failure).collect();
+        if !failures.is_empty() {
+            self.records.undelivered(Undelivered { id: delivery.id, at: delivery.at, failures });
+        }
+    }
+
+    /// Puts what came of deliveries on its way into the spool.
+    fn record(&mut self, now: u64) {
+        while let Some(matter) = self.records.next(now) {
+            match self.build(&matter, now) {
+                Ok((id, envelope, content)) => {
+                    let (writer, done) = (self.writer.clone(), self.recorded_here.clone());
+                    monoio::spawn(async move {
+                        let result = writer.commit(id, &envelope, &content).await;
+                        // Nobody listens any more when the thread ends: the next start reads what is durable.
+                        let _ = done.unbounded_send(Recorded { matter, result });
+                    });
+                }
+                Err(Unbuilt::Refused(error)) => self.recorded(Recorded { matter, result: Err(error) }),
+                Err(Unbuilt::Unreadable(id, why)) => {
+                    // It stays queued: whoever mends the spool and starts again gets the bounce sent.
+                    journal::trouble("bounce cannot be written", id, &why);
+                    self.records.ended(matter, true, now);
+                }
+            }
+        }
+    }
+
+    fn recorded(&mut self, Recorded { matter, result }: Recorded) {
+        if let Err(error) = result {
+            let event = log::event(Level::Error, "outcomes not recorded, deliveries wait until they are");
+            event.field("reason", format_args!("{error:?}")).emit();
+        }
+        self.records.ended(matter, result.is_ok(), now_ms());
+    }
+
+    fn build(&mut self, matter: &Matter<Location>, now: u64) -> Result<(QueueId, Envelope, Vec<u8>), Unbuilt> {
+        match matter {
+            Matter::Delivered(delivered) => {
+                let id = self.writer.begin(0).map_err(Unbuilt::Refused)?;
+                let mut envelope = Envelope::default();
+                for Delivered { id, recipient, reply } in delivered {
+                    push_outcome(*id, *recipient, envelope::Fate::Delivered, reply, &mut envelope);
+                }
+                Ok((id, envelope, Vec::new()))
+            }
+            Matter::Undelivered(undelivered) => self.build_bounce(undelivered, now),
+        }
+    }
+
+    fn build_bounce(
+        &mut self,
+        Undelivered { id: about, at, failures }: &Undelivered<Location>,
+        now: u64,
+    ) -> Result<(QueueId, Envelope, Vec<u8>), Unbuilt> {
+        let unreadable = |why| Unbuilt::Unreadable(*about, why);
+        let Stored { envelope: stored, content: mut original } = self.follower.read(*at).map_err(unreadable)?;
+        let view = View::parse(&stored).map_err(|damage| unreadable(format!("{damage:?}")))?;
+        let told = bounce::reported(&view, failures);
+        let (mut envelope, mut content) = (Envelope::default(), Vec::new());
+        let id = self.writer.begin(RETURNED_BYTES_MAX as u64).map_err(Unbuilt::Refused)?;
+        if !told.is_empty() {
+            let full = view.ret == Some(0);
+            let (original, whole) =
+                content::beginning(&view, &mut original, full, RETURNED_BYTES_MAX).map_err(unreadable)?;
+            let (id, about) = (id.to_string(), QueueId(*about).to_string());
+            let hostname = &self.hostname;
+            let notice = Notice { hostname, id: &id, about: &about, now_ms: now, original: &original, whole };
+            (envelope, content) = bounce::bounce(&view, &told, &notice);
+        }
+        for failure in failures {
+            push_outcome(*about, failure.recipient, envelope::Fate::Failed, &failure.reply, &mut envelope);
+            let recipient =
+                view.recipients.get(failure.recipient as usize).map_or(&b""[..], |recipient| recipient.path);
+            let destination = failure.remote.as_deref().unwrap_or("none");
+            let is_told = told.iter().any(|told| told.recipient == failure.recipient);
+            journal::failed(&About { id: *about, recipient, destination }, failure, is_told);
+        }
+        Ok((id, envelope, content))
+    }
+
+    /// When there may be something to do that nothing else wakes us for.
+    fn wake_ms(&self, now: u64) -> u64 {
+        let deliveries = self.queue.wake_ms().filter(|_| self.records.may_deliver());
+        let retry = self.records.wake_ms().map(|until| until.max(now + 1));
+        deliveries.into_iter().chain(retry).min().unwrap_or(u64::MAX)
+    }
+
+    async fn wait(&mut self, until_ms: u64) -> Woken {
+        let pause = Duration::from_millis(until_ms.saturating_sub(now_ms()).clamp(1, SLEEP_MAX_MS));
+        let Worker { reported, recorded, follower, stop, stopping, .. } = self;
+        let mut report = pin!(reported.recv());
+        let mut recorded = pin!(recorded.recv());
+        let mut changed = pin!(follower.changed());
+        let mut sleep = pin!(monoio::time::sleep(pause));
+        poll_fn(|context| {
+            // A one-shot that has fired is ready for ever.
+            if !*stopping && Pin::new(&mut *stop).poll(context).is_ready() {
+                return Poll::Ready(Woken::Stop);
+            }
+            if let Poll::Ready(Ok(recorded)) = recorded.as_mut().poll(context) {
+                return Poll::Ready(Woken::Recorded(recorded));
+            }
+            if let Poll::Ready(Ok(report)) = report.as_mut().poll(context) {
+                return Poll::Ready(Woken::Report(report));
+            }
+            if changed.as_mut().poll(context).is_ready() || sleep.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Woken::Look);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Why a record could not be put together.
+enum Unbuilt {
+    /// The spool has no room for it now.
+    Refused(CommitError),
+    /// The message that it is about cannot be read.
+    Unreadable(u64, String),
+}
+
+/// A message for the queue; none if the record holds outcomes only.
+fn arrival(id: u64, at: Location, view: &View, routes: &Routes) -> Option<Arrival<Location>> {
+    if view.recipients.is_empty() {
+        return None;
+    }
+    let nowhere = routes.targets().len();
+    let destinations = view.recipients.iter().map(|to| routes.route(to.path).unwrap_or(nowhere)).collect();
+    // A clock that was set back must not hold mail.
+    let release_ms = view.hold_until_ms.unwrap_or(0).max(view.arrival_ms.min(now_ms()));
+    Some(Arrival { id, at, release_ms, destinations })
+}
+
+fn scan_spilled(stored: Stored) -> Result<Scan, String> {
+    let mut scan = Scan::default();
+    if let Content::Spilled(mut reader) = stored.content {
+        loop {
+            let piece = reader.next()?;
+            if piece.is_empty() {
+                break;
+            }
+            scan.feed(piece);
+        }
+    }
+    Ok(scan)
+}
+
+/// A destination as it is configured.
+fn name(target: &config::Target) -> String {
+    match target {
+        config::Target::Smarthost { address, .. } | config::Target::Lmtp { address } => address.clone(),
+        config::Target::Maildir { directory } => directory.display().to_string(),
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -334,9 +334,10 @@ impl Client {
 
     /// The connection broke or timed out. What became of the recipients of the transaction that ran, if one did: those
     /// not yet answered are deferred, and `why` is their reply's text.
-    pub fn lost(mut self, why: &str) -> Option<Vec<Fate>> {
+    pub fn lost(&mut self, why: &str) -> Option<Vec<Fate>> {
         self.finish(&deferred_here(why));
-        self.done
+        self.state = State::Over;
+        self.done.take()
     }
 
     /// Where the connection is.

@@ -1,0 +1,361 @@
+//! One SMTP or LMTP connection to a destination: it owns the socket and does what [`Client`] says.
+//!
+//! ```text
+//!  addresses -> connect -> [STARTTLS] -> Ready -> deliver, deliver, .. -> close
+//!                  |            |
+//!                  |            +-- handshake fails, TLS only wished for: once more in the clear, as Postfix's `may`
+//!                  +-- fails: the next address
+//! ```
+
+use crate::config::{RouteTls, Target};
+use crate::log::{self, Level};
+use crate::net::{Shared, Stream};
+use crate::relay::content::Cutter;
+use crate::services::Resolver;
+use crate::smtp::Client;
+use crate::smtp::client::{Event, Fate, Options, Phase, StartTls, Transaction, Trouble};
+use crate::smtp::envelope::View;
+use crate::spool::{Content, Stored};
+use monoio::net::{TcpStream, UnixStream};
+use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// For a name to be resolved, and for a connection to be made to one address.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+/// For the whole TLS handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
+/// For one write of content. RFC 5321 section 4.5.3.2.5.
+const BLOCK_LIMIT: Duration = Duration::from_secs(180);
+/// Octets of content per write.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// How long one reply may take. RFC 5321 section 4.5.3.2; QUIT is a courtesy.
+fn reply_limit(phase: Phase) -> Duration {
+    Duration::from_secs(match phase {
+        Phase::Greeting | Phase::Hello | Phase::StartTls | Phase::Auth => 300,
+        Phase::Ready | Phase::Envelope => 300,
+        Phase::Content => 600,
+        Phase::Quit => 5,
+    })
+}
+
+/// What all connections of the relay need.
+pub struct Context {
+    /// Our name in EHLO.
+    pub hostname: String,
+    /// Names to addresses.
+    pub resolver: Resolver,
+    /// The thread's streams.
+    pub shared: Rc<Shared>,
+    /// TLS without verification.
+    pub tls: Arc<rustls::ClientConfig>,
+}
+
+/// What came of one transaction.
+#[derive(Debug)]
+pub struct Attempt {
+    /// One per recipient.
+    pub fates: Vec<Fate>,
+    /// Another transaction may follow.
+    pub usable: bool,
+    /// The connection broke within the transaction.
+    pub lost: bool,
+}
+
+/// A connection that is ready for transactions.
+pub struct Connection {
+    stream: Stream,
+    client: Client,
+    out: Vec<u8>,
+    remote: String,
+}
+
+/// Where to connect.
+enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Why a connection did not get ready.
+enum OpenError {
+    /// In the TLS handshake.
+    Handshake(String),
+    Other(String),
+}
+
+impl Connection {
+    /// Connects to a smarthost or LMTP server, trying each of its addresses. Errors: why the last one failed.
+    pub async fn open(target: &Target, context: &Context) -> Result<Connection, String> {
+        let (address, starttls, lmtp) = match target {
+            Target::Smarthost { address, tls } => (address, starttls(*tls), false),
+            Target::Lmtp { address } => (address, StartTls::Never, true),
+            Target::Maildir { .. } => return Err("a Maildir is not connected to".into()),
+        };
+        let (host, addresses) = look_up(address, &context.resolver).await?;
+        let mut options = Options { hostname: context.hostname.clone(), lmtp, starttls, login: None, pipelining: true };
+        let mut trouble = String::new();
+        for address in addresses {
+            options.starttls = starttls;
+            let mut opened = Connection::open_at(&address, &host, &options, context).await;
+            if let (Err(OpenError::Handshake(why)), StartTls::WhenOffered) = (&opened, starttls) {
+                let event = log::event(Level::Warning, "tls failed, trying in the clear");
+                event.field("destination", &host).octets("reason", why.as_bytes()).emit();
+                options.starttls = StartTls::Never;
+                opened = Connection::open_at(&address, &host, &options, context).await;
+            }
+            match opened {
+                Ok(connection) => return Ok(connection),
+                Err(OpenError::Handshake(why)) => trouble = format!("{}: TLS handshake: {why}", address.shown(&host)),
+                Err(OpenError::Other(why)) => trouble = format!("{}: {why}", address.shown(&host)),
+            }
+        }
+        Err(trouble)
+    }
+
+    async fn open_at(
+        address: &Address,
+        host: &str,
+        options: &Options,
+        context: &Context,
+    ) -> Result<Connection, OpenError> {
+        let stream = connect(address, context).await.map_err(OpenError::Other)?;
+        let client = Client::new(options.clone());
+        let mut connection = Connection { stream, client, out: Vec::new(), remote: address.shown(host) };
+        let outcome = connection.get_ready(host, address, context).await;
+        match outcome {
+            Ok(()) => Ok(connection),
+            Err(error) => {
+                connection.stream.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Greeting, EHLO, STARTTLS.
+    async fn get_ready(&mut self, host: &str, address: &Address, context: &Context) -> Result<(), OpenError> {
+        loop {
+            match self.event().await.map_err(OpenError::Other)? {
+                Event::Ready => return Ok(()),
+                Event::StartTls => self.start_tls(host, address, context).await.map_err(OpenError::Handshake)?,
+                Event::Closed(trouble) => return Err(OpenError::Other(shown(&trouble))),
+                other => return Err(OpenError::Other(format!("{other:?} before the first transaction"))),
+            }
+        }
+    }
+
+    async fn start_tls(&mut self, host: &str, address: &Address, context: &Context) -> Result<(), String> {
+        if self.stream.has_unread() {
+            log::event(Level::Warning, "dropped what a server said between 220 and TLS")
+                .field("server", &self.remote)
+                .emit();
+        }
+        self.stream.set_deadline(HANDSHAKE_LIMIT);
+        let name = server_name(host, address)?;
+        self.stream.connect_tls(context.tls.clone(), name).await.map_err(|error| error.to_string())?;
+        self.client.tls_started(&mut self.out);
+        Ok(())
+    }
+
+    /// Sends one message.
+    pub async fn deliver(&mut self, transaction: Transaction, stored: &mut Stored) -> Attempt {
+        let recipients = transaction.recipients.len();
+        self.client.send(transaction, &mut self.out);
+        let failed = loop {
+            match self.event().await {
+                Ok(Event::SendContent) => match self.send_content(stored).await {
+                    Ok(()) => {}
+                    Err(why) => break why,
+                },
+                Ok(Event::Done(fates)) => {
+                    let usable = self.client.step(b"", &mut self.out).1 == Event::Ready;
+                    let lost = !usable && !fates.iter().any(|fate| matches!(fate, Fate::Delivered(_)));
+                    return Attempt { fates, usable, lost };
+                }
+                Ok(Event::Closed(trouble)) => break shown(&trouble),
+                Ok(event) => break format!("{event:?} within a transaction"),
+                Err(why) => break why,
+            }
+        };
+        let fates = self.client.lost(&failed).unwrap_or_default();
+        assert_eq!(fates.len(), recipients, "one fate per recipient");
+        Attempt { fates, usable: false, lost: true }
+    }
+
+    /// Says QUIT if the server is waiting for a command, and closes.
+    pub async fn close(mut self) {
+        if self.client.phase() == Phase::Ready {
+            self.client.quit(&mut self.out);
+            // Whatever it answers, or does not: the transactions are done.
+            let _ = self.event().await;
+        }
+        self.stream.close().await;
+    }
+
+    /// The server's name and address, for logs and bounces.
+    pub fn remote(&self) -> &str {
+        &self.remote
+    }
+
+    /// What the client wants next, other than input. Errors: why the connection is lost.
+    async fn event(&mut self) -> Result<Event, String> {
+        let Connection { stream, client, out, .. } = self;
+        loop {
+            let mut event = Some(client.step(b"", out).1).filter(|event| *event != Event::NeedInput);
+            if event.is_none() {
+                let eat = |input: &[u8]| match client.step(input, out) {
+                    (used, Event::NeedInput) => (used, None),
+                    (used, event) => (used, Some(event)),
+                };
+                event = stream.feed(eat).map_err(|error| lost(client.phase(), &error.to_string()))?;
+            }
+            let phase = client.phase();
+            if let Some(event) = event {
+                return Ok(event);
+            }
+            stream.set_deadline(reply_limit(phase));
+            stream.write(out).await.map_err(|error| lost(phase, &error.to_string()))?;
+            match stream.fill().await {
+                Ok(0) => return Err(lost(phase, "the server closed the connection")),
+                Ok(_) => {}
+                Err(error) => return Err(lost(phase, &error.to_string())),
+            }
+        }
+    }
+
+    async fn send_content(&mut self, stored: &mut Stored) -> Result<(), String> {
+        self.stream.set_deadline(BLOCK_LIMIT);
+        let view = View::parse(&stored.envelope).map_err(|damage| format!("spool: {damage:?}"))?;
+        let mut cutter = Cutter::new(&view.removed);
+        self.client.content(view.prepended, &mut self.out);
+        match &mut stored.content {
+            Content::Memory(content) => {
+                for piece in content.chunks(PIECE_BYTES) {
+                    self.send_piece(piece, &mut cutter).await?;
+                }
+            }
+            Content::Spilled(reader) => loop {
+                let piece = reader.next().map_err(|error| format!("spool: {error}"))?;
+                if piece.is_empty() {
+                    break;
+                }
+                self.send_piece(piece, &mut cutter).await?;
+            },
+        }
+        self.client.end_content(&mut self.out);
+        Ok(())
+    }
+
+    async fn send_piece(&mut self, mut piece: &[u8], cutter: &mut Cutter) -> Result<(), String> {
+        while let Some(kept) = cutter.kept(&mut piece) {
+            self.client.content(kept, &mut self.out);
+        }
+        if self.out.len() < PIECE_BYTES {
+            return Ok(());
+        }
+        self.stream.write(&mut self.out).await.map_err(|error| lost(Phase::Content, &error.to_string()))
+    }
+}
+
+impl Address {
+    fn shown(&self, host: &str) -> String {
+        match self {
+            Address::Tcp(address) if address.ip().to_string() == host => address.to_string(),
+            Address::Tcp(address) => format!("{host}[{}]:{}", address.ip(), address.port()),
+            Address::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+}
+
+fn starttls(tls: RouteTls) -> StartTls {
+    match tls {
+        RouteTls::None => StartTls::Never,
+        RouteTls::Opportunistic => StartTls::WhenOffered,
+        RouteTls::Required => StartTls::Required,
+    }
+}
+
+/// A name as it is configured: `host:port`, `[address]:port` or `unix:/path`. The host and where to connect.
+async fn look_up(address: &str, resolver: &Resolver) -> Result<(String, Vec<Address>), String> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return Ok((address.into(), vec![Address::Unix(path.into())]));
+    }
+    let wrong = || format!("\"{address}\" is not host:port");
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_| wrong())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    let found = monoio::time::timeout(CONNECT_LIMIT, resolver.resolve(host, port)).await;
+    let addresses = found.map_err(|_| format!("{host}: no answer from the name resolver"))??;
+    Ok((host.into(), addresses.into_iter().map(Address::Tcp).collect()))
+}
+
+async fn connect(address: &Address, context: &Context) -> Result<Stream, String> {
+    let connected = monoio::time::timeout(CONNECT_LIMIT, async {
+        match address {
+            Address::Tcp(to) => TcpStream::connect_addr(*to).await.map(|tcp| Stream::tcp(tcp, context.shared.clone())),
+            Address::Unix(path) => {
+                UnixStream::connect(path).await.map(|unix| Stream::unix(unix, context.shared.clone()))
+            }
+        }
+    });
+    match connected.await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(format!("connect: {error}")),
+        Err(_) => Err("connect: timed out".into()),
+    }
+}
+
+fn server_name(host: &str, address: &Address) -> Result<ServerName<'static>, String> {
+    match (ServerName::try_from(host.to_string()), address) {
+        (Ok(name), _) => Ok(name),
+        (Err(_), Address::Tcp(address)) => Ok(ServerName::from(address.ip())),
+        (Err(error), Address::Unix(_)) => Err(error.to_string()),
+    }
+}
+
+/// Why a connection is lost, and when.
+fn lost(phase: Phase, why: &str) -> String {
+    let when = match phase {
+        Phase::Greeting => "before its greeting",
+        Phase::Hello => "in EHLO",
+        Phase::StartTls => "in STARTTLS",
+        Phase::Auth => "in AUTH",
+        Phase::Ready => "between messages",
+        Phase::Envelope => "in MAIL, RCPT or DATA",
+        Phase::Content => "in the content or before the reply to it",
+        Phase::Quit => "in QUIT",
+    };
+    format!("{why} ({when})")
+}
+
+fn shown(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Temporary(reply) | Trouble::Permanent(reply) => format!("it said {} {}", reply.code, reply.text),
+        Trouble::TlsNotOffered => "TLS is required and not offered".into(),
+        Trouble::Garbled(seen) => format!("it does not speak SMTP: {seen}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_as_an_operator_knows_them() {
+        let tcp = Address::Tcp("192.0.2.1:25".parse().expect("address"));
+        assert_eq!(tcp.shown("mx.example"), "mx.example[192.0.2.1]:25");
+        assert_eq!(tcp.shown("192.0.2.1"), "192.0.2.1:25");
+        assert_eq!(Address::Unix("/run/lmtp".into()).shown("unix:/run/lmtp"), "unix:/run/lmtp");
+    }
+
+    #[test]
+    fn any_host_name_gives_a_server_name() {
+        let address = Address::Tcp("192.0.2.1:25".parse().expect("address"));
+        for host in ["mx.example", "192.0.2.1", "::1", "not a name"] {
+            assert!(server_name(host, &address).is_ok(), "{host}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The relay's log lines: one per recipient and fate, so that "where is my message?" is one search for a queue id.
+
+use crate::log::{self, Level};
+use crate::relay::bounce::Failure;
+use crate::smtp::client::Reply;
+use crate::spool::QueueId;
+
+/// Whom a line is about.
+pub struct About<'a> {
+    /// Queue id.
+    pub id: u64,
+    /// Forward-path.
+    pub recipient: &'a [u8],
+    /// The next server or Maildir.
+    pub destination: &'a str,
+}
+
+impl About<'_> {
+    fn event(&self, level: Level, what: &'static str) -> log::Event {
+        let event = log::event(level, what).field("queue_id", QueueId(self.id));
+        event.octets("recipient", self.recipient).octets("destination", self.destination.as_bytes())
+    }
+}
+
+/// The next server took it.
+pub fn delivered(about: &About, reply: &Reply) {
+    with_reply(about.event(Level::Info, "delivered"), reply).emit();
+}
+
+/// Tried again in a while.
+pub fn deferred(about: &About, reply: &Reply, retry_ms: u64) {
+    let event = with_reply(about.event(Level::Warning, "deferred"), reply);
+    event.field("next_try", moment(retry_ms)).emit();
+}
+
+/// Given up; `told` says whether the sender gets a bounce.
+pub fn failed(about: &About, failure: &Failure, told: bool) {
+    let what = if told { "bounced" } else { "failed, sender not to be told" };
+    let event = about.event(Level::Warning, what).field("expired", failure.expired);
+    with_reply(event, &failure.reply).emit();
+}
+
+/// A destination cannot be reached; its mail stays queued.
+pub fn unreachable(destination: &str, why: &str, retry_ms: u64) {
+    let event = log::event(Level::Warning, "destination unreachable, mail stays queued");
+    let event = event.octets("destination", destination.as_bytes()).octets("reason", why.as_bytes());
+    event.field("next_try", moment(retry_ms)).emit();
+}
+
+/// A message, or something about it, needs an operator.
+pub fn trouble(what: &'static str, id: u64, why: &str) {
+    log::event(Level::Error, what).field("queue_id", QueueId(id)).octets("reason", why.as_bytes()).emit();
+}
+
+fn with_reply(event: log::Event, reply: &Reply) -> log::Event {
+    event.field("code", reply.code).octets("reply", reply.text.as_bytes())
+}
+
+/// RFC 3339.
+fn moment(epoch_ms: u64) -> jiff::Timestamp {
+    let seconds = i64::try_from(epoch_ms / 1000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX)
+}

@@ -1,0 +1,215 @@
+//! Fates on their way into the spool: what is recorded next, and what is tried again when the disk refuses.
+//!
+//! Delivered recipients of any messages share a record; one such record is under way at a time, and what arrives
+//! meanwhile is the next, so that records grow by themselves when there is much to record. Failed recipients of one
+//! message are a record with the bounce that tells of them: both are durable or neither is.
+
+use crate::relay::bounce::Failure;
+use crate::smtp::client::Reply;
+use crate::smtp::envelope::{Envelope, Fate, Outcome};
+use std::collections::VecDeque;
+
+/// Outcomes in one record.
+const OUTCOMES_MAX: usize = 256;
+/// Bounces under way at once.
+const BOUNCES_MAX: usize = 8;
+/// Outcomes that may wait before no more deliveries are begun.
+const BACKLOG_MAX: usize = 4096;
+/// Pause after the spool refused a record.
+const RETRY_MS: u64 = 2000;
+/// Longest text kept of a reply, in octets.
+const TEXT_BYTES_MAX: usize = 256;
+
+/// A recipient that was delivered to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Queue id.
+    pub id: u64,
+    /// Index in the envelope.
+    pub recipient: u32,
+    /// The next server's reply.
+    pub reply: Reply,
+}
+
+/// Recipients of one message that failed.
+#[derive(Clone, Debug)]
+pub struct Undelivered<L> {
+    /// Queue id.
+    pub id: u64,
+    /// Where its record is.
+    pub at: L,
+    /// Whom and why.
+    pub failures: Vec<Failure>,
+}
+
+/// What one record is to hold.
+#[derive(Clone, Debug)]
+pub enum Matter<L> {
+    /// Outcomes only.
+    Delivered(Vec<Delivered>),
+    /// Outcomes of one message and, if the sender is to be told, its bounce.
+    Undelivered(Undelivered<L>),
+}
+
+/// What waits to be recorded.
+#[derive(Debug)]
+pub struct Records<L> {
+    delivered: Vec<Delivered>,
+    undelivered: VecDeque<Undelivered<L>>,
+    delivered_under_way: bool,
+    bounces_under_way: usize,
+    /// The spool refused a record: not before this time.
+    refused_until_ms: Option<u64>,
+}
+
+impl<L> Default for Records<L> {
+    fn default() -> Records<L> {
+        Records {
+            delivered: Vec::new(),
+            undelivered: VecDeque::new(),
+            delivered_under_way: false,
+            bounces_under_way: 0,
+            refused_until_ms: None,
+        }
+    }
+}
+
+impl<L> Records<L> {
+    /// A recipient was delivered to.
+    pub fn delivered(&mut self, delivered: Delivered) {
+        self.delivered.push(delivered);
+    }
+
+    /// Recipients of a message failed.
+    pub fn undelivered(&mut self, undelivered: Undelivered<L>) {
+        self.undelivered.push_back(undelivered);
+    }
+
+    /// The next record to be made, if one may be made now. Given back to [`Records::ended`].
+    pub fn next(&mut self, now: u64) -> Option<Matter<L>> {
+        if self.refused_until_ms.is_some_and(|until| until > now) {
+            return None;
+        }
+        if !self.delivered_under_way && !self.delivered.is_empty() {
+            self.delivered_under_way = true;
+            let count = self.delivered.len().min(OUTCOMES_MAX);
+            return Some(Matter::Delivered(self.delivered.drain(..count).collect()));
+        }
+        if self.bounces_under_way < BOUNCES_MAX {
+            let undelivered = self.undelivered.pop_front()?;
+            self.bounces_under_way += 1;
+            return Some(Matter::Undelivered(undelivered));
+        }
+        None
+    }
+
+    /// A record is durable, or the spool refused it: then it waits again.
+    pub fn ended(&mut self, matter: Matter<L>, durable: bool, now: u64) {
+        match &matter {
+            Matter::Delivered(_) => self.delivered_under_way = false,
+            Matter::Undelivered(_) => self.bounces_under_way -= 1,
+        }
+        self.refused_until_ms = if durable { None } else { Some(now + RETRY_MS) };
+        match matter {
+            _ if durable => {}
+            Matter::Delivered(mut delivered) => {
+                delivered.append(&mut self.delivered);
+                self.delivered = delivered;
+            }
+            Matter::Undelivered(undelivered) => self.undelivered.push_back(undelivered),
+        }
+    }
+
+    /// May deliveries be begun whose fates will have to be recorded?
+    pub fn may_deliver(&self) -> bool {
+        self.refused_until_ms.is_none() && self.delivered.len() + self.undelivered.len() < BACKLOG_MAX
+    }
+
+    /// When something may be tried again.
+    pub fn wake_ms(&self) -> Option<u64> {
+        self.refused_until_ms
+    }
+
+    /// Nothing waits and nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        let waiting = !self.delivered.is_empty() || !self.undelivered.is_empty();
+        !waiting && !self.delivered_under_way && self.bounces_under_way == 0
+    }
+}
+
+/// Appends one fate.
+pub fn push_outcome(queue_id: u64, recipient: u32, fate: Fate, reply: &Reply, envelope: &mut Envelope) {
+    let text = format!("{} {}", reply.code, reply.text);
+    let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    Outcome { queue_id, recipient, fate, text: &text.as_bytes()[..end] }.push_to(envelope);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::envelope::View;
+
+    fn delivered(recipient: u32) -> Delivered {
+        Delivered { id: 1, recipient, reply: Reply { code: 250, text: "ok".into() } }
+    }
+
+    fn undelivered(id: u64) -> Undelivered<u32> {
+        Undelivered { id, at: 0, failures: Vec::new() }
+    }
+
+    fn recipients(matter: &Matter<u32>) -> Vec<u32> {
+        let Matter::Delivered(delivered) = matter else { panic!("no deliveries") };
+        delivered.iter().map(|delivered| delivered.recipient).collect()
+    }
+
+    #[test]
+    fn what_arrives_while_a_record_is_written_is_the_next() {
+        let mut records = Records::<u32>::default();
+        records.delivered(delivered(0));
+        let first = records.next(0).expect("a record");
+        records.delivered(delivered(1));
+        records.delivered(delivered(2));
+        assert!(records.next(0).is_none());
+        records.ended(first, true, 0);
+        let second = records.next(0).expect("a record");
+        assert_eq!(recipients(&second), [1, 2]);
+        assert!(!records.is_empty());
+        records.ended(second, true, 0);
+        assert!(records.is_empty());
+    }
+
+    #[test]
+    fn a_refused_record_comes_back_and_stops_deliveries_meanwhile() {
+        let mut records = Records::default();
+        records.delivered(delivered(0));
+        let first = records.next(100).expect("a record");
+        records.delivered(delivered(1));
+        records.undelivered(undelivered(7));
+        let bounce = records.next(100).expect("a bounce");
+        records.ended(first, false, 100);
+        records.ended(bounce, false, 100);
+        assert!(!records.may_deliver());
+        assert!(records.next(100 + RETRY_MS - 1).is_none());
+        assert_eq!(records.wake_ms(), Some(100 + RETRY_MS));
+        let again = records.next(100 + RETRY_MS).expect("again");
+        assert_eq!(recipients(&again), [0, 1]);
+        records.ended(again, true, 3000);
+        assert!(records.may_deliver());
+        assert!(matches!(records.next(3000), Some(Matter::Undelivered(Undelivered { id: 7, .. }))));
+    }
+
+    #[test]
+    fn bounds() {
+        let mut records = Records::default();
+        (0..OUTCOMES_MAX as u32 + 1).for_each(|recipient| records.delivered(delivered(recipient)));
+        assert_eq!(recipients(&records.next(0).expect("a record")).len(), OUTCOMES_MAX);
+        (0..2 * BACKLOG_MAX as u64).for_each(|id| records.undelivered(undelivered(id)));
+        assert_eq!(std::iter::from_fn(|| records.next(0)).count(), BOUNCES_MAX);
+        assert!(!records.may_deliver());
+        let mut envelope = Envelope::default();
+        let reply = Reply { code: 250, text: "ü".repeat(1000) };
+        push_outcome(1, 2, Fate::Delivered, &reply, &mut envelope);
+        let text = View::parse(envelope.as_bytes()).expect("whole").outcomes[0].text;
+        assert!(text.len() <= TEXT_BYTES_MAX && std::str::from_utf8(text).is_ok());
+    }
+}
