@@ -11,7 +11,7 @@
 use crate::relay::content::Cutter;
 use crate::smtp::client::{Fate, Reply};
 use crate::smtp::envelope::View;
-use crate::spool::{Content, Stored};
+use crate::spool::{Content, QueueId, Stored};
 use futures_channel::oneshot;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -28,8 +28,6 @@ pub struct Job {
     pub directory: PathBuf,
     /// Indices of recipients in the envelope.
     pub recipients: Vec<u32>,
-    /// Queue id, for the file's name.
-    pub id: u64,
     /// The message.
     pub stored: Stored,
 }
@@ -84,7 +82,7 @@ impl Names {
     }
 
     /// By time, process, message and recipient: a process delivers a recipient's message once at a time.
-    fn name(&self, id: u64, recipient: u32) -> String {
+    fn name(&self, id: QueueId, recipient: u32) -> String {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let (seconds, nanoseconds) = (time.as_secs(), time.subsec_nanos());
         format!("{seconds}.N{nanoseconds}P{}Q{id}R{recipient}.{}", self.process, self.host)
@@ -94,7 +92,7 @@ impl Names {
 fn deliver(job: &mut Job, names: &Names) -> Vec<Fate> {
     let recipients = std::mem::take(&mut job.recipients);
     let mut copies: Vec<(u32, String)> =
-        recipients.into_iter().map(|index| (index, names.name(job.id, index))).collect();
+        recipients.into_iter().map(|index| (index, names.name(job.stored.id, index))).collect();
     let written = write_all(job, &copies);
     let fate = |error: &String| deferred(&format!("4.2.0 {}: {error}", job.directory.display()));
     if let Err(error) = written {
@@ -222,8 +220,9 @@ mod tests {
         envelope.push(Tag::RemovedRange, &[0u64.to_le_bytes(), 6u64.to_le_bytes()].concat());
         envelope.push(Tag::Recipient, b"ben@example.edu");
         envelope.push(Tag::Recipient, b"cleo@example.edu\r\nX: y");
-        let stored = Stored { envelope: envelope.as_bytes().to_vec(), content: Content::Memory(content.to_vec()) };
-        Job { directory: directory.into(), recipients: vec![0, 1], id: 7, stored }
+        let (envelope, content) = (envelope.as_bytes().to_vec(), Content::Memory(content.to_vec()));
+        let stored = Stored { id: QueueId(7), envelope, content };
+        Job { directory: directory.into(), recipients: vec![0, 1], stored }
     }
 
     fn files(directory: &Path) -> Vec<PathBuf> {

@@ -127,7 +127,7 @@ async fn into_maildir(
     let mut work = Some(first);
     while let Some(Work { delivery, stored, .. }) = work {
         let (recipients, envelope) = (delivery.recipients.clone(), stored.envelope.clone());
-        let job = maildir::Job { directory: directory.into(), recipients, id: delivery.id, stored };
+        let job = maildir::Job { directory: directory.into(), recipients, stored };
         let fates = tools.maildirs.deliver(job).await;
         let (lost, usable, remote) = (false, true, remote.clone());
         tools.report(Report::Tried { task, delivery, envelope, fates, lost, usable, remote });

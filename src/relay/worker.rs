@@ -57,8 +57,6 @@ pub struct RelayOptions {
     pub writer: WriterSeed,
     /// Its cursor.
     pub follower: Follower,
-    /// Names to addresses.
-    pub resolver: Resolver,
 }
 
 /// The running relay.
@@ -68,44 +66,54 @@ pub struct RelayHandle {
 }
 
 impl RelayHandle {
-    /// Asks it to end: deliveries under way may finish within a few seconds, the rest stays queued. Returns at once.
-    pub fn stop(&mut self) {
-        // Dropping the sender is the signal, and works once.
+    /// Asks it to end and returns at once. Deliveries under way may finish within a few seconds.
+    pub fn ask_to_stop(&mut self) {
+        // Dropping the sender is the signal.
         self.stop = None;
     }
 
-    /// Stops it and waits for its end. Errors: its thread panicked.
-    pub fn join(mut self) -> Result<(), String> {
-        self.stop();
-        let Some(thread) = self.thread.take() else { return Ok(()) };
-        thread.join().map_err(|_| "the relay thread panicked".into())
+    /// Ends it and waits until its writer has drained; what is not delivered stays queued.
+    pub fn stop(mut self) {
+        self.ask_to_stop();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::event(Level::Error, "relay thread panicked").emit();
+        }
     }
 }
 
 /// Starts the relay on a thread of its own, or, if it is paused, nothing at all: mail is accepted and kept.
-/// Errors: a thread could not be made.
-pub fn start(options: RelayOptions) -> io::Result<RelayHandle> {
+/// Errors: one line.
+pub fn start(options: RelayOptions) -> Result<RelayHandle, String> {
     if options.config.paused {
         log::event(Level::Warning, "relay paused, mail is accepted and kept").emit();
         return Ok(RelayHandle { stop: None, thread: None });
     }
-    let maildirs = Maildirs::start(&options.hostname)?;
+    let no_thread = |error: io::Error| format!("the relay cannot start a thread: {error}; raise the limit of threads");
+    let maildirs = Maildirs::start(&options.hostname).map_err(no_thread)?;
+    let resolver = Resolver::start().map_err(no_thread)?;
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name("relay".into()).spawn(move || {
-        if let Err(error) = net::run(options.driver, None, run(options, maildirs, stopped)) {
-            log::event(Level::Error, "relay cannot run").field("reason", error).emit();
+        let driver = options.driver;
+        let ended = net::run(driver, None, run(options, maildirs, resolver, stopped)).and_then(|ended| ended);
+        if let Err(error) = ended {
+            log::event(Level::Error, "relay cannot run, mail is accepted and kept").field("reason", error).emit();
         }
-    })?;
-    Ok(RelayHandle { stop: Some(stop), thread: Some(thread) })
+    });
+    Ok(RelayHandle { stop: Some(stop), thread: Some(thread.map_err(no_thread)?) })
 }
 
-async fn run(options: RelayOptions, maildirs: Maildirs, stop: oneshot::Receiver<()>) {
+async fn run(
+    options: RelayOptions,
+    maildirs: Maildirs,
+    resolver: Resolver,
+    stop: oneshot::Receiver<()>,
+) -> io::Result<()> {
     let shared = Shared::start();
     let (reports, reported) = mpsc::unbounded();
     let routes = Routes::new(&options.config.routes);
     let context = Context {
         hostname: options.hostname.clone(),
-        resolver: options.resolver,
+        resolver,
         shared: shared.clone(),
         tls: net::unverified_client_config(),
     };
@@ -116,7 +124,7 @@ async fn run(options: RelayOptions, maildirs: Maildirs, stop: oneshot::Receiver<
         queue: Queue::new(settings(&options.config), routes.targets().len() + 1, now_ms()),
         routes,
         follower: options.follower,
-        writer: Writer::start(options.writer),
+        writer: Writer::start(options.writer, options.driver)?,
         records: Records::default(),
         hostname: options.hostname,
         tools: Rc::new(tools),
@@ -132,6 +140,7 @@ async fn run(options: RelayOptions, maildirs: Maildirs, stop: oneshot::Receiver<
     worker.deliver_until_stopped().await;
     worker.finish(&shared).await;
     shared.stop();
+    Ok(())
 }
 
 fn settings(config: &config::Relay) -> Settings {
@@ -465,7 +474,7 @@ impl Worker {
         now: u64,
     ) -> Result<(QueueId, Envelope, Vec<u8>), Unbuilt> {
         let unreadable = |why| Unbuilt::Unreadable(*about, why);
-        let Stored { envelope: stored, content: mut original } = self.follower.read(*at).map_err(unreadable)?;
+        let Stored { envelope: stored, content: mut original, .. } = self.follower.read(*at).map_err(unreadable)?;
         let view = View::parse(&stored).map_err(|damage| unreadable(format!("{damage:?}")))?;
         let told = bounce::reported(&view, failures);
         let (mut envelope, mut content) = (Envelope::default(), Vec::new());
