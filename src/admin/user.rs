@@ -12,7 +12,7 @@
 
 use crate::auth::hash::{self, Cost};
 use crate::auth::users::{self, Entry, Names};
-use crate::auth::{named, read};
+use crate::auth::users_file::{named, read};
 use crate::config;
 use crate::sasl::{PASSWORD_BYTES_MAX, prepare};
 use nix::errno::Errno;

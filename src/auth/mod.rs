@@ -18,13 +18,11 @@
 
 pub mod hash;
 pub mod users;
+pub mod users_file;
 
 mod cache;
-mod users_file;
 mod verifier;
 mod watch;
-
-pub use users_file::{named, read};
 
 use crate::config;
 use crate::sasl::Credentials;

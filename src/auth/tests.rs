@@ -40,8 +40,9 @@ struct House {
 impl House {
     fn new(users: &[(&str, &str)]) -> House {
         let directory = tempfile::tempdir().expect("directory");
+        fs::create_dir(directory.path().join("etc")).expect("made");
         let config = config::Auth {
-            users_file: directory.path().join("users"),
+            users_file: directory.path().join("etc/users"),
             username_form: UsernameForm::Either,
             domain: Some("home.example".into()),
             verifiers: 2,
@@ -57,7 +58,7 @@ impl House {
         self.config.users_file.clone()
     }
 
-    /// Writes another file and renames it over the old one, as editors do.
+    /// Writes another file elsewhere and renames it over the old one: of this the directory sees one event.
     fn write(&self, users: &[(&str, &str)]) {
         let cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
         let line = |(user, password): &(&str, &str)| {
@@ -192,17 +193,14 @@ fn a_broken_or_missing_file_keeps_the_old_users() {
 #[test]
 fn the_directory_may_go_and_come_back() {
     let house = House::new(&[("ann", "one")]);
-    let inner = house.directory.path().join("inner");
-    fs::create_dir(&inner).expect("made");
-    fs::rename(house.path(), inner.join("users")).expect("moved");
-    let mut config = house.config.clone();
-    config.users_file = inner.join("users");
-    let authenticator = Authenticator::start(&config).expect("start");
-    fs::rename(&inner, house.directory.path().join("away")).expect("moved");
+    let (etc, away) = (house.directory.path().join("etc"), house.directory.path().join("away"));
+    let authenticator = house.start();
+    fs::rename(&etc, &away).expect("moved");
+    fs::create_dir(&etc).expect("made");
     house.write(&[("ann", "two")]);
-    fs::create_dir(&inner).expect("made");
-    fs::rename(house.path(), inner.join("users")).expect("moved");
     eventually("the new directory's file is taken", || check(&authenticator, "ann", "two") == accepted("ann"));
+    house.write(&[("ann", "three")]);
+    eventually("and is watched again", || check(&authenticator, "ann", "three") == accepted("ann"));
 }
 
 #[test]
