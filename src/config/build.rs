@@ -154,7 +154,15 @@ fn limits(section: &Section<'_>, marks: &mut Marks) -> Limits {
 }
 
 fn log(section: &Section<'_>) -> Log {
-    Log { format: if section.text("format") == Some("json") { LogFormat::Json } else { LogFormat::Human } }
+    Log {
+        format: if section.text("format") == Some("json") { LogFormat::Json } else { LogFormat::Human },
+        level: match section.text("level") {
+            Some("debug") => Level::Debug,
+            Some("warning") => Level::Warning,
+            Some("error") => Level::Error,
+            _ => Level::Info,
+        },
+    }
 }
 
 fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec<Listener> {

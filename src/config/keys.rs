@@ -124,6 +124,7 @@ const KEYS: &[Key] = &[
         "at shut-down, time for messages in DATA to finish (RFC 5321 section 3.8); less than what your service manager waits before it kills"),
 
     optional("log", "format", Choice(&["human", "json"]), "\"human\"", "one line of text, or one JSON object, an event"),
+    optional("log", "level", Choice(&["debug", "info", "warning", "error"]), "\"info\"", "the least level that is written"),
 
     required("listener", "address", Text, "\"0.0.0.0:587\"",
         "address and port; \"[::]:587\" or \":587\" takes IPv6 and IPv4"),

@@ -30,6 +30,7 @@ mod values;
 
 pub use notice::{Notice, Notices, Severity};
 
+use crate::log::Level;
 use crate::policy::{Networks, Role, TlsMode, UsernameForm};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -200,6 +201,8 @@ pub struct Limits {
 pub struct Log {
     /// How a line looks.
     pub format: LogFormat,
+    /// The least level that is written.
+    pub level: Level,
 }
 
 /// `log.format`

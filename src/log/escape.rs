@@ -1,0 +1,135 @@
+//! Values of a log line: everything that a terminal would obey, that would end the line, or that would make text look
+//! like other text is spelt out; everything else stays as it is.
+
+use crate::config::LogFormat;
+use std::fmt::Write;
+
+/// How one value is escaped, and how many of its octets are still taken.
+pub struct Escape {
+    format: LogFormat,
+    left: usize,
+    cut: bool,
+}
+
+impl Escape {
+    /// For a value of at most `bytes_max` octets.
+    pub fn new(format: LogFormat, bytes_max: usize) -> Escape {
+        Escape { format, left: bytes_max, cut: false }
+    }
+
+    /// The format it escapes for.
+    pub fn format(&self) -> LogFormat {
+        self.format
+    }
+
+    /// A writer that appends to `line`.
+    pub fn to<'a>(&'a mut self, line: &'a mut String) -> Escaped<'a> {
+        Escaped { escape: self, line }
+    }
+}
+
+/// Appends a value to a line.
+pub struct Escaped<'a> {
+    escape: &'a mut Escape,
+    line: &'a mut String,
+}
+
+impl Escaped<'_> {
+    /// Octets that need not be UTF-8. Those that are not become `\xHH`, in JSON U+FFFD.
+    pub fn octets(&mut self, octets: &[u8]) {
+        for chunk in octets.utf8_chunks() {
+            self.text(chunk.valid());
+            if chunk.invalid().is_empty() || !self.take(chunk.invalid().len()) {
+                continue;
+            }
+            match self.escape.format {
+                LogFormat::Json => self.line.push(char::REPLACEMENT_CHARACTER),
+                LogFormat::Human => {
+                    for octet in chunk.invalid() {
+                        let _ = write!(self.line, "\\x{octet:02x}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Text: runs that need no escape are copied as they are.
+    fn text(&mut self, text: &str) {
+        let mut start = 0;
+        for (at, character) in text.char_indices() {
+            if !self.take(character.len_utf8()) {
+                self.line.push_str(&text[start..at]);
+                self.mark_cut();
+                return;
+            }
+            if needs_escape(character) {
+                self.line.push_str(&text[start..at]);
+                self.character(character);
+                start = at + character.len_utf8();
+            }
+        }
+        self.line.push_str(&text[start..]);
+    }
+
+    fn character(&mut self, character: char) {
+        // Writing to a String cannot fail.
+        let _ = match (character, self.escape.format) {
+            ('"' | '\\', _) => write!(self.line, "\\{character}"),
+            ('\n', _) => write!(self.line, "\\n"),
+            ('\r', _) => write!(self.line, "\\r"),
+            ('\t', _) => write!(self.line, "\\t"),
+            (_, LogFormat::Human) => write!(self.line, "\\u{{{:x}}}", u32::from(character)),
+            (_, LogFormat::Json) => {
+                let mut units = [0; 2];
+                character.encode_utf16(&mut units).iter().try_for_each(|unit| write!(self.line, "\\u{unit:04x}"))
+            }
+        };
+    }
+
+    /// Is there room for `bytes` more? Nothing is taken after the first that did not fit.
+    fn take(&mut self, bytes: usize) -> bool {
+        if self.escape.cut || bytes > self.escape.left {
+            self.mark_cut();
+            return false;
+        }
+        self.escape.left -= bytes;
+        true
+    }
+
+    fn mark_cut(&mut self) {
+        if !self.escape.cut {
+            self.escape.cut = true;
+            self.line.push('…');
+        }
+    }
+}
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.text(text);
+        Ok(())
+    }
+}
+
+fn needs_escape(character: char) -> bool {
+    match character {
+        '"' | '\\' => true,
+        ' '..='~' => false,
+        _ => is_dangerous(character),
+    }
+}
+
+/// Would a terminal obey it, would it end a line, or would it change the direction or place of what is shown?
+pub fn is_dangerous(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// May an escaped value of a line for people stand without quotes?
+pub fn is_plain(value: &str) -> bool {
+    !value.is_empty() && !value.bytes().any(|octet| matches!(octet, b' ' | b'"' | b'\\' | b'='))
+}
