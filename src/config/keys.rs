@@ -127,7 +127,7 @@ const KEYS: &[Key] = &[
     optional("log", "level", Choice(&["debug", "info", "warning", "error"]), "\"info\"", "the least level that is written"),
 
     required("listener", "address", Text, "\"0.0.0.0:587\"",
-        "address and port; \"[::]:587\" or \":587\" takes IPv6 and IPv4"),
+        "address and port; 0.0.0.0 is every IPv4 address, [::] every IPv6 address; both need two listeners"),
     required("listener", "role", Choice(&["submission", "smtp"]), "\"submission\"",
         "submission: only after AUTH, to anyone; smtp: after AUTH or from trusted_networks to anyone, else to local_domains"),
     required("listener", "tls", Choice(&["implicit", "required", "offered"]), "\"required\"",

@@ -28,6 +28,7 @@ mod section;
 mod tests;
 mod values;
 
+pub use crate::log::Format as LogFormat;
 pub use notice::{Notice, Notices, Severity};
 
 use crate::log::Level;
@@ -205,21 +206,12 @@ pub struct Log {
     pub level: Level,
 }
 
-/// `log.format`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// A line of text for people.
-    Human,
-    /// One JSON object a line.
-    Json,
-}
-
 /// `[[listener]]`
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Its name in logs and envelopes; no two have the same. Default: role and port, as in `submission-587`.
+    /// Its name in logs and envelopes. Default: role and port, as in `submission-587`.
     pub name: String,
-    /// Address and port; `[::]` takes IPv6 and IPv4.
+    /// Address and port; an IPv6 address takes no IPv4 connections.
     pub address: SocketAddr,
     /// Who may send where.
     pub role: Role,

@@ -5,7 +5,7 @@ use super::build::{Draft, Marks};
 use super::notice::Notices;
 use super::{Auth, Config, Listener, Target};
 use crate::policy::{Role, TlsMode, UsernameForm};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::Range;
 
 /// Looks at everything and notes what it finds.
@@ -37,12 +37,9 @@ fn listeners(config: &Config, marks: &Marks, notices: &mut Notices) {
     for (at, (listener, place)) in config.listeners.iter().zip(&marks.listeners).enumerate() {
         for (other, other_place) in config.listeners[..at].iter().zip(&marks.listeners) {
             let line = notices.line(other_place.start);
-            if collide(listener.address, other.address) {
+            if listener.address == other.address {
                 let what = format!("{} is listened on in line {line} already", listener.address);
                 notices.mistake(place, what, "remove one of the two, or give it another port");
-            } else if listener.name == other.name {
-                let what = format!("the listener in line {line} is called \"{}\" too", listener.name);
-                notices.mistake(place, what, "give this one a name of its own: name = \"...\"");
             }
         }
         match (listener.address.port(), listener.tls) {
@@ -57,11 +54,6 @@ fn listeners(config: &Config, marks: &Marks, notices: &mut Notices) {
             _ => {}
         }
     }
-}
-
-/// Do two addresses take the same connections? `[::]` takes IPv4 as well.
-fn collide(one: SocketAddr, two: SocketAddr) -> bool {
-    one.port() == two.port() && (one.ip() == two.ip() || one.ip().is_unspecified() && two.ip().is_unspecified())
 }
 
 /// Who may send, by role.

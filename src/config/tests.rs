@@ -106,7 +106,7 @@ fn each_mistake_names_its_line_and_its_remedy() {
         ("key = \"/etc/key.pem\"\n", "", "4", "[tls] has no key", "add key = \"key.pem\""),
         ("[auth]", "[auth]\nusername_form = \"append-domain\"", "8", "needs a domain", "add domain ="),
         ("[auth]\nusers_file = \"users\"\n", "", "8", "nobody can log in", "add [auth]"),
-        ("0.0.0.0:587", "0.0.0.0", "10", "\"0.0.0.0\" has no port", "\":587\""),
+        ("0.0.0.0:587", "0.0.0.0", "10", "\"0.0.0.0\" has no port", "[::]:587"),
         (
             "tls = \"required\"",
             "tls = \"starttls\"",
@@ -116,7 +116,7 @@ fn each_mistake_names_its_line_and_its_remedy() {
         ),
         (
             "[relay]",
-            "[[listener]]\naddress = \":587\"\nrole = \"submission\"\ntls = \"required\"\n[relay]",
+            "[[listener]]\naddress = \"0.0.0.0:587\"\nrole = \"submission\"\ntls = \"required\"\n[relay]",
             "14",
             "line 10 already",
             "another port",

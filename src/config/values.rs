@@ -2,7 +2,7 @@
 //! is wrong and how to mend it.
 
 use super::Target;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// What is wrong, and how to mend it.
@@ -41,18 +41,20 @@ pub fn domain(text: &str) -> Result<String, Fault> {
     Ok(name.to_lowercase())
 }
 
-/// A listener's address: `192.0.2.1:587`, `[2001:db8::1]:587`, or `:587` for all addresses of both families.
+/// A listener's address: `192.0.2.1:587` or `[2001:db8::1]:587`.
 pub fn listener_address(text: &str) -> Result<SocketAddr, Fault> {
-    let form = "write address and port, as in \"0.0.0.0:587\", \"[::]:587\" or \":587\"";
+    let form = "write address and port, as in \"0.0.0.0:587\" (IPv4) or \"[::]:587\" (IPv6)";
     if let Ok(address) = text.parse::<SocketAddr>() {
         return match address.port() {
             0 => fault(format!("\"{text}\" has port 0"), "write the port that clients connect to: 587, 465 or 25"),
             _ => Ok(address),
         };
     }
-    match text.strip_prefix(':').map(port) {
-        Some(Some(port)) => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
-        Some(None) => fault(format!("\"{text}\" has no port from 1 to 65535"), form),
+    match text.strip_prefix(':') {
+        Some(port) => {
+            let remedy = format!("write \"0.0.0.0:{port}\", and in a second [[listener]] \"[::]:{port}\" for IPv6");
+            fault(format!("\"{text}\" has no address"), remedy)
+        }
         None if text.parse::<IpAddr>().is_ok() => fault(format!("\"{text}\" has no port"), form),
         None => fault(format!("\"{text}\" is no address to listen on"), form),
     }
@@ -136,11 +138,11 @@ mod tests {
     #[test]
     fn addresses() {
         for (text, address) in
-            [(":587", "[::]:587"), ("0.0.0.0:25", "0.0.0.0:25"), ("[2001:db8::1]:465", "[2001:db8::1]:465")]
+            [("[::]:587", "[::]:587"), ("0.0.0.0:25", "0.0.0.0:25"), ("[2001:db8::1]:465", "[2001:db8::1]:465")]
         {
             assert_eq!(listener_address(text).expect(text).to_string(), address);
         }
-        for text in ["587", "0.0.0.0", ":0", ":65536", "0.0.0.0:0", "localhost:587", "::1:587", ""] {
+        for text in ["587", "0.0.0.0", ":587", ":65536", "0.0.0.0:0", "localhost:587", "::1:587", ""] {
             assert!(listener_address(text).is_err(), "{text}");
         }
     }

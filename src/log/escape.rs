@@ -1,24 +1,24 @@
 //! Values of a log line: everything that a terminal would obey, that would end the line, or that would make text look
 //! like other text is spelt out; everything else stays as it is.
 
-use crate::config::LogFormat;
+use super::Format;
 use std::fmt::Write;
 
 /// How one value is escaped, and how many of its octets are still taken.
 pub struct Escape {
-    format: LogFormat,
+    format: Format,
     left: usize,
     cut: bool,
 }
 
 impl Escape {
     /// For a value of at most `bytes_max` octets.
-    pub fn new(format: LogFormat, bytes_max: usize) -> Escape {
+    pub fn new(format: Format, bytes_max: usize) -> Escape {
         Escape { format, left: bytes_max, cut: false }
     }
 
     /// The format it escapes for.
-    pub fn format(&self) -> LogFormat {
+    pub fn format(&self) -> Format {
         self.format
     }
 
@@ -43,8 +43,8 @@ impl Escaped<'_> {
                 continue;
             }
             match self.escape.format {
-                LogFormat::Json => self.line.push(char::REPLACEMENT_CHARACTER),
-                LogFormat::Human => {
+                Format::Json => self.line.push(char::REPLACEMENT_CHARACTER),
+                Format::Human => {
                     for octet in chunk.invalid() {
                         let _ = write!(self.line, "\\x{octet:02x}");
                     }
@@ -78,8 +78,8 @@ impl Escaped<'_> {
             ('\n', _) => write!(self.line, "\\n"),
             ('\r', _) => write!(self.line, "\\r"),
             ('\t', _) => write!(self.line, "\\t"),
-            (_, LogFormat::Human) => write!(self.line, "\\u{{{:x}}}", u32::from(character)),
-            (_, LogFormat::Json) => {
+            (_, Format::Human) => write!(self.line, "\\u{{{:x}}}", u32::from(character)),
+            (_, Format::Json) => {
                 let mut units = [0; 2];
                 character.encode_utf16(&mut units).iter().try_for_each(|unit| write!(self.line, "\\u{unit:04x}"))
             }

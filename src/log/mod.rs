@@ -22,7 +22,6 @@
 mod escape;
 mod queue;
 
-use crate::config::LogFormat;
 use escape::Escape;
 use jiff::Timestamp;
 use queue::Queue;
@@ -37,6 +36,15 @@ pub const VALUE_BYTES_MAX: usize = 512;
 
 /// Octets of a line past which it takes no more fields.
 const LINE_BYTES_MAX: usize = 16 << 10;
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A line of text for people.
+    Human,
+    /// One JSON object.
+    Json,
+}
 
 /// How much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +73,7 @@ impl Level {
 
 /// What [`init`] sets.
 struct Settings {
-    format: LogFormat,
+    format: Format,
     least: Level,
     queue: Queue,
 }
@@ -74,7 +82,7 @@ static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
 /// Sets the format and the least level that is written, and starts the log thread. Once; a second call changes nothing.
 /// Errors: the thread could not be started.
-pub fn init(format: LogFormat, least: Level) -> std::io::Result<()> {
+pub fn init(format: Format, least: Level) -> std::io::Result<()> {
     let mut first = false;
     let settings = SETTINGS.get_or_init(|| {
         first = true;
@@ -103,7 +111,7 @@ thread_local! {
 /// A line being put together.
 #[must_use = "an event is written by emit"]
 pub struct Event {
-    format: LogFormat,
+    format: Format,
     /// None: below the least level, nothing is put together.
     line: Option<String>,
 }
@@ -112,7 +120,7 @@ pub struct Event {
 pub fn event(level: Level, what: &'static str) -> Event {
     let (format, least) = match SETTINGS.get() {
         Some(settings) => (settings.format, settings.least),
-        None => (LogFormat::Human, Level::Debug),
+        None => (Format::Human, Level::Debug),
     };
     match level < least {
         true => Event { format, line: None },
@@ -122,12 +130,12 @@ pub fn event(level: Level, what: &'static str) -> Event {
 
 impl Event {
     /// A line in the memory of `line`.
-    fn start(mut line: String, format: LogFormat, time: Timestamp, level: Level, what: &'static str) -> Event {
+    fn start(mut line: String, format: Format, time: Timestamp, level: Level, what: &'static str) -> Event {
         line.clear();
         // Writing to a String cannot fail.
         let _ = match format {
-            LogFormat::Human => write!(line, "{time:.3} {:<7} {what}", level.name()),
-            LogFormat::Json => {
+            Format::Human => write!(line, "{time:.3} {:<7} {what}", level.name()),
+            Format::Json => {
                 write!(line, "{{\"time\":\"{time:.3}\",\"level\":\"{}\",\"event\":\"{what}\"", level.name())
             }
         };
@@ -140,12 +148,12 @@ impl Event {
         let start = line.len();
         let _ = write!(escape.to(line), "{value}");
         match escape.format() {
-            LogFormat::Human if escape::is_plain(&line[start..]) => {}
-            LogFormat::Human => {
+            Format::Human if escape::is_plain(&line[start..]) => {}
+            Format::Human => {
                 line.insert(start, '"');
                 line.push('"');
             }
-            LogFormat::Json => line.push('"'),
+            Format::Json => line.push('"'),
         }
         self
     }
@@ -153,7 +161,7 @@ impl Event {
     /// Adds octets that a peer sent; escaped, cut at [`VALUE_BYTES_MAX`], always in quotes.
     pub fn octets(mut self, name: &'static str, value: &[u8]) -> Event {
         let Some((line, mut escape)) = self.open(name) else { return self };
-        if escape.format() == LogFormat::Human {
+        if escape.format() == Format::Human {
             line.push('"');
         }
         escape.to(line).octets(value);
@@ -178,7 +186,7 @@ impl Event {
     /// The line with its end, or none if it is below the least level.
     fn finish(self) -> Option<String> {
         let mut line = self.line?;
-        line.push_str(if self.format == LogFormat::Json { "}\n" } else { "\n" });
+        line.push_str(if self.format == Format::Json { "}\n" } else { "\n" });
         Some(line)
     }
 
@@ -186,8 +194,8 @@ impl Event {
     fn open(&mut self, name: &'static str) -> Option<(&mut String, Escape)> {
         let line = self.line.as_mut().filter(|line| line.len() < LINE_BYTES_MAX)?;
         let _ = match self.format {
-            LogFormat::Human => write!(line, " {name}="),
-            LogFormat::Json => write!(line, ",\"{name}\":\""),
+            Format::Human => write!(line, " {name}="),
+            Format::Json => write!(line, ",\"{name}\":\""),
         };
         Some((line, Escape::new(self.format, VALUE_BYTES_MAX)))
     }
@@ -198,7 +206,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn line(format: LogFormat, add: impl FnOnce(Event) -> Event) -> String {
+    fn line(format: Format, add: impl FnOnce(Event) -> Event) -> String {
         let time: Timestamp = "2026-09-21T08:15:30.123456Z".parse().expect("a time");
         let event = Event::start(String::new(), format, time, Level::Info, "message accepted");
         add(event).finish().expect("a line")
@@ -214,12 +222,12 @@ mod tests {
                 .field("size", 12)
         };
         assert_eq!(
-            line(LogFormat::Human, add),
+            line(Format::Human, add),
             "2026-09-21T08:15:30.123Z info    message accepted client=192.0.2.1:4711 user=\"anna\" \
              reason=\"no \\\"such\\\" user\" size=12\n"
         );
         assert_eq!(
-            line(LogFormat::Json, add),
+            line(Format::Json, add),
             "{\"time\":\"2026-09-21T08:15:30.123Z\",\"level\":\"info\",\"event\":\"message accepted\",\
              \"client\":\"192.0.2.1:4711\",\"user\":\"anna\",\"reason\":\"no \\\"such\\\" user\",\"size\":\"12\"}\n"
         );
@@ -228,15 +236,15 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_spelt_out() {
         let value = "\u{1b}[2J\r\n\u{9b}\u{202e}\u{2028}\0\u{7f}\\".as_bytes();
-        let text = line(LogFormat::Human, |event| event.octets("helo", value));
+        let text = line(Format::Human, |event| event.octets("helo", value));
         assert!(text.ends_with("helo=\"\\u{1b}[2J\\r\\n\\u{9b}\\u{202e}\\u{2028}\\u{0}\\u{7f}\\\\\"\n"), "{text}");
-        assert!(line(LogFormat::Human, |event| event.octets("helo", b"a\xff")).ends_with("helo=\"a\\xff\"\n"));
-        assert!(line(LogFormat::Human, |event| event.field("helo", "")).ends_with("helo=\"\"\n"));
+        assert!(line(Format::Human, |event| event.octets("helo", b"a\xff")).ends_with("helo=\"a\\xff\"\n"));
+        assert!(line(Format::Human, |event| event.field("helo", "")).ends_with("helo=\"\"\n"));
     }
 
     #[test]
     fn long_values_and_long_lines_are_cut() {
-        for format in [LogFormat::Human, LogFormat::Json] {
+        for format in [Format::Human, Format::Json] {
             let long = line(format, |event| event.octets("a", &[b'x'; 5000]).field("b", "y".repeat(5000)));
             assert_eq!(long.matches('x').count(), VALUE_BYTES_MAX);
             assert_eq!(long.matches('y').count(), VALUE_BYTES_MAX);
@@ -250,13 +258,13 @@ mod tests {
         /// Any octets give one line of printable text, and JSON that reads back to them.
         #[test]
         fn any_octets_give_one_clean_line(octets in proptest::collection::vec(any::<u8>(), 0..700), text in any::<String>()) {
-            for format in [LogFormat::Human, LogFormat::Json] {
+            for format in [Format::Human, Format::Json] {
                 let line = line(format, |event| event.octets("octets", &octets).field("text", &text));
                 let (last, body) = (line.chars().last(), line.trim_end_matches('\n'));
                 prop_assert_eq!(last, Some('\n'));
                 prop_assert!(!body.chars().any(escape::is_dangerous), "{}", body);
             }
-            let json = line(LogFormat::Json, |event| event.octets("octets", &octets).field("text", &text));
+            let json = line(Format::Json, |event| event.octets("octets", &octets).field("text", &text));
             let value: serde_json::Value = serde_json::from_str(&json).expect("valid JSON");
             let cut = |text: &str| -> String {
                 let mut end = text.len().min(VALUE_BYTES_MAX);

@@ -1,7 +1,7 @@
 //! The queue between the threads that log and the one that writes: a bounded run of octets behind a lock that is held
 //! for a copy or a swap, never for a write.
 
-use super::{Event, Level, Timestamp};
+use super::{Event, Format, Level, Timestamp};
 use std::io::Write;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl Queue {
 }
 
 fn dropped_line(dropped: u64) -> Option<String> {
-    let format = super::SETTINGS.get().map_or(crate::config::LogFormat::Human, |settings| settings.format);
+    let format = super::SETTINGS.get().map_or(Format::Human, |settings| settings.format);
     let event = Event::start(String::new(), format, Timestamp::now(), Level::Warning, "log lines dropped");
     event.field("count", dropped).finish().filter(|_| dropped > 0)
 }
