@@ -1,0 +1,323 @@
+//! A server that takes everything and throws it away: the far end of a relay, or of `run` itself.
+//!
+//! ```text
+//!  socket --> Stream --> Session --+-- Body --> counted; with a ledger also kept until the end, for its checksum
+//!                                  '-- Commit --> [wait] --> 250, or every Nth time 451
+//! ```
+//!
+//! It speaks through the library's own [`Session`] and answers its questions at once: there is always room, every
+//! password is right, and a message is "durable" as soon as it is counted. Nothing survives it: never use it for mail.
+
+use crate::ledger::{Checksum, Entry, Ledger, Outcome, tagged};
+use crate::options::{Sink, SinkTls};
+use monoio::net::{TcpListener, TcpStream};
+use penstock::net::{self, Driver, Shared, Stream};
+use penstock::policy::{Domains, Role, TlsMode};
+use penstock::smtp::Session;
+use penstock::smtp::session::{Action, Answer, QueueName, Refusal, Rules};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Seconds that a client may be silent. RFC 5321 section 4.5.3.2.7.
+const IDLE: Duration = Duration::from_secs(300);
+/// Connections that wait to be accepted, for each thread.
+const BACKLOG: i32 = 1024;
+/// A pause after a failed accept: without descriptors it would fail again at once, and again.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
+/// More than any client sends.
+const RECIPIENTS_MAX: u32 = 100_000;
+
+/// What came, over all threads.
+#[derive(Debug, Default)]
+pub struct Counts {
+    connections: AtomicU64,
+    handshakes: AtomicU64,
+    logins: AtomicU64,
+    accepted: AtomicU64,
+    accepted_bytes: AtomicU64,
+    refused: AtomicU64,
+    /// Messages begun, for queue ids.
+    begun: AtomicU64,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        write!(
+            f,
+            "accepted {} messages, {} octets; refused {}; connections {}, TLS handshakes {}, logins {}",
+            get(&self.accepted),
+            get(&self.accepted_bytes),
+            get(&self.refused),
+            get(&self.connections),
+            get(&self.handshakes),
+            get(&self.logins),
+        )
+    }
+}
+
+/// What all threads share.
+struct Service {
+    options: Sink,
+    rules: Arc<Rules>,
+    tls: Arc<rustls::ServerConfig>,
+    ledger: Option<Ledger>,
+    counts: Arc<Counts>,
+}
+
+/// Listens, starts the threads and returns; they run until the process ends. Errors: one line with a remedy.
+pub fn start(options: Sink, driver: Driver, threads: u32) -> Result<(SocketAddr, Arc<Counts>), String> {
+    let wanted = options.address;
+    let cannot = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => format!("cannot listen on {wanted}: another process does; stop it or take port 0"),
+        _ => format!("cannot listen on {wanted}: {error}"),
+    };
+    let mut listeners = vec![listen(wanted, driver, false).map_err(cannot)?];
+    let address = listeners[0].local_addr().map_err(cannot)?;
+    for _ in 1..threads {
+        listeners.push(listen(address, driver, true).map_err(cannot)?);
+    }
+    let service = Arc::new(Service {
+        rules: Arc::new(rules(&options)),
+        tls: self_signed(&options.hostname)?,
+        ledger: options.ledger.as_deref().map(Ledger::open).transpose()?,
+        counts: Arc::default(),
+        options,
+    });
+    for (number, listener) in listeners.into_iter().enumerate() {
+        let service = service.clone();
+        let main = move || match net::run(driver, None, serve(listener, service)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) | Err(error) => fatal(&format!("a listener ended: {error}")),
+        };
+        let started = std::thread::Builder::new().name(format!("sink {number}")).spawn(main);
+        started.map_err(|error| format!("cannot start a thread: {error}"))?;
+    }
+    Ok((address, service.counts.clone()))
+}
+
+/// A listening socket. The first one is bound alone, because sockets that share a port would also share it, unnoticed,
+/// with another process.
+fn listen(address: SocketAddr, driver: Driver, shares: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shares)?;
+    socket.bind(&address.into())?;
+    // Once bound the first socket lets the others in, which have the option from the start.
+    socket.set_reuse_port(true)?;
+    socket.listen(BACKLOG)?;
+    // A ring waits by itself and would take a nonblocking socket at its word.
+    socket.set_nonblocking(driver == Driver::Epoll)?;
+    Ok(socket.into())
+}
+
+fn rules(options: &Sink) -> Rules {
+    Rules {
+        hostname: options.hostname.clone(),
+        role: Role::Smtp,
+        tls: match options.tls {
+            SinkTls::Offered => TlsMode::Offered,
+            SinkTls::Required => TlsMode::Required,
+            SinkTls::Implicit => TlsMode::Implicit,
+        },
+        auth: true,
+        message_bytes_max: options.message_bytes_max,
+        recipients_max: RECIPIENTS_MAX,
+        local_domains: Arc::new(Domains::default()),
+        postmaster_domain: options.hostname.clone(),
+    }
+}
+
+fn self_signed(hostname: &str) -> Result<Arc<rustls::ServerConfig>, String> {
+    let names = [hostname, "localhost"].map(String::from);
+    let made = rcgen::generate_simple_self_signed(names)
+        .map_err(|error| format!("cannot make a certificate for \"{hostname}\": {error}"))?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_no_client_auth())
+        .and_then(|builder| builder.with_single_cert(vec![made.cert.der().clone()], key))
+        .map(Arc::new)
+        .map_err(|error| format!("cannot use the certificate: {error}"))
+}
+
+async fn serve(listener: std::net::TcpListener, service: Arc<Service>) -> io::Result<()> {
+    let shared = Shared::start();
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                service.counts.connections.fetch_add(1, Ordering::Relaxed);
+                let (service, shared) = (service.clone(), shared.clone());
+                monoio::spawn(async move {
+                    // A client that breaks off is its own affair; what it finished is counted.
+                    let _ = connection(socket, &service, shared).await;
+                });
+            }
+            Err(_) => monoio::time::sleep(PAUSE_AFTER_FAILURE).await,
+        }
+    }
+}
+
+/// The message being received.
+#[derive(Default)]
+struct Receiving {
+    queue_name: Option<QueueName>,
+    octets: u64,
+    /// Only with a ledger.
+    content: Vec<u8>,
+}
+
+/// What the session waits for.
+enum Wanted {
+    Begin,
+    Commit,
+    Verdict(Arc<str>),
+    StartTls,
+    Close,
+}
+
+async fn connection(socket: TcpStream, service: &Service, shared: Rc<Shared>) -> io::Result<()> {
+    let mut out = shared.take_buffer();
+    let mut stream = Stream::tcp(socket, shared.clone());
+    stream.set_deadline(IDLE);
+    let secured = service.options.tls == SinkTls::Implicit;
+    if secured {
+        handshake(&mut stream, service).await?;
+    }
+    let mut session = Session::new(service.rules.clone(), true, secured, &mut out);
+    let mut message = Receiving::default();
+    loop {
+        let keep = service.ledger.is_some();
+        let Some(wanted) = stream.feed(|input| receive(&mut session, input, &mut message, keep, &mut out))? else {
+            stream.write(&mut out).await?;
+            if stream.fill().await? == 0 {
+                return Ok(());
+            }
+            continue;
+        };
+        let answer = match wanted {
+            Wanted::Begin => {
+                let queue_name = service.queue_name();
+                message.queue_name = Some(queue_name);
+                Answer::Begun(queue_name)
+            }
+            Wanted::Verdict(user) => {
+                service.counts.logins.fetch_add(1, Ordering::Relaxed);
+                Answer::Accepted(user)
+            }
+            Wanted::Commit => {
+                if service.options.delay > 0 {
+                    stream.write(&mut out).await?;
+                    monoio::time::sleep(Duration::from_millis(service.options.delay)).await;
+                }
+                service.commit(std::mem::take(&mut message), session.envelope().recipients())
+            }
+            Wanted::StartTls => {
+                stream.write(&mut out).await?;
+                handshake(&mut stream, service).await?;
+                Answer::TlsStarted
+            }
+            Wanted::Close => {
+                stream.write(&mut out).await?;
+                shared.give_buffer(out);
+                stream.close().await;
+                return Ok(());
+            }
+        };
+        session.answered(answer, &mut out);
+    }
+}
+
+async fn handshake(stream: &mut Stream, service: &Service) -> io::Result<()> {
+    stream.accept_tls(service.tls.clone()).await?;
+    service.counts.handshakes.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Steps the session through `input` up to the first thing that it waits for.
+fn receive(
+    session: &mut Session,
+    input: &[u8],
+    message: &mut Receiving,
+    keep: bool,
+    out: &mut Vec<u8>,
+) -> (usize, Option<Wanted>) {
+    let mut used = 0;
+    loop {
+        let (took, action) = session.step(&input[used..], out);
+        used += took;
+        let wanted = match action {
+            Action::NeedInput => None,
+            Action::Body(piece) => {
+                message.octets += piece.len() as u64;
+                if keep {
+                    message.content.extend_from_slice(piece);
+                }
+                continue;
+            }
+            Action::Abort => {
+                *message = Receiving::default();
+                continue;
+            }
+            Action::Begin => Some(Wanted::Begin),
+            Action::Commit => Some(Wanted::Commit),
+            Action::Ask(credentials) => Some(Wanted::Verdict(credentials.user.as_str().into())),
+            Action::StartTls => Some(Wanted::StartTls),
+            Action::Close => Some(Wanted::Close),
+        };
+        return (used, wanted);
+    }
+}
+
+impl Service {
+    fn queue_name(&self) -> QueueName {
+        let mut name = [b'0'; 13];
+        let number = format!("{:013}", self.counts.begun.fetch_add(1, Ordering::Relaxed) % 10_u64.pow(13));
+        name.copy_from_slice(number.as_bytes());
+        QueueName(name)
+    }
+
+    /// Counts a message, or refuses it.
+    fn commit(&self, message: Receiving, recipients: u32) -> Answer {
+        let number = 1 + self.counts.accepted.load(Ordering::Relaxed) + self.counts.refused.load(Ordering::Relaxed);
+        if self.options.reject_every.is_some_and(|every| number.is_multiple_of(every)) {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            return Answer::Refused(Refusal::DiskTrouble);
+        }
+        self.counts.accepted.fetch_add(1, Ordering::Relaxed);
+        self.counts.accepted_bytes.fetch_add(message.octets, Ordering::Relaxed);
+        if let Some(ledger) = &self.ledger {
+            keep(ledger, &message, recipients);
+        }
+        Answer::Committed
+    }
+}
+
+/// A line in the ledger. A ledger with a line missing would accuse the sender, so a failed write ends the process.
+fn keep(ledger: &Ledger, message: &Receiving, recipients: u32) {
+    let (tag, content) = tagged(&message.content).unwrap_or(("-", &message.content));
+    let entry = Entry {
+        outcome: Outcome::Received,
+        tag,
+        size: content.len() as u64,
+        checksum: Checksum::of(&[content]),
+        recipients: recipients as usize,
+        queue_id: message.queue_name.as_ref().map(QueueName::as_str),
+    };
+    if let Err(error) = ledger.append(&entry) {
+        fatal(&format!("cannot write the ledger: {error}"));
+    }
+}
+
+fn fatal(what: &str) -> ! {
+    eprintln!("penstock-loadgen: {what}");
+    std::process::exit(1);
+}
