@@ -1,33 +1,159 @@
-//! temporary
-use std::sync::Arc;
+//! The command line. Exit status: 0 done, 1 refused or mistakes found, 2 wrong use.
+
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Parser, Subcommand};
+use penstock::admin::{check, demo, serve, user};
+use penstock::config::{self, Auth, example};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let mut set = nix::sys::signal::SigSet::empty();
-    for s in [nix::sys::signal::SIGTERM, nix::sys::signal::SIGINT, nix::sys::signal::SIGUSR1] {
-        set.add(s);
-    }
-    set.thread_block().unwrap();
-    let path = std::path::Path::new(args.last().unwrap());
-    let config = penstock::config::load(path)
-        .unwrap_or_else(|e| {
-            for m in e.iter() {
-                eprintln!("{m:?}");
+
+/// A mail-submission appliance: 250 means on disk.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run. SIGTERM and SIGINT drain and end, SIGHUP reads certificate and users again, SIGUSR1 logs the totals
+    Serve {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say what is wrong with a configuration and how to mend it
+    Check {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print an example configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Add, remove and list users. A running server notices by itself
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Run on loopback with nothing to configure, everything in one folder
+    Demo {
+        /// The folder; made if missing, kept if there
+        #[arg(long, value_name = "DIRECTORY", default_value = "penstock-demo")]
+        directory: PathBuf,
+        /// Listen on 2525, 2587 and 2465 plus this; writes the folder's penstock.toml anew
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=60_000))]
+        port_offset: Option<u16>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Print a commented configuration that passes `check`
+    Example {
+        /// Which one
+        #[arg(default_value = "general", value_parser = example_names())]
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    /// Add a user or change his password, which is asked for or read from standard input
+    Add {
+        /// The configuration, whose [auth] names the users file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The user
+        name: String,
+    },
+    /// Remove a user
+    Remove {
+        /// The configuration, whose [auth] names the users file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The user
+        name: String,
+    },
+    /// List all users
+    List {
+        /// The configuration, whose [auth] names the users file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+fn example_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(
+        example::EXAMPLES.iter().map(|example| PossibleValue::new(example.name).help(example.about)),
+    )
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Serve { config } => {
+            serve::block_signals();
+            serve::serve(&config, || ())
+        }
+        Command::Check { config } => check::check(&config),
+        Command::Config(ConfigCommand::Example { name }) => print_example(&name),
+        Command::User(command) => match users(&command) {
+            Ok(text) => print(&text),
+            Err(error) => {
+                eprintln!("penstock: {}", error.trim_end());
+                ExitCode::FAILURE
             }
-            std::process::exit(1)
-        })
-        .config;
-    let appliance = penstock::appliance::Appliance::start(Arc::new(config)).unwrap_or_else(|e| {
-        eprintln!("{e}");
-        std::process::exit(1)
-    });
-    loop {
-        match set.wait().unwrap() {
-            nix::sys::signal::SIGUSR1 => penstock::metrics::log_totals(),
-            _ => break,
+        },
+        Command::Demo { directory, port_offset } => {
+            serve::block_signals();
+            demo::demo(&directory, port_offset)
         }
     }
-    appliance.shut_down();
-    penstock::metrics::log_totals();
+}
+
+fn print_example(name: &str) -> ExitCode {
+    // The argument parser lets known names through only.
+    example::find(name).map_or(ExitCode::FAILURE, |example| print(example.text))
+}
+
+/// Prints without a panic when nobody reads (`penstock config example | head`).
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Does what `penstock user` is asked to. Returns what to print. Errors: one line with a remedy.
+fn users(command: &UserCommand) -> Result<String, String> {
+    match command {
+        UserCommand::Add { config, name } => {
+            let auth = auth(config)?;
+            let account = user::account(&auth, name)?;
+            let password = user::read_password(&account)?;
+            match user::add(&auth, name, &password)? {
+                user::Added::New => Ok(format!("{account} added\n")),
+                user::Added::Changed => Ok(format!("{account} has a new password\n")),
+            }
+        }
+        UserCommand::Remove { config, name } => {
+            let auth = auth(config)?;
+            user::remove(&auth, name)?;
+            Ok(format!("{} removed\n", user::account(&auth, name)?))
+        }
+        UserCommand::List { config } => {
+            let names = user::list(&auth(config)?)?;
+            Ok(names.into_iter().map(|name| name + "\n").collect())
+        }
+    }
+}
+
+/// The `[auth]` of a configuration, which need be without mistakes in its text only: the first user is often added
+/// before there is a certificate.
+fn auth(file: &Path) -> Result<Auth, String> {
+    let loaded = config::load(file).map_err(|notices| format!("the configuration has mistakes:\n{notices}"))?;
+    loaded.config.auth.ok_or_else(|| format!("{} has no [auth]; add it with users_file = \"users\"", file.display()))
 }

@@ -1,0 +1,116 @@
+//! A configuration whose files are there, not there, or not what they should be.
+
+use super::*;
+use crate::admin::{certificate, user};
+use std::path::PathBuf;
+
+const TEXT: &str = r#"hostname = "smtp.example.edu"
+[spool]
+directory = "spool"
+[tls]
+certificate = "certificate.pem"
+key = "key.pem"
+self_signed = true
+[auth]
+users_file = "users"
+[[listener]]
+address = "127.0.0.1:587"
+role = "submission"
+tls = "required"
+[relay]
+[[relay.route]]
+maildir = "Maildir"
+"#;
+
+/// A folder in which nothing is missing, and its configuration.
+fn complete(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("penstock.toml");
+    fs::write(&file, text).expect("written");
+    let config = config::load(&file).expect("no mistakes").config;
+    certificate::make_if_missing(&config).expect("made");
+    user::add(config.auth.as_ref().expect("auth"), "anna", "secret of anna").expect("added");
+    (directory, file)
+}
+
+/// What is said about `file`, with its name taken out.
+fn said(file: &Path) -> String {
+    let notices = match load(file) {
+        Ok(loaded) => loaded.notices,
+        Err(notices) => notices,
+    };
+    notices.to_string().replace(&format!("{}/", file.parent().expect("a directory").display()), "")
+}
+
+#[test]
+fn nothing_is_said_when_nothing_is_missing() {
+    let (_directory, file) = complete(TEXT);
+    assert_eq!(said(&file), "");
+}
+
+#[test]
+fn every_example_passes_where_nothing_is_there_yet() {
+    for example in config::example::EXAMPLES {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("penstock.toml");
+        // Paths under /etc and /var are moved into the folder: what is on this machine must not matter.
+        let text = example.text.replace("\"/etc/", "\"etc/").replace("\"/var/", "\"var/");
+        fs::write(&file, text).expect("written");
+        if let Err(notices) = load(&file) {
+            panic!("{}: {notices}", example.name);
+        }
+    }
+}
+
+#[test]
+fn files_that_are_missing_or_are_not_what_they_should_be() {
+    type Spoil = fn(&Path);
+    let table: [(&str, Spoil, &str); 9] = [
+        ("no users", |d| fs::remove_file(d.join("users")).expect("removed"), ":9: warning: users does not exist"),
+        ("no key", |d| fs::remove_file(d.join("key.pem")).expect("removed"), ":6: key.pem does not exist"),
+        (
+            "no certificate",
+            |d| fs::remove_file(d.join("certificate.pem")).expect("removed"),
+            ":5: certificate.pem does not exist; put it there, or move the key away",
+        ),
+        (
+            "certificate twice",
+            |d| drop(fs::copy(d.join("certificate.pem"), d.join("key.pem")).expect("copied")),
+            ":6: key.pem: no private key",
+        ),
+        (
+            "an empty certificate",
+            |d| fs::write(d.join("certificate.pem"), "").expect("written"),
+            ":5: certificate.pem: no certificate",
+        ),
+        (
+            "a key that all can read",
+            |d| fs::set_permissions(d.join("key.pem"), fs::Permissions::from_mode(0o644)).expect("set"),
+            ":6: warning: everybody on this machine can read key.pem; run: chmod o= key.pem",
+        ),
+        ("a line without a hash", |d| fs::write(d.join("users"), "# all\nanna\n").expect("written"), ":9: users:2: "),
+        ("a file as spool", |d| fs::write(d.join("spool"), "").expect("written"), ":3: spool is no directory"),
+        ("a file as Maildir", |d| fs::write(d.join("Maildir"), "").expect("written"), ":16: Maildir is no directory"),
+    ];
+    for (what, spoil, expected) in table {
+        let (directory, file) = complete(TEXT);
+        spoil(directory.path());
+        let said = said(&file);
+        assert!(said.lines().count() == 1 && said.contains(&format!("penstock.toml{expected}")), "{what}: {said}");
+    }
+}
+
+#[test]
+fn without_self_signed_a_missing_pair_is_two_mistakes() {
+    let (directory, file) = complete(TEXT);
+    fs::write(&file, TEXT.replace("self_signed = true\n", "")).expect("written");
+    for name in ["certificate.pem", "key.pem"] {
+        fs::remove_file(directory.path().join(name)).expect("removed");
+    }
+    let said = said(&file);
+    assert!(
+        said.starts_with("penstock.toml:5: certificate.pem does not exist; put it there, or let one be made"),
+        "{said}"
+    );
+    assert!(said.contains("\npenstock.toml:6: key.pem does not exist"), "{said}");
+}

@@ -1,0 +1,196 @@
+//! `penstock serve`: start, then signals until one of them ends it.
+//!
+//! ```text
+//!  configuration -> checks -> log -> descriptors -> Appliance::start -> ready
+//!
+//!  signals thread: sigwait --Stop, Reload--> main thread: shut_down, reload
+//!                     TERM, INT   drain and end with 0; a second one ends at once with 1
+//!                     HUP         read certificate and users again
+//!                     USR1        log the totals
+//! ```
+//!
+//! Whatever is wrong at start is said in one line with a remedy (a mistake in the configuration in one line each), and
+//! the exit status is 1.
+
+use super::{certificate, check};
+use crate::appliance::Appliance;
+use crate::config::{self, Config, LogFormat, Severity};
+use crate::log::{self, Level, event};
+use crate::metrics;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+/// Descriptors beside those of clients: segments, spill files, the relay's connections, the ring of each core.
+const DESCRIPTORS_BESIDE: u64 = 256;
+
+/// What the signals thread wants of the main thread.
+enum Wish {
+    Stop,
+    Reload,
+}
+
+/// Blocks the signals that [`serve`] waits for. Called before any other thread starts, because threads inherit it.
+pub fn block_signals() {
+    // It can fail only for an invalid argument.
+    let _ = signals().thread_block();
+}
+
+fn signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1].into_iter().collect()
+}
+
+/// Serves `file` until a signal ends it. `ready` runs when clients can connect.
+pub fn serve(file: &Path, ready: impl FnOnce()) -> ExitCode {
+    let config = match prepare(file) {
+        Ok(config) => Arc::new(config),
+        Err(text) => {
+            eprint!("{text}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let format = config.log.format;
+    match start(config) {
+        Ok((appliance, wishes)) => {
+            ready();
+            run(appliance, &wishes);
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            refuse(format, &reason);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The checked configuration, with a certificate if it was to be made, and the log running. Errors: lines to print.
+fn prepare(file: &Path) -> Result<Config, String> {
+    let mut loaded = config::load(file).map_err(|notices| notices.to_string())?;
+    let made = certificate::make_if_missing(&loaded.config).map_err(|error| format!("penstock: {error}\n"))?;
+    check::files(&mut loaded, file);
+    if loaded.notices.has_mistakes() {
+        return Err(loaded.notices.to_string());
+    }
+    let config = loaded.config;
+    log::init(config.log.format, config.log.level).map_err(|error| format!("penstock: no log thread: {error}\n"))?;
+    event(Level::Info, "starting")
+        .field("version", env!("CARGO_PKG_VERSION"))
+        .field("configuration", file.display())
+        .field("hostname", &config.hostname)
+        .emit();
+    if made {
+        let line = event(Level::Warning, "self-signed certificate made, mail programs will warn about it");
+        line.field("file", config.tls.certificate.display()).emit();
+    }
+    for notice in loaded.notices.iter().filter(|notice| notice.severity == Severity::Warning) {
+        let line = event(Level::Warning, "configuration").field("file", file.display()).field("line", notice.line);
+        line.field("what", &notice.what).field("remedy", &notice.remedy).emit();
+    }
+    Ok(config)
+}
+
+fn start(config: Arc<Config>) -> Result<(Appliance, Receiver<Wish>), String> {
+    raise_descriptor_limit(&config)?;
+    let (sender, wishes) = channel();
+    // Before the appliance: a signal that comes while it starts is kept.
+    let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || listen(&sender));
+    thread.map_err(|error| format!("no signals thread: {error}; raise the limit on processes (ulimit -u)"))?;
+    let appliance = Appliance::start(config)?;
+    event(Level::Info, "ready").emit();
+    Ok((appliance, wishes))
+}
+
+/// One clear line, in the form of the log.
+fn refuse(format: LogFormat, reason: &str) {
+    match format {
+        LogFormat::Json => event(Level::Error, "not started").field("reason", reason).emit(),
+        LogFormat::Human => {
+            log::flush();
+            eprintln!("penstock: {reason}");
+        }
+    }
+    log::flush();
+}
+
+fn run(appliance: Appliance, wishes: &Receiver<Wish>) {
+    // The sender lives as long as the signals thread, which never ends.
+    while let Ok(Wish::Reload) = wishes.recv() {
+        appliance.reload();
+    }
+    appliance.shut_down();
+    metrics::log_totals();
+    event(Level::Info, "stopped").emit();
+    log::flush();
+}
+
+/// The signals thread.
+fn listen(wishes: &Sender<Wish>) {
+    let signals = signals();
+    let mut stopping = false;
+    loop {
+        match signals.wait() {
+            Ok(Signal::SIGHUP) => drop(wishes.send(Wish::Reload)),
+            Ok(Signal::SIGUSR1) => metrics::log_totals(),
+            Ok(_) if stopping => {
+                event(Level::Warning, "ended at once by a second signal").emit();
+                log::flush();
+                std::process::exit(1);
+            }
+            Ok(_) => {
+                stopping = true;
+                drop(wishes.send(Wish::Stop));
+            }
+            // The set is a constant, so there is nothing that can be wrong with it.
+            Err(_) => continue,
+        }
+    }
+}
+
+/// Raises the soft limit on file descriptors to the hard one. Errors: even that is too small for the connections that
+/// the configuration allows.
+fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
+    let (soft, hard) =
+        getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("cannot read the descriptor limit: {error}"))?;
+    let cores = config.cores.unwrap_or_else(|| thread::available_parallelism().map_or(1, |cores| cores.get())) as u64;
+    descriptors_suffice(cores, config.limits.connections_per_core as u64, hard)?;
+    match soft < hard {
+        true => setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+            .map_err(|error| format!("cannot raise the limit on file descriptors from {soft} to {hard}: {error}")),
+        false => Ok(()),
+    }
+}
+
+fn descriptors_suffice(cores: u64, connections_per_core: u64, limit: u64) -> Result<(), String> {
+    let needed = cores * connections_per_core + DESCRIPTORS_BESIDE;
+    if needed <= limit {
+        return Ok(());
+    }
+    let reason = format!(
+        "{cores} cores with {connections_per_core} connections each need {needed} file descriptors, and the limit is {limit}"
+    );
+    match limit.saturating_sub(DESCRIPTORS_BESIDE) / cores {
+        0 => Err(format!("{reason}; raise it: LimitNOFILE={needed} (systemd) or ulimit -n {needed}")),
+        fitting => Err(format!(
+            "{reason}; raise it: LimitNOFILE={needed} (systemd) or ulimit -n {needed}; or set limits.connections_per_core = {fitting}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_limit_that_is_too_small_is_refused_with_what_would_fit() {
+        assert_eq!(descriptors_suffice(2, 8192, 16_640), Ok(()));
+        let error = descriptors_suffice(2, 8192, 16_639).expect_err("one too few");
+        for part in ["need 16640", "limit is 16639", "ulimit -n 16640", "connections_per_core = 8191"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(!descriptors_suffice(2, 100, 256).expect_err("nothing fits").contains("connections_per_core ="));
+    }
+}
