@@ -3,6 +3,7 @@
 //! `serve` makes the same checks, so that what passes here starts there.
 
 use crate::auth::users::{self, Names};
+use crate::auth::users_file;
 use crate::config::{self, Loaded, Notices, Target};
 use crate::net;
 use nix::unistd::{AccessFlags, access};
@@ -106,9 +107,12 @@ fn users_file(loaded: &mut Loaded, file: &Path) {
         notices.warning(place, what, format!("run: penstock user add --config {} NAME", named(file)));
         return;
     }
-    let text = match crate::auth::read(path) {
+    let text = match users_file::read(path) {
         Ok(text) => text,
-        Err(error) => return notices.mistake(place, error, "let the server's user read it: chown or chmod"),
+        Err(error) => {
+            let (what, remedy) = error.rsplit_once(": ").unwrap_or((&error, "name a readable file"));
+            return notices.mistake(place, what, remedy);
+        }
     };
     if let Err(mistake) = users::parse(&text, &Names::new(auth)) {
         let what = format!("{}:{}: {}", path.display(), mistake.line, mistake.what);
