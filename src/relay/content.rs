@@ -161,17 +161,16 @@ mod tests {
     #[test]
     fn the_beginning_of_a_message() {
         let view = View { prepended: b"X: y\r\n", removed: vec![(0, 7)], ..View::default() };
-        let table: &[(&[u8], bool, usize, &[u8], bool)] = &[
-            (b"Bcc: z\nA: b\r\n\r\nbody\r\n", false, 100, b"X: y\r\nA: b\r\n", false),
+        for (content, wished, bytes_max, expected, whole) in [
+            (&b"Bcc: z\nA: b\r\n\r\nbody\r\n"[..], false, 100, &b"X: y\r\nA: b\r\n"[..], false),
             (b"Bcc: z\nA: b\r\n\r\nbody\r\n", true, 100, b"X: y\r\nA: b\r\n\r\nbody\r\n", true),
             (b"Bcc: z\nA: b\r\n\r\nbody\r\n", true, 15, b"X: y\r\nA: b\r\n", false),
             (b"Bcc: z\nA: b\r\nC: d\r\n\r\n", true, 14, b"X: y\r\nA: b\r\n", false),
             (b"Bcc: z\nA: b", false, 100, b"X: y\r\n", false),
             (b"Bcc: z\n", false, 100, b"X: y\r\n", false),
-        ];
-        for (content, wished, bytes_max, expected, whole) in table {
-            let found = beginning(&view, &mut Content::Memory(content.to_vec()), *wished, *bytes_max);
-            assert_eq!(found, Ok((expected.to_vec(), *whole)), "{}", content.escape_ascii());
+        ] {
+            let found = beginning(&view, &mut Content::Memory(content.to_vec()), wished, bytes_max);
+            assert_eq!(found, Ok((expected.to_vec(), whole)), "{}", content.escape_ascii());
         }
     }
 
@@ -188,8 +187,8 @@ mod tests {
 
     #[test]
     fn removed_ranges_are_left_out_in_every_split() {
-        let table: &[(&[(u64, u64)], &[u8])] = &[
-            (&[], b"0123456789"),
+        for (removed, expected) in [
+            (&[][..], &b"0123456789"[..]),
             (&[(0, 3)], b"3456789"),
             (&[(7, 10)], b"0123456"),
             (&[(7, 99)], b"0123456"),
@@ -197,10 +196,9 @@ mod tests {
             (&[(1, 4), (2, 6), (6, 7)], b"0789"),
             (&[(3, 3), (5, 4)], b"0123456789"),
             (&[(0, 10)], b""),
-        ];
-        for (removed, expected) in table {
+        ] {
             for size in 1..=10 {
-                assert_eq!(&kept(b"0123456789", removed, size), expected, "{removed:?} by {size}");
+                assert_eq!(kept(b"0123456789", removed, size), expected, "{removed:?} by {size}");
             }
         }
     }

@@ -26,3 +26,6 @@ pub mod worker;
 
 pub use queue::Queue;
 pub use worker::{RelayHandle, RelayOptions, start};
+
+#[cfg(test)]
+mod tests;

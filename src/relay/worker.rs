@@ -236,6 +236,7 @@ impl Worker {
         shared.interrupt_idle();
         monoio::time::sleep(Duration::from_millis(50)).await;
         self.writer.drain().await;
+        while self.follow_one() {}
         let (queued, _) = self.queue.counts();
         log::event(Level::Info, "relay stopped").field("queued", queued).emit();
     }
@@ -575,7 +576,7 @@ fn name(target: &config::Target) -> String {
     }
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

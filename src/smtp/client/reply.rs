@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn replies_in_every_split() {
-        let table: &[(&[u8], Vec<Result<Reply, String>>)] = &[
-            (b"220 hi\r\n", vec![ok(220, "hi")]),
+        for (input, expected) in [
+            (&b"220 hi\r\n"[..], vec![ok(220, "hi")]),
             (b"220\r\n250 \r\n", vec![ok(220, ""), ok(250, "")]),
             (b"250-a\r\n250-b\r\n250 c\r\n354 go\r\n", vec![ok(250, "a\nb\nc"), ok(354, "go")]),
             (b"250-\r\n250\r\n", vec![ok(250, "\n")]),
@@ -170,10 +170,9 @@ mod tests {
             (b"25\r\n", vec![Err("25\\r\\n".into())]),
             (b"\r\n", vec![Err("\\r\\n".into())]),
             (b"250-a\r\n251 b\r\n", vec![Err("two codes in one reply: 250 and 251".into())]),
-        ];
-        for (input, expected) in table {
+        ] {
             for size in [1, 2, 3, 7, input.len()] {
-                assert_eq!(&read(input, size), expected, "{} by {size}", input.escape_ascii());
+                assert_eq!(read(input, size), expected, "{} by {size}", input.escape_ascii());
             }
         }
     }

@@ -1,0 +1,290 @@
+//! The relay on its thread, with a real spool, against a server that misbehaves on request.
+
+mod fake;
+
+use crate::config::{Relay, Route, RouteTls, Target};
+use crate::net::Driver;
+use crate::relay::{RelayHandle, RelayOptions};
+use crate::smtp::envelope::{Envelope, Tag};
+use crate::spool::{self, Spool, Writer};
+use fake::{Fake, Mode, Received};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A spool and a relay on it.
+struct House {
+    spool: Spool,
+    relay: RelayHandle,
+}
+
+impl House {
+    /// Opens the spool in `directory`, puts `messages` into it and starts the relay.
+    fn start(directory: &TempDir, driver: Driver, target: &Target, messages: &[Message]) -> House {
+        let options = spool::Options {
+            directory: directory.path().join("spool"),
+            segment_bytes: 256 << 10,
+            writers: 1,
+            reserve_bytes: 0,
+        };
+        let mut spool = Spool::open(options).expect("a spool");
+        let seed = spool.core_writers().remove(0);
+        crate::net::run(driver, None, async {
+            let writer = Writer::start(seed, driver).expect("a writer");
+            for message in messages {
+                let id = writer.begin(0).expect("room");
+                writer.commit(id, &message.envelope(), message.content.as_bytes()).await.expect("durable");
+            }
+            writer.drain().await;
+        })
+        .expect("a runtime");
+        let (writer, follower) = spool.relay_side();
+        let config = Relay {
+            paused: false,
+            routes: vec![Route { domains: Vec::new(), target: target.clone() }],
+            retry_first_s: 1,
+            retry_max_s: 1,
+            expire_s: 3600,
+            connections_max: 3,
+        };
+        let hostname = "penstock.example".into();
+        let relay = crate::relay::start(RelayOptions { config, hostname, driver, writer, follower }).expect("a relay");
+        House { spool, relay }
+    }
+
+    fn stop(self) {
+        self.relay.stop();
+        self.spool.close();
+    }
+}
+
+#[derive(Clone)]
+struct Message {
+    to: Vec<String>,
+    content: String,
+}
+
+impl Message {
+    fn envelope(&self) -> Envelope {
+        let mut envelope = Envelope::default();
+        envelope.push(Tag::Arrival, &super::worker::now_ms().to_le_bytes());
+        envelope.push(Tag::ReversePath, b"anna@example.edu");
+        envelope.push(Tag::Prepended, b"X-Before: yes\r\n");
+        for to in &self.to {
+            envelope.push(Tag::Recipient, to.as_bytes());
+        }
+        envelope
+    }
+}
+
+fn message(to: &[&str], subject: &str) -> Message {
+    Message { to: to.iter().map(|to| to.to_string()).collect(), content: format!("Subject: {subject}\r\n\r\n.dot\r\n") }
+}
+
+fn smarthost(address: &str, tls: RouteTls) -> Target {
+    Target::Smarthost { address: address.into(), tls }
+}
+
+/// Waits until `condition` holds; the limit is only there so that a failure ends.
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn to(received: &[Received], recipient: &str) -> usize {
+    received.iter().filter(|message| message.to.iter().any(|to| to == recipient)).count()
+}
+
+fn driver() -> Driver {
+    if crate::net::probe_io_uring().is_ok() { Driver::IoUring } else { Driver::Epoll }
+}
+
+/// Delivers, defers, bounces; a restart in between loses nothing and repeats nothing that was recorded.
+fn whole_story(driver: Driver, server: &Fake, target: &Target) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let recipients = ["one@b.example", "later@b.example", "never@b.example"];
+    let first = [message(&recipients, "first"), message(&["two@b.example"], "second")];
+    let house = House::start(&directory, driver, target, &first);
+    wait_until("two deliveries and a bounce", || server.received().len() >= 3);
+    house.stop();
+
+    let received = server.received();
+    let delivered = received.iter().find(|message| message.to == ["one@b.example"]).expect("delivered");
+    assert_eq!(delivered.content, "X-Before: yes\r\nSubject: first\r\n\r\n.dot\r\n");
+    let bounce = received.iter().find(|message| message.to == ["anna@example.edu"]).expect("a bounce");
+    assert_eq!(bounce.from, "");
+    for part in ["never@b.example", "Status: 5.1.1", "X-Before: yes\r\nSubject: first\r\n", "Auto-Submitted"] {
+        assert!(bounce.content.contains(part), "{part} in {}", bounce.content);
+    }
+
+    server.set(Mode { later_is_now: true, ..Mode::default() });
+    let house = House::start(&directory, driver, target, &[message(&["three@b.example"], "third")]);
+    wait_until("the deferred recipient and the new message", || {
+        let received = server.received();
+        to(&received, "later@b.example") > 0 && to(&received, "three@b.example") > 0
+    });
+    house.stop();
+    let house = House::start(&directory, driver, target, &[message(&["four@b.example"], "fourth")]);
+    wait_until("the fourth", || to(&server.received(), "four@b.example") > 0);
+    house.stop();
+    let received = server.received();
+    let everybody =
+        ["one@b.example", "two@b.example", "later@b.example", "three@b.example", "four@b.example", "anna@example.edu"];
+    for recipient in everybody {
+        assert_eq!(to(&received, recipient), 1, "{recipient}: {received:#?}");
+    }
+}
+
+#[test]
+fn smtp_on_io_uring() {
+    let (server, address) = Fake::tcp(Mode::default());
+    whole_story(driver(), &server, &smarthost(&address, RouteTls::Opportunistic));
+}
+
+#[test]
+fn smtp_on_epoll() {
+    let (server, address) = Fake::tcp(Mode::default());
+    whole_story(Driver::Epoll, &server, &smarthost(&address, RouteTls::None));
+}
+
+#[test]
+fn lmtp_over_tcp() {
+    let (server, address) = Fake::tcp(Mode::default());
+    whole_story(driver(), &server, &Target::Lmtp { address });
+}
+
+#[test]
+fn lmtp_over_a_unix_socket() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("lmtp");
+    let server = Fake::unix(&path);
+    whole_story(driver(), &server, &Target::Lmtp { address: format!("unix:{}", path.display()) });
+}
+
+#[test]
+fn many_messages_share_few_connections() {
+    let (server, address) = Fake::tcp(Mode::default());
+    let directory = tempfile::tempdir().expect("a directory");
+    let messages: Vec<Message> =
+        (0..250).map(|number| message(&[&format!("r{number}@b.example")], &number.to_string())).collect();
+    let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &messages);
+    wait_until("250 deliveries", || server.received().len() >= 250);
+    house.stop();
+    assert_eq!(server.received().len(), 250);
+    assert!(server.connections() < 20, "{} connections", server.connections());
+}
+
+/// A server that closes or talks nonsense at any point: the message stays queued and arrives when the server is well.
+#[test]
+fn nothing_is_lost_whatever_the_server_does() {
+    let broken = [
+        ("connect", ""),
+        ("EHLO", ""),
+        ("MAIL", ""),
+        ("RCPT", ""),
+        ("DATA", ""),
+        ("content", ""),
+        ("dot", ""),
+        ("", "HTTP/1.1 400 Bad Request"),
+        ("", "421 shutting down"),
+        ("", "554 not here"),
+        ("", "\u{0}\u{1}garbage"),
+    ];
+    let rounds = broken.map(|(close_at, greeting)| {
+        std::thread::spawn(move || {
+            let (server, address) = Fake::tcp(Mode { close_at, greeting, ..Mode::default() });
+            let directory = tempfile::tempdir().expect("a directory");
+            let message = message(&["one@b.example"], close_at);
+            let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &[message]);
+            wait_until("an attempt", || server.connections() >= 2);
+            server.set(Mode::default());
+            wait_until("the delivery", || server.received().iter().any(|message| message.answered));
+            house.stop();
+            // Only where the server took the message and did not say so may it come again (RFC 1047).
+            let received = server.received();
+            let (times, answered) = (received.len(), received.iter().filter(|message| message.answered).count());
+            assert!(answered == 1 && (times == 1 || close_at == "dot"), "{close_at} {greeting}: {received:?}");
+            let house = House::start(
+                &directory,
+                driver(),
+                &smarthost(&address, RouteTls::None),
+                &[self::message(&["two@b.example"], "")],
+            );
+            wait_until("the next", || to(&server.received(), "two@b.example") > 0);
+            house.stop();
+            assert_eq!(server.received().len(), times + 1, "{close_at} {greeting}");
+        })
+    });
+    for round in rounds {
+        round.join().expect("a round");
+    }
+}
+
+fn certificate() -> Arc<rustls::ServerConfig> {
+    let made = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).expect("a certificate");
+    let folder = tempfile::tempdir().expect("a directory");
+    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+    std::fs::write(&chain, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    crate::net::server_config(&chain, &key).expect("a configuration")
+}
+
+#[test]
+fn tls_as_the_route_wants_it() {
+    let good = Mode { starttls: Some(Some(certificate())), ..Mode::default() };
+    let broken = Mode { starttls: Some(None), ..Mode::default() };
+    for (tls, mode, expected) in [
+        (RouteTls::Required, &good, Some(true)),
+        (RouteTls::Opportunistic, &good, Some(true)),
+        (RouteTls::None, &good, Some(false)),
+        (RouteTls::Opportunistic, &broken, Some(false)),
+        (RouteTls::Opportunistic, &Mode::default(), Some(false)),
+        (RouteTls::Required, &broken, None),
+        (RouteTls::Required, &Mode::default(), None),
+    ] {
+        let (server, address) = Fake::tcp(mode.clone());
+        let directory = tempfile::tempdir().expect("a directory");
+        let house =
+            House::start(&directory, driver(), &smarthost(&address, tls), &[message(&["one@b.example"], "secret")]);
+        if expected.is_none() {
+            wait_until("two attempts", || server.connections() >= 2);
+            assert!(server.received().is_empty(), "{tls:?}");
+            server.set(good.clone());
+        }
+        wait_until("the delivery", || !server.received().is_empty());
+        house.stop();
+        assert_eq!(server.received()[0].tls, expected.unwrap_or(true), "{tls:?}");
+    }
+}
+
+#[test]
+fn a_large_message_arrives_whole() {
+    let (server, address) = Fake::tcp(Mode { starttls: Some(Some(certificate())), ..Mode::default() });
+    let directory = tempfile::tempdir().expect("a directory");
+    let line = format!("{}\r\n.", "x".repeat(75));
+    let content = format!("Subject: large\r\n\r\n{}end\r\n", line.repeat(2500));
+    let message = Message { to: vec!["one@b.example".into()], content: content.clone() };
+    let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::Required), &[message]);
+    wait_until("the delivery", || !server.received().is_empty());
+    house.stop();
+    assert!(server.received()[0].content == format!("X-Before: yes\r\n{content}"));
+}
+
+#[test]
+fn into_a_maildir() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let maildir = directory.path().join("Maildir");
+    let new = || std::fs::read_dir(maildir.join("new")).map_or(0, Iterator::count);
+    let target = Target::Maildir { directory: maildir.clone() };
+    let messages = [message(&["one@b.example", "two@b.example"], "first"), message(&["three@b.example"], "second")];
+    let house = House::start(&directory, driver(), &target, &messages);
+    wait_until("three files", || new() >= 3);
+    house.stop();
+    let house = House::start(&directory, driver(), &target, &[message(&["four@b.example"], "third")]);
+    wait_until("a fourth file", || new() >= 4);
+    house.stop();
+    assert_eq!(new(), 4);
+}

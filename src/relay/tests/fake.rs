@@ -1,0 +1,233 @@
+//! A small SMTP and LMTP server on threads, which misbehaves on request. It shares no code with what it tests.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A message that the server took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    pub from: String,
+    pub to: Vec<String>,
+    pub content: String,
+    /// The client was told.
+    pub answered: bool,
+    pub tls: bool,
+}
+
+/// How it behaves from now on.
+#[derive(Clone, Default)]
+pub struct Mode {
+    /// Recipients `later..` are taken.
+    pub later_is_now: bool,
+    /// Closes without a reply at "connect", "EHLO", "MAIL", "RCPT", "DATA", "content", "dot".
+    pub close_at: &'static str,
+    /// Greets with this.
+    pub greeting: &'static str,
+    /// Offers STARTTLS: with a certificate, or with none (then the handshake fails).
+    pub starttls: Option<Option<Arc<rustls::ServerConfig>>>,
+}
+
+#[derive(Clone, Default)]
+pub struct Fake {
+    mode: Arc<Mutex<Mode>>,
+    received: Arc<Mutex<Vec<Received>>>,
+    connections: Arc<Mutex<usize>>,
+}
+
+impl Fake {
+    /// Serves on a port of its own; the second value is `host:port`. The thread ends with the process.
+    pub fn tcp(mode: Mode) -> (Fake, String) {
+        let fake = Fake { mode: Arc::new(Mutex::new(mode)), ..Fake::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let server = fake.clone();
+        std::thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let server = server.clone();
+                std::thread::spawn(move || server.connection(Transport::Clear(socket)));
+            }
+        });
+        (fake, address)
+    }
+
+    /// The same on a Unix socket.
+    pub fn unix(path: &Path) -> Fake {
+        let fake = Fake::default();
+        let listener = UnixListener::bind(path).expect("a socket");
+        let server = fake.clone();
+        std::thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let server = server.clone();
+                std::thread::spawn(move || server.connection(Transport::Unix(socket)));
+            }
+        });
+        fake
+    }
+
+    pub fn set(&self, mode: Mode) {
+        *self.mode.lock().expect("lock") = mode;
+    }
+
+    pub fn received(&self) -> Vec<Received> {
+        self.received.lock().expect("lock").clone()
+    }
+
+    pub fn connections(&self) -> usize {
+        *self.connections.lock().expect("lock")
+    }
+
+    fn connection(&self, transport: Transport) {
+        *self.connections.lock().expect("lock") += 1;
+        // A peer that goes away is no matter.
+        let _ = self.talk(transport);
+    }
+
+    fn mode(&self) -> Mode {
+        self.mode.lock().expect("lock").clone()
+    }
+
+    fn talk(&self, transport: Transport) -> std::io::Result<()> {
+        let mut peer = BufReader::new(transport);
+        let mut tls = false;
+        let mode = self.mode();
+        if mode.close_at == "connect" {
+            return Ok(());
+        }
+        let greeting = if mode.greeting.is_empty() { "220 fake" } else { mode.greeting };
+        write!(peer.get_mut(), "{greeting}\r\n")?;
+        let (mut from, mut to) = (String::new(), Vec::new());
+        let mut line = String::new();
+        let mut lmtp = false;
+        loop {
+            line.clear();
+            if peer.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let mode = self.mode();
+            let verb = line.trim_end().split([' ', ':']).next().unwrap_or("").to_owned();
+            let verb = if verb == "LHLO" { "EHLO" } else { &verb };
+            lmtp |= line.starts_with("LHLO");
+            if mode.close_at == verb {
+                return Ok(());
+            }
+            let reply = match verb {
+                "EHLO" => {
+                    let starttls = if mode.starttls.is_some() && !tls { "250-STARTTLS\r\n" } else { "" };
+                    format!("250-fake\r\n{starttls}250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8")
+                }
+                "STARTTLS" => {
+                    write!(peer.get_mut(), "220 go\r\n")?;
+                    let Some(Some(config)) = mode.starttls else {
+                        write!(peer.get_mut(), "this is no handshake, not at all\r\n")?;
+                        // Long enough for the client to see it before a reset.
+                        let _ = peer.read(&mut [0; 4096]);
+                        return Ok(());
+                    };
+                    let server = rustls::ServerConnection::new(config).expect("a configuration");
+                    let Transport::Clear(socket) = peer.into_inner() else { return Ok(()) };
+                    peer = BufReader::new(Transport::Tls(Box::new(rustls::StreamOwned::new(server, socket))));
+                    tls = true;
+                    continue;
+                }
+                "MAIL" => {
+                    from = path(&line);
+                    "250 ok".into()
+                }
+                "RCPT" => match path(&line) {
+                    path if path.starts_with("never") => "550 5.1.1 no such user".into(),
+                    path if path.starts_with("later") && !mode.later_is_now => "450 4.2.0 later".into(),
+                    path => {
+                        to.push(path);
+                        "250 ok".into()
+                    }
+                },
+                "DATA" if to.is_empty() => "503 nobody".into(),
+                "DATA" => {
+                    write!(peer.get_mut(), "354 go\r\n")?;
+                    let Some(content) = content(&mut peer, mode.close_at == "content")? else { return Ok(()) };
+                    let to = std::mem::take(&mut to);
+                    let replies = if lmtp { to.len() } else { 1 };
+                    let answered = mode.close_at != "dot";
+                    let message = Received { from: from.clone(), to, content, answered, tls };
+                    self.received.lock().expect("lock").push(message);
+                    if !answered {
+                        return Ok(());
+                    }
+                    vec!["250 2.0.0 saved"; replies].join("\r\n")
+                }
+                "RSET" => {
+                    to.clear();
+                    "250 ok".into()
+                }
+                "QUIT" => "221 bye".into(),
+                _ => "500 what".into(),
+            };
+            write!(peer.get_mut(), "{reply}\r\n")?;
+        }
+    }
+}
+
+/// Content with dots unstuffed; none if it breaks off. `cut`: only its first octets are read.
+fn content(peer: &mut impl BufRead, cut: bool) -> std::io::Result<Option<String>> {
+    let mut content = Vec::new();
+    loop {
+        let start = content.len();
+        if peer.read_until(b'\n', &mut content)? == 0 || cut {
+            return Ok(None);
+        }
+        if content[start..] == *b".\r\n" {
+            content.truncate(start);
+            return Ok(Some(String::from_utf8_lossy(&content).into_owned()));
+        }
+        if content[start] == b'.' {
+            content.remove(start);
+        }
+    }
+}
+
+fn path(line: &str) -> String {
+    let start = line.find('<').map_or(0, |at| at + 1);
+    line[start..line.rfind('>').unwrap_or(line.len())].into()
+}
+
+/// What the server reads and writes.
+enum Transport {
+    Clear(TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+    Tls(Box<rustls::StreamOwned<rustls::ServerConnection, TcpStream>>),
+}
+
+impl Read for Transport {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Transport::Clear(socket) => {
+                socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+                socket.read(into)
+            }
+            Transport::Unix(socket) => socket.read(into),
+            Transport::Tls(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Transport::Clear(socket) => socket.write(bytes),
+            Transport::Unix(socket) => socket.write(bytes),
+            Transport::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Transport::Clear(socket) => socket.flush(),
+            Transport::Unix(socket) => socket.flush(),
+            Transport::Tls(stream) => stream.flush(),
+        }
+    }
+}
