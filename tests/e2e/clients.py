@@ -63,8 +63,7 @@ def connected(sending, context):
 def with_curl(sending):
     scheme = "smtps" if sending.tls == "implicit" else "smtp"
     command = ["curl", "-v", "--max-time", "60", "--url", f"{scheme}://127.0.0.1:{sending.port}/client.example",
-               "--cacert", sending.ca, "--mail-from", sending.sender, "--upload-file", "-", "--crlf"]
-    command.remove("--crlf")  # The message has its line ends.
+               "--cacert", sending.ca, "--mail-from", sending.sender, "--upload-file", "-"]
     for recipient in sending.recipients:
         command += ["--mail-rcpt", recipient]
     if sending.tls == "starttls":
@@ -77,7 +76,7 @@ def with_curl(sending):
 
 def with_swaks(sending):
     content = sending.directory / "message"
-    content.write_bytes(sending.content.replace(b"\r\n", b"\n"))
+    content.write_bytes(sending.content.removesuffix(b"\r\n").replace(b"\r\n", b"\n"))  # It adds the last one.
     command = ["swaks", "--server", "127.0.0.1", "--port", sending.port, "--from", sending.sender,
                "--to", ",".join(sending.recipients), "--ehlo", "client.example", "--timeout", "30",
                "--data", f"@{content}"]
