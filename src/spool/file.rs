@@ -281,7 +281,7 @@ fn fill_with_zeros(file: &File, size: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Files that fail, for tests: a path in the set fails each write until it is taken out.
+/// Files that fail, for tests: a path in the set, or in a directory in the set, fails each write until it is taken out.
 #[cfg(test)]
 pub mod faults {
     use std::collections::HashSet;
@@ -291,7 +291,8 @@ pub mod faults {
     static FAILING: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
 
     pub fn fails(path: &Path) -> bool {
-        FAILING.lock().expect("no panic while locked").contains(path)
+        let set = FAILING.lock().expect("no panic while locked");
+        path.ancestors().any(|above| set.contains(above))
     }
 
     pub fn set(path: &Path, failing: bool) {

@@ -25,6 +25,8 @@
 //!
 //! The names of the directory are in layout.rs, opening it in open.rs.
 
+#[cfg(test)]
+mod crash_tests;
 mod file;
 mod files;
 mod follower;

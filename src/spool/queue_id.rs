@@ -77,8 +77,12 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_read() {
-        for id in [QueueId(0), QueueId(u64::MAX), QueueId::new(7, 3, 12345), QueueId::new(0xfffff, 0xff, 0xfff_ffff_ff)]
-        {
+        for id in [
+            QueueId(0),
+            QueueId(u64::MAX),
+            QueueId::new(7, 3, 12345),
+            QueueId::new(EPOCH_LIMIT - 1, WRITER_LIMIT - 1, COUNTER_LIMIT - 1),
+        ] {
             let text = id.to_string();
             assert_eq!(text.len(), 13);
             assert_eq!(text.parse(), Ok(id));
