@@ -438,3 +438,73 @@ fn a_record_too_long_for_a_segment_is_refused() {
         commit(&writer, &longest).await.expect("durable");
     });
 }
+
+/// The file layer that forgets: killing a process that uses it must lose nothing that was acknowledged, and must lose
+/// something when the durable step is skipped, or the crash tests prove nothing.
+#[cfg(feature = "forgetful-file")]
+mod forgetful {
+    use super::*;
+    use std::process::Command;
+
+    const DIRECTORY: &str = "PENSTOCK_TEST_SPOOL";
+
+    /// Commits, says so by its end, and dies without any clean-up.
+    #[test]
+    #[ignore = "the child process of the tests below"]
+    fn child() {
+        let directory = std::env::var_os(DIRECTORY).expect("started by a test below");
+        let mut spool = Spool::open(options(Path::new(&directory), 1)).expect("opens");
+        let seed = spool.core_writers().remove(0);
+        let runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build();
+        runtime.expect("epoll").block_on(async {
+            let writer = start(seed, Driver::Epoll);
+            for _ in 0..20 {
+                commit(&writer, b"body").await.expect("durable, it says");
+            }
+            let mut unfinished = writer.spill().await.expect("a file");
+            unfinished.write(vec![7; 5000]).await.0.expect("written");
+            let mut spill = writer.spill().await.expect("a file");
+            spill.write(vec![8; 5000]).await.0.expect("written");
+            let mut envelope = envelope("ben@example.edu");
+            spill.finish().await.expect("durable, it says").push_to(&mut envelope);
+            writer.commit(writer.begin(0).expect("room"), &envelope, b"").await.expect("durable, it says");
+            std::process::abort();
+        });
+    }
+
+    /// Octets of the spill files and what is followed after the child has died.
+    fn after_death(mode: &str) -> (Vec<u64>, Vec<Vec<u8>>) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let child = Command::new(std::env::current_exe().expect("a name"))
+            .args(["--exact", "spool::tests::forgetful::child", "--ignored"])
+            .env(DIRECTORY, directory.path())
+            .env("PENSTOCK_FORGETFUL", mode)
+            .output()
+            .expect("runs");
+        assert!(!child.status.success());
+        let spills = std::fs::read_dir(directory.path().join("spill")).expect("listed");
+        let mut lengths: Vec<u64> =
+            spills.map(|entry| entry.expect("an entry").metadata().expect("one").len()).collect();
+        lengths.sort();
+        let mut spool = open(&directory, 1);
+        let (_, mut follower) = spool.relay_side();
+        let all = entries(&mut follower);
+        let contents = all.into_iter().map(|(_, at)| memory(follower.read(at).expect("readable"))).collect();
+        (lengths, contents)
+    }
+
+    #[test]
+    fn what_was_acknowledged_survives_and_what_was_not_synced_does_not() {
+        let (lengths, contents) = after_death("");
+        assert_eq!(contents.len(), 21);
+        assert_eq!(contents[20], vec![8; 5000]);
+        assert_eq!(lengths, [0, 5000]);
+    }
+
+    #[test]
+    fn the_mutant_loses_mail() {
+        let (lengths, contents) = after_death("skip-durable");
+        assert!(contents.is_empty());
+        assert_eq!(lengths, [0, 0]);
+    }
+}
