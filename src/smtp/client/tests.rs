@@ -1,6 +1,7 @@
 //! Dialogues of the client: each with the server's replies whole, byte by byte and in two pieces cut at every place.
 
 use super::*;
+use crate::sasl::Mechanism;
 
 /// What the client is expected to have written before the server says the second.
 type Turn = (&'static str, &'static str);
@@ -297,7 +298,7 @@ fn what_follows_the_220_to_starttls_is_left_to_be_dropped() {
 fn tls_that_is_not_to_be_had() {
     let refused: &[Turn] = &[("", "220 mx\r\n"), (EHLO, MODERN), ("STARTTLS\r\n", "454 not now\r\n")];
     let not_offered: &[Turn] = &[("", "220 mx\r\n"), (EHLO, "250 mx\r\n")];
-    let login = Login { user: "u".into(), password: "p".into(), mechanism: crate::sasl::Mechanism::Plain };
+    let login = Login { user: "u".into(), password: "p".into(), mechanism: Mechanism::Plain };
     for turns in [refused, not_offered] {
         let required = Options { starttls: StartTls::Required, ..options() };
         assert_eq!(talk(required, &[], turns), ["closed no tls"]);
@@ -308,6 +309,32 @@ fn tls_that_is_not_to_be_had() {
         assert_eq!(talk(opportunistic, &[], &turns), ["bye"]);
     }
     assert!(!format!("{login:?}").contains("\"p\""));
+}
+
+#[test]
+fn auth_plain_and_login() {
+    let plain: &[Turn] = &[("AUTH PLAIN AHUAcA==\r\n", "235 ok\r\n"), ("QUIT\r\n", "221 bye\r\n")];
+    let login: &[Turn] = &[
+        ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6\r\n"),
+        ("dQ==\r\n", "334 UGFzc3dvcmQ6\r\n"),
+        ("cA==\r\n", "235 ok\r\n"),
+        ("QUIT\r\n", "221 bye\r\n"),
+    ];
+    let wrong: &[Turn] = &[("AUTH PLAIN AHUAcA==\r\n", "535 5.7.8 no\r\n")];
+    let busy: &[Turn] = &[("AUTH PLAIN AHUAcA==\r\n", "454 4.7.0 later\r\n")];
+    let nosy: &[Turn] = &[("AUTH PLAIN AHUAcA==\r\n", "334 more\r\n"), ("*\r\n", "501 cancelled\r\n")];
+    let endless: &[Turn] = &[("AUTH PLAIN AHUAcA==\r\n", "334 \r\n"), ("*\r\n", "334 \r\n")];
+    for (mechanism, turns, expected) in [
+        (Mechanism::Plain, plain, "bye"),
+        (Mechanism::Login, login, "bye"),
+        (Mechanism::Plain, wrong, "closed permanent 535"),
+        (Mechanism::Plain, busy, "closed temporary 454"),
+        (Mechanism::Plain, nosy, "closed permanent 501"),
+        (Mechanism::Plain, endless, "closed garbled a challenge after the exchange was cancelled"),
+    ] {
+        let login = Some(Login { user: "u".into(), password: "p".into(), mechanism });
+        assert_eq!(talk(Options { login, ..options() }, &[], &after_hello(turns)), [expected]);
+    }
 }
 
 #[test]
