@@ -15,9 +15,9 @@ use super::{serve, user};
 use crate::config::{self, Config};
 use crate::policy::{Role, TlsMode};
 use ring::rand::{SecureRandom, SystemRandom};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -42,7 +42,8 @@ pub fn demo(directory: &Path, port_offset: Option<u16>) -> ExitCode {
 /// Makes what is missing in the folder. Returns the configuration file and what to tell the reader.
 fn prepare(directory: &Path, port_offset: Option<u16>) -> Result<(PathBuf, String), String> {
     let failed = |error| format!("{}: {error}; name another folder with --directory", directory.display());
-    fs::create_dir_all(directory).map_err(failed)?;
+    // There will be mail in it.
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     let directory = fs::canonicalize(directory).map_err(failed)?;
     let file = directory.join("penstock.toml");
     if port_offset.is_some() || !file.exists() {

@@ -170,7 +170,7 @@ fn descriptors_suffice(cores: u64, connections_per_core: u64, limit: u64) -> Res
         return Ok(());
     }
     let reason = format!(
-        "{cores} cores with {connections_per_core} connections each need {needed} file descriptors, and the limit is {limit}"
+        "{cores} x {connections_per_core} connections (cores x limits.connections_per_core) need {needed} file descriptors, and the limit is {limit}"
     );
     match limit.saturating_sub(DESCRIPTORS_BESIDE) / cores {
         0 => Err(format!("{reason}; raise it: LimitNOFILE={needed} (systemd) or ulimit -n {needed}")),
