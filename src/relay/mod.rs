@@ -16,16 +16,18 @@
 pub mod bounce;
 pub mod connection;
 pub mod content;
+pub mod handle;
 pub mod journal;
 pub mod maildir;
+pub mod prepare;
 pub mod queue;
 pub mod records;
 pub mod route;
 pub mod task;
 pub mod worker;
 
+pub use handle::{RelayHandle, RelayOptions, start};
 pub use queue::Queue;
-pub use worker::{RelayHandle, RelayOptions, start};
 
 #[cfg(test)]
 mod tests;

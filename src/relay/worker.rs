@@ -15,17 +15,19 @@ use crate::log::{self, Level};
 use crate::net::{self, Shared};
 use crate::relay::bounce::{self, Failure, Notice};
 use crate::relay::connection::Context;
-use crate::relay::content::{self, Needs, Scan};
+use crate::relay::content;
+use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
 use crate::relay::maildir::Maildirs;
+use crate::relay::prepare;
 use crate::relay::queue::{Applied, Arrival, Delivery, Queue, Settings};
 use crate::relay::records::{Delivered, Matter, Records, Undelivered, push_outcome};
 use crate::relay::route::Routes;
 use crate::relay::task::{self, Report, Tools, Work};
 use crate::services::Resolver;
-use crate::smtp::client::{Fate, Reply, Transaction};
+use crate::smtp::client::{Fate, Reply};
 use crate::smtp::envelope::{self, Damage, Envelope, View};
-use crate::spool::{CommitError, Content, Follower, Location, QueueId, Stored, Writer, WriterSeed};
+use crate::spool::{CommitError, Follower, Location, QueueId, Stored, Writer};
 use futures_channel::{mpsc, oneshot};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -33,7 +35,6 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Records read before deliveries get their turn.
@@ -45,64 +46,8 @@ const RETURNED_BYTES_MAX: usize = 64 * 1024;
 /// Longest sleep when nothing is due; a change of the clock is noticed by then.
 const SLEEP_MAX_MS: u64 = 60_000;
 
-/// What the relay needs.
-pub struct RelayOptions {
-    /// `[relay]`.
-    pub config: config::Relay,
-    /// Our name.
-    pub hostname: String,
-    /// Which kernel interface.
-    pub driver: net::Driver,
-    /// Its writer.
-    pub writer: WriterSeed,
-    /// Its cursor.
-    pub follower: Follower,
-}
-
-/// The running relay.
-pub struct RelayHandle {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl RelayHandle {
-    /// Asks it to end and returns at once. Deliveries under way may finish within a few seconds.
-    pub fn ask_to_stop(&mut self) {
-        // Dropping the sender is the signal.
-        self.stop = None;
-    }
-
-    /// Ends it and waits until its writer has drained; what is not delivered stays queued.
-    pub fn stop(mut self) {
-        self.ask_to_stop();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            log::event(Level::Error, "relay thread panicked").emit();
-        }
-    }
-}
-
-/// Starts the relay on a thread of its own, or, if it is paused, nothing at all: mail is accepted and kept.
-/// Errors: one line.
-pub fn start(options: RelayOptions) -> Result<RelayHandle, String> {
-    if options.config.paused {
-        log::event(Level::Warning, "relay paused, mail is accepted and kept").emit();
-        return Ok(RelayHandle { stop: None, thread: None });
-    }
-    let no_thread = |error: io::Error| format!("the relay cannot start a thread: {error}; raise the limit of threads");
-    let maildirs = Maildirs::start(&options.hostname).map_err(no_thread)?;
-    let resolver = Resolver::start().map_err(no_thread)?;
-    let (stop, stopped) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("relay".into()).spawn(move || {
-        let driver = options.driver;
-        let ended = net::run(driver, None, run(options, maildirs, resolver, stopped)).and_then(|ended| ended);
-        if let Err(error) = ended {
-            log::event(Level::Error, "relay cannot run, mail is accepted and kept").field("reason", error).emit();
-        }
-    });
-    Ok(RelayHandle { stop: Some(stop), thread: Some(thread.map_err(no_thread)?) })
-}
-
-async fn run(
+/// The thread's whole life. Errors: its spool writer could not be started.
+pub async fn run(
     options: RelayOptions,
     maildirs: Maildirs,
     resolver: Resolver,
@@ -329,41 +274,13 @@ impl Worker {
             let text = "4.4.4 no route takes the recipient's domain".into();
             return Err((delivery, Reply { code: 451, text }));
         }
-        match self.read(&delivery) {
+        match prepare::read(&mut self.follower, &delivery) {
             Ok((stored, transaction)) => Ok(Work { delivery, stored, transaction }),
             Err(why) => {
                 journal::trouble("message cannot be read", delivery.id, &why);
                 Err((delivery, Reply { code: 451, text: format!("4.3.0 {why}") }))
             }
         }
-    }
-
-    fn read(&mut self, delivery: &Delivery<Location>) -> Result<(Stored, Transaction), String> {
-        let stored = self.follower.read(delivery.at)?;
-        let view = View::parse(&stored.envelope).map_err(|damage| format!("{damage:?}"))?;
-        let (length, needs) = match (&stored.content, view.spilled) {
-            (Content::Memory(content), _) => {
-                let mut scan = Scan::default();
-                scan.feed(content);
-                (content.len() as u64, Needs::of(&view, &scan))
-            }
-            // Declared 7-bit: not believed, because what was not so would go out raw.
-            (Content::Spilled(_), Some(spilled)) if view.body == 0 => {
-                let scan = scan_spilled(self.follower.read(delivery.at)?)?;
-                (spilled.length, Needs::of(&view, &scan))
-            }
-            (Content::Spilled(_), spilled) => (spilled.map_or(0, |spilled| spilled.length), Needs::declared(&view)),
-        };
-        let path = |&index: &u32| view.recipients.get(index as usize).map(|recipient| recipient.path.to_vec());
-        let recipients: Option<Vec<_>> = delivery.recipients.iter().map(path).collect();
-        let transaction = Transaction {
-            reverse_path: view.reverse_path.to_vec(),
-            recipients: recipients.ok_or("a recipient is missing")?,
-            size: content::size(&view, length),
-            eight_bit: needs.eight_bit,
-            smtputf8: needs.smtputf8,
-        };
-        Ok((stored, transaction))
     }
 
     /// Defers what could not even be tried.
@@ -552,20 +469,6 @@ fn arrival(id: u64, at: Location, view: &View, routes: &Routes) -> Option<Arriva
     // A clock that was set back must not hold mail.
     let release_ms = view.hold_until_ms.unwrap_or(0).max(view.arrival_ms.min(now_ms()));
     Some(Arrival { id, at, release_ms, destinations })
-}
-
-fn scan_spilled(stored: Stored) -> Result<Scan, String> {
-    let mut scan = Scan::default();
-    if let Content::Spilled(mut reader) = stored.content {
-        loop {
-            let piece = reader.next()?;
-            if piece.is_empty() {
-                break;
-            }
-            scan.feed(piece);
-        }
-    }
-    Ok(scan)
 }
 
 /// A destination as it is configured.

@@ -1,0 +1,69 @@
+//! The relay as the appliance sees it: options in, a handle to stop it out.
+
+use crate::config;
+use crate::log::{self, Level};
+use crate::net;
+use crate::relay::maildir::Maildirs;
+use crate::relay::worker;
+use crate::services::Resolver;
+use crate::spool::{Follower, WriterSeed};
+use futures_channel::oneshot;
+use std::io;
+use std::thread::JoinHandle;
+
+/// What the relay needs.
+pub struct RelayOptions {
+    /// `[relay]`.
+    pub config: config::Relay,
+    /// Our name.
+    pub hostname: String,
+    /// Which kernel interface.
+    pub driver: net::Driver,
+    /// Its writer.
+    pub writer: WriterSeed,
+    /// Its cursor.
+    pub follower: Follower,
+}
+
+/// The running relay.
+pub struct RelayHandle {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RelayHandle {
+    /// Asks it to end and returns at once. Deliveries under way may finish within a few seconds.
+    pub fn ask_to_stop(&mut self) {
+        // Dropping the sender is the signal.
+        self.stop = None;
+    }
+
+    /// Ends it and waits until its writer has drained; what is not delivered stays queued.
+    pub fn stop(mut self) {
+        self.ask_to_stop();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::event(Level::Error, "relay thread panicked").emit();
+        }
+    }
+}
+
+/// Starts the relay on a thread of its own, or, if it is paused, nothing at all: mail is accepted and kept.
+/// Errors: one line.
+pub fn start(options: RelayOptions) -> Result<RelayHandle, String> {
+    if options.config.paused {
+        log::event(Level::Warning, "relay paused, mail is accepted and kept").emit();
+        return Ok(RelayHandle { stop: None, thread: None });
+    }
+    let no_thread = |error: io::Error| format!("the relay cannot start a thread: {error}; raise the limit of threads");
+    let maildirs = Maildirs::start(&options.hostname).map_err(no_thread)?;
+    let resolver = Resolver::start().map_err(no_thread)?;
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("relay".into()).spawn(move || {
+        let driver = options.driver;
+        let ended = net::run(driver, None, worker::run(options, maildirs, resolver, stopped)).and_then(|ended| ended);
+        if let Err(error) = ended {
+            log::event(Level::Error, "relay cannot run, mail is accepted and kept").field("reason", error).emit();
+        }
+    });
+    Ok(RelayHandle { stop: Some(stop), thread: Some(thread.map_err(no_thread)?) })
+}
