@@ -317,6 +317,7 @@ fn data_that_came_before_the_cancel_is_kept() {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 let mut server = Stream::tcp(listener.accept().await.unwrap().0, shared.clone());
+                server.set_deadline(Duration::from_secs(5));
                 let reading = monoio::spawn(async move {
                     let first = server.fill().await;
                     server.set_interruptible(false);
