@@ -154,10 +154,7 @@ impl Follower {
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Option<Entry<'_>> {
         self.take_erased();
-        let Some((track, at, head)) = self.find() else {
-            self.catch_up();
-            return None;
-        };
+        let (track, at, head) = self.find()?;
         let open = self.tracks[track].open.as_ref().expect("the record was found in it");
         let location = location(&open.started, at);
         let envelope = open.cursor.fields(at, &head);
@@ -214,8 +211,8 @@ impl Follower {
         Ok(Stored { id: head.id, envelope, content: Content::Spilled(reader) })
     }
 
-    /// The outcome record `from` must be kept as long as the segment of `to` holds its message. To be told when `next`
-    /// gives out an outcome record, before the next call of `next`.
+    /// The outcome record `from` must be kept as long as the segment of `to` holds its message. To be told as soon as both
+    /// have been given out, before the next call of `next`.
     pub fn refers(&mut self, from: Location, to: Location) {
         self.recycling.refers((from.segment, from.generation), (to.segment, to.generation));
     }
@@ -242,6 +239,7 @@ impl Follower {
         if let Some(found) = self.advance(0) {
             return Some(found);
         }
+        self.catch_up();
         let writers = self.tracks.len() - 1;
         for step in 0..writers {
             let track = 1 + (self.turn + step) % writers;
@@ -365,11 +363,13 @@ impl Follower {
         }
     }
 
-    /// The whole past has been read: spill files that no record names are freed.
+    /// The whole past has been read: segments may be erased, and spill files that no record names are freed.
     fn catch_up(&mut self) {
         if std::mem::replace(&mut self.caught_up, true) {
             return;
         }
+        self.recycling.past_is_known();
+        self.erase_dead();
         let found = std::mem::take(&mut self.found_spills);
         let unnamed: Vec<u64> = found.into_iter().filter(|file| !self.owners.contains_key(file)).collect();
         if !self.past_is_whole && !unnamed.is_empty() {

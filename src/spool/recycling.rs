@@ -4,6 +4,9 @@
 //! it is *live* (recipients without a final fate), and no outcome in it *refers* to a segment that is not erased yet: an
 //! outcome that is forgotten while its message is still readable would deliver the message again after a crash. A
 //! segment that could not be read wholly is *kept* until an operator has looked at it.
+//!
+//! While the past is being read nothing is erased: an outcome may be read before the message that it is about, and what
+//! it refers to is known only then.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -50,6 +53,8 @@ impl Segment {
 #[derive(Debug, Default)]
 pub struct Recycling {
     segments: HashMap<u32, Segment>,
+    /// The whole past has been read.
+    past_is_known: bool,
     /// To be erased now; each is named once.
     pub dead: Vec<u32>,
 }
@@ -121,7 +126,17 @@ impl Recycling {
         }
     }
 
+    /// The whole past has been read, and all that refers to something in it was told.
+    pub fn past_is_known(&mut self) {
+        self.past_is_known = true;
+        let all: BTreeSet<u32> = self.segments.keys().copied().collect();
+        all.into_iter().for_each(|number| self.consider(number));
+    }
+
     fn consider(&mut self, number: u32) {
+        if !self.past_is_known {
+            return;
+        }
         let segment = self.segment(number);
         if segment.is_dead() {
             segment.erasing = true;
@@ -140,6 +155,7 @@ mod tests {
 
     fn two() -> Recycling {
         let mut all = Recycling::default();
+        all.past_is_known();
         all.open(1, Segment::new(10, 0, 0));
         all.open(2, Segment::new(20, 0, 0));
         all
@@ -190,6 +206,25 @@ mod tests {
         all.refers((2, 20), (1, 9));
         all.leave(2, true);
         assert_eq!(all.dead, [2]);
+    }
+
+    #[test]
+    fn an_outcome_that_is_read_before_its_message_is_kept_with_it() {
+        let mut all = Recycling::default();
+        all.open(2, Segment::new(20, 0, 0));
+        all.leave(2, true);
+        all.open(1, Segment::new(30, 0, 0));
+        all.message(1);
+        all.message(1);
+        all.refers((2, 20), (1, 30));
+        all.settled(1, 30);
+        all.leave(1, true);
+        all.past_is_known();
+        assert!(all.dead.is_empty());
+        all.settled(1, 30);
+        assert_eq!(all.dead, [1]);
+        all.erased(1, 30);
+        assert_eq!(all.dead, [1, 2]);
     }
 
     #[test]
