@@ -14,7 +14,7 @@
 //! the one that has been due longest goes first; a destination that cannot be reached is asked by one
 //! connection at a time and ever more rarely, and costs its messages no attempt.
 //!
-//! A waiting message for one recipient takes about 250 octets of memory.
+//! A waiting message for one recipient takes about 340 octets of memory (measured with a million of them).
 
 use crate::relay::route::Destination;
 use crate::smtp::client::{Fate, Reply};
@@ -180,6 +180,8 @@ impl<L: Copy> Queue<L> {
                 None => jobs.push(Job::new(index, destination, arrival.release_ms)),
             }
         }
+        // A vector that grew has room for four jobs; most messages have one.
+        jobs.shrink_to_fit();
         let settled = jobs.is_empty();
         if !settled && !self.messages.contains_key(&arrival.id) {
             for (part, job) in (0u16..).zip(&jobs) {
