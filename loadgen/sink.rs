@@ -184,29 +184,58 @@ enum Wanted {
     Close,
 }
 
+/// One client.
+struct Connection<'a> {
+    service: &'a Service,
+    shared: Rc<Shared>,
+    stream: Stream,
+    message: Receiving,
+    out: Vec<u8>,
+}
+
 async fn connection(socket: TcpStream, service: &Service, shared: Rc<Shared>) -> io::Result<()> {
-    let mut out = shared.take_buffer();
     let mut stream = Stream::tcp(socket, shared.clone());
     stream.set_deadline(IDLE);
-    let secured = service.options.tls == SinkTls::Implicit;
-    if secured {
-        handshake(&mut stream, service).await?;
+    let out = shared.take_buffer();
+    Connection { service, shared, stream, message: Receiving::default(), out }.serve().await
+}
+
+impl Connection<'_> {
+    async fn serve(mut self) -> io::Result<()> {
+        let secured = self.service.options.tls == SinkTls::Implicit;
+        if secured {
+            self.handshake().await?;
+        }
+        let mut session = Session::new(self.service.rules.clone(), true, secured, &mut self.out);
+        let keep = self.service.ledger.is_some();
+        loop {
+            let Connection { stream, message, out, .. } = &mut self;
+            let wanted = stream.feed(|input| receive(&mut session, input, message, keep, out))?;
+            let answer = match wanted {
+                Some(Wanted::Close) => break,
+                Some(wanted) => self.answer(wanted, session.envelope().recipients()).await?,
+                None => {
+                    self.stream.write(&mut self.out).await?;
+                    if self.stream.fill().await? == 0 {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            session.answered(answer, &mut self.out);
+        }
+        self.stream.write(&mut self.out).await?;
+        self.shared.give_buffer(self.out);
+        self.stream.close().await;
+        Ok(())
     }
-    let mut session = Session::new(service.rules.clone(), true, secured, &mut out);
-    let mut message = Receiving::default();
-    loop {
-        let keep = service.ledger.is_some();
-        let Some(wanted) = stream.feed(|input| receive(&mut session, input, &mut message, keep, &mut out))? else {
-            stream.write(&mut out).await?;
-            if stream.fill().await? == 0 {
-                return Ok(());
-            }
-            continue;
-        };
-        let answer = match wanted {
+
+    async fn answer(&mut self, wanted: Wanted, recipients: u32) -> io::Result<Answer> {
+        let service = self.service;
+        Ok(match wanted {
             Wanted::Begin => {
                 let queue_name = service.queue_name();
-                message.queue_name = Some(queue_name);
+                self.message.queue_name = Some(queue_name);
                 Answer::Begun(queue_name)
             }
             Wanted::Verdict(user) => {
@@ -215,31 +244,25 @@ async fn connection(socket: TcpStream, service: &Service, shared: Rc<Shared>) ->
             }
             Wanted::Commit => {
                 if service.options.delay > 0 {
-                    stream.write(&mut out).await?;
+                    self.stream.write(&mut self.out).await?;
                     monoio::time::sleep(Duration::from_millis(service.options.delay)).await;
                 }
-                service.commit(std::mem::take(&mut message), session.envelope().recipients())
+                service.commit(std::mem::take(&mut self.message), recipients)
             }
             Wanted::StartTls => {
-                stream.write(&mut out).await?;
-                handshake(&mut stream, service).await?;
+                self.stream.write(&mut self.out).await?;
+                self.handshake().await?;
                 Answer::TlsStarted
             }
-            Wanted::Close => {
-                stream.write(&mut out).await?;
-                shared.give_buffer(out);
-                stream.close().await;
-                return Ok(());
-            }
-        };
-        session.answered(answer, &mut out);
+            Wanted::Close => unreachable!("handled where the connection ends"),
+        })
     }
-}
 
-async fn handshake(stream: &mut Stream, service: &Service) -> io::Result<()> {
-    stream.accept_tls(service.tls.clone()).await?;
-    service.counts.handshakes.fetch_add(1, Ordering::Relaxed);
-    Ok(())
+    async fn handshake(&mut self) -> io::Result<()> {
+        self.stream.accept_tls(self.service.tls.clone()).await?;
+        self.service.counts.handshakes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 /// Steps the session through `input` up to the first thing that it waits for.
