@@ -37,6 +37,8 @@ def with_smtplib(sending):
             smtp = connected(sending, context)
             with smtp:
                 if sending.mechanism:
+                    if not smtp.has_extn("auth"):  # As smtplib's own `login` looks first.
+                        return False, words.getvalue()
                     smtp.user, smtp.password = sending.user, sending.password
                     exchange = {"PLAIN": smtp.auth_plain, "LOGIN": smtp.auth_login}[sending.mechanism]
                     smtp.auth(sending.mechanism, exchange, initial_response_ok=sending.initial)

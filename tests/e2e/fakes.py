@@ -111,10 +111,11 @@ class Sink(FakeHost):
                 say("\r\n".join(f"250{' ' if at == len(lines) - 1 else '-'}{line}" for at, line in enumerate(lines)))
             elif verb == "MAIL":
                 reply = self.scripted(command, "250 2.1.0 Ok")
-                sender, recipients = command[10:].split(">")[0].lstrip("<"), []
+                sender = command[10:].split(">")[0].lstrip("<") if reply[0] == "2" else None
+                recipients = []
                 say(reply)
             elif verb == "RCPT":
-                reply = self.scripted(command, "250 2.1.5 Ok")
+                reply = self.scripted(command, "250 2.1.5 Ok") if sender is not None else "503 5.5.1 MAIL first"
                 if reply[0] == "2":
                     recipients.append(command[8:].split(">")[0].lstrip("<"))
                 say(reply)

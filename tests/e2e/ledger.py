@@ -77,6 +77,7 @@ class Ledger:
     ghosts: list = field(default_factory=list)
     refusals: collections.Counter = field(default_factory=collections.Counter)
     orderly: set = field(default_factory=set)  # lives that ended with SIGTERM
+    damage_logged: list = field(default_factory=list)  # a kill damages nothing, so there is nothing to log
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arrived(self, life, recipients, content):
@@ -98,6 +99,7 @@ class Ledger:
         wrong = [f"lost: {recipient} (promised in life {self.promised[tag_of(recipient)]})" for recipient in self.missing()]
         wrong += [f"damaged: {tag}: {start!r}" for tag, start in self.damaged]
         wrong += [f"never sent whole, but arrived: {tag}" for tag in self.ghosts]
+        wrong += [f"the server says: {line}" for line in self.damage_logged]
         repeated = collections.Counter()
         for recipient, lives in self.arrivals.items():
             for first, second in zip(lives, lives[1:]):
@@ -276,6 +278,7 @@ def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environme
         finally:
             server.kill()
     server.no_panic()
+    ledger.damage_logged = [line for line in server.log_text().splitlines() if "damaged" in line]
     return ledger
 
 
