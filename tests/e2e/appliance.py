@@ -160,7 +160,7 @@ class Penstock:
             self.stop()
         else:
             self.kill()
-            print(f"--- {self.log}\n{self.log_text()[-6000:]}")
+            print(f"--- {self.log}\n{self.log_text()[-4000:]}")
 
     def spawn(self, *wrapper):
         """Starts the process without waiting for it to listen. `wrapper`: a command in front of it."""

@@ -1,0 +1,239 @@
+"""What must be refused at start, each with one clear line that says what to do, and exit status 1. And `check`."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from appliance import LISTENERS
+from mail import message
+from wire import Wire
+
+ROOT = os.geteuid() == 0
+
+
+def refusal(server, *wrapper, complaint, remedy=None):
+    """Starts it; it must end with status 1 and one line on standard error that matches."""
+    server.spawn(*wrapper)
+    try:
+        status = server.process.wait(30)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        raise AssertionError(f"it started:\n{server.log_text()[-3000:]}") from None
+    server.no_panic()
+    words = server.log_text()
+    assert status == 1, f"exit status {status}:\n{words}"
+    lines = [line for line in words.splitlines() if re.search(complaint, line)]
+    assert len(lines) == 1, f"not one line with {complaint!r}:\n{words}"
+    assert not remedy or re.search(remedy, lines[0]), lines[0]
+    assert '"event":"ready"' not in words
+    return lines[0]
+
+
+
+@pytest.mark.parametrize("find, replace, complaint", [
+    ('role = "submission"', 'role = "submision"', r'penstock\.toml:{line}.*submision'),
+    ('cores = 2', 'cores = 2\ncors = 2', r'penstock\.toml:{next}.*cors.*cores'),
+    ('segment_mib = 4', 'segment_mib = "4"', r'penstock\.toml:{line}.*segment_mib'),
+    ('cache_s = 600', 'cache_s = 99999999', r'penstock\.toml:{line}.*cache_s'),
+    ('hostname = "localhost"', '', r'hostname'),
+    ('address = "127.0.0.1:', 'address = "nowhere:', r'penstock\.toml:{line}.*nowhere'),
+    ('[relay]', '[relai]', r'penstock\.toml:{line}.*relai'),
+    ('tls = "required"', 'tls = "required', r'penstock\.toml:{line}'),
+])
+def test_config_mistakes_name_file_line_and_remedy(appliance, find, replace, complaint):
+    server = appliance()
+    text = server.config.read_text()
+    line = next(number for number, content in enumerate(text.splitlines(), 1) if find in content)
+    server.config.write_text(text.replace(find, replace, 1))
+    pattern = complaint.format(line=line, next=line + 1)
+    checked = server.hands("check", "--config", server.config)
+    assert checked.returncode == 1, checked.stdout + checked.stderr
+    assert re.search(pattern, checked.stdout + checked.stderr), checked.stdout + checked.stderr
+    server.spawn()
+    assert server.process.wait(30) == 1
+    assert re.search(pattern, server.log_text()), server.log_text()
+    server.no_panic()
+
+
+def test_all_mistakes_are_named_at_once(appliance):
+    server = appliance()
+    text = server.config.read_text()
+    server.config.write_text(text.replace('cores = 2', 'cors = 2').replace('cache_s = 600', 'cache_s = -1'))
+    checked = server.hands("check", "--config", server.config)
+    words = checked.stdout + checked.stderr
+    assert checked.returncode == 1 and "cors" in words and "cache_s" in words, words
+
+
+def test_check_passes_what_serve_takes(appliance):
+    server = appliance()
+    checked = server.hands("check", "--config", server.config)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert not (server.directory / "spool").exists(), "check changes nothing"
+
+
+@pytest.mark.parametrize("name", ["", "bristol", "alberta", "simon-fraser", "toronto", "loughborough"])
+def test_every_example_passes_check(appliance, name):
+    server = appliance()
+    printed = server.hands("config", "example", *([name] if name else []))
+    assert printed.returncode == 0 and printed.stdout.startswith("#")
+    (server.directory / "example.toml").write_text(printed.stdout)
+    checked = server.hands("check", "--config", server.directory / "example.toml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_missing_configuration(appliance):
+    server = appliance()
+    server.config.unlink()
+    refusal(server, complaint=r"penstock\.toml")
+
+
+def test_a_port_in_use_by_another_program(appliance):
+    server = appliance()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", server.port["submission"]))
+        other.listen()
+        refusal(server, complaint=str(server.port["submission"]), remedy="in use")
+
+
+def test_a_port_in_use_by_another_instance(appliance):
+    """SO_REUSEPORT would let two instances share a port, and each client would meet either."""
+    first = appliance()
+    with first:
+        second = appliance()
+        second.port = first.port
+        for listener, (name, _, _) in zip(second.settings["listener"], LISTENERS):
+            listener["address"] = f"127.0.0.1:{first.port[name]}"
+        second.write_config()
+        refusal(second, complaint="in use")
+
+
+def test_a_spool_used_by_another_instance(appliance):
+    first = appliance()
+    with first:
+        second = appliance()
+        second.settings["spool"]["directory"] = first.directory / "spool"
+        second.write_config()
+        refusal(second, complaint=str(first.directory / "spool"), remedy="(?i)another|other|use")
+        assert first.answers(first.port["smtp"])
+
+
+@pytest.mark.parametrize("how", ["missing", "garbage", "other"])
+def test_a_key_that_cannot_be_used(appliance, directory, how):
+    server = appliance()
+    key = server.directory / "key.pem"
+    if how == "missing":
+        key.unlink()
+    elif how == "garbage":
+        key.write_text("-----BEGIN PRIVATE KEY-----\nbm90IGEga2V5\n-----END PRIVATE KEY-----\n")
+    else:
+        key.write_bytes((server.directory / "ca-key.pem").read_bytes())
+    refusal(server, complaint=r"key\.pem|certificate\.pem")
+
+
+@pytest.mark.skipif(ROOT and not shutil.which("setpriv"), reason="root reads everything, and there is no setpriv")
+def test_an_unreadable_key(appliance):
+    server = appliance()
+    (server.directory / "key.pem").chmod(0)
+    refusal(server, *as_nobody(server), complaint=r"key\.pem", remedy="(?i)permission")
+
+
+def as_nobody(server):
+    """Root may read everything; without its powers it is like anybody."""
+    return ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"] if ROOT else []
+
+
+def test_a_certificate_that_is_missing(appliance):
+    server = appliance()
+    (server.directory / "certificate.pem").unlink()
+    refusal(server, complaint=r"certificate\.pem")
+
+
+def test_a_broken_users_file(appliance):
+    server = appliance()
+    server.users.write_text("anna\n")
+    refusal(server, complaint=r"users:1")
+
+
+def test_too_few_file_descriptors(appliance):
+    server = appliance(limits={"connections_per_core": 5000})
+    refusal(server, "prlimit", "--nofile=256:256", complaint="(?i)descriptor|nofile", remedy=r"connections_per_core|ulimit|LimitNOFILE")
+
+
+def test_a_soft_limit_of_file_descriptors_is_raised(appliance):
+    server = appliance()
+    server.start("prlimit", "--nofile=256:20000")
+    server.stop()
+
+
+@pytest.fixture
+def small_disk(directory):
+    """A file system of 24 MiB."""
+    disk = directory / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", disk], capture_output=True).returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_spool_on_a_full_disk(appliance, small_disk):
+    (small_disk / "ballast").write_bytes(b"x" * (23 << 20))
+    server = appliance(spool={"directory": small_disk / "spool", "reserve_mib": 1})
+    refusal(server, complaint="spool", remedy="(?i)space|full|room")
+
+
+def test_a_spool_on_a_read_only_disk(appliance, small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    server = appliance(spool={"directory": small_disk / "spool", "reserve_mib": 1})
+    refusal(server, complaint="spool", remedy="(?i)read-only")
+
+
+def test_a_spool_whose_parent_is_a_file(appliance):
+    server = appliance()
+    (server.directory / "file").write_text("")
+    server.settings["spool"]["directory"] = server.directory / "file" / "spool"
+    server.write_config()
+    refusal(server, complaint="spool")
+
+
+def test_a_disk_that_fills_up_refuses_early_and_keeps_its_word(appliance, small_disk):
+    """452 4.3.1 when there is no room; what was promised before is delivered, and room makes it take mail again."""
+    server = appliance(spool={"directory": small_disk / "spool", "segment_mib": 2, "reserve_mib": 2}, relay={"paused": True},
+                       top={"cores": 1})
+    promised = 0
+    with server:
+        with Wire(server.port["smtp"]) as wire:
+            wire.say("EHLO client.example", "250")
+            for number in range(2000):
+                wire.say("MAIL FROM:<anna@example.edu>", "250")
+                wire.say("RCPT TO:<ben@example.edu>", "250")
+                wire.send("DATA\r\n")
+                reply = wire.reply()
+                if reply.startswith("354"):
+                    wire.send(message(f"fill{number}", (b"y" * 70 + b"\r\n") * 400) + b".\r\n")
+                    reply = wire.reply()
+                    if reply.startswith("250"):
+                        promised += 1
+                        continue
+                assert reply.startswith("452 4.3.1") or reply.startswith("451 4.3.0"), reply
+                break
+            else:
+                raise AssertionError("the disk never filled up")
+            wire.say("RSET", "250")
+    assert promised > 10
+    server.settings["relay"]["paused"] = False
+    server.write_config()
+    with server:
+        server.maildir.wait(promised, 60)
+
+
+def test_help_and_wrong_use(appliance):
+    server = appliance()
+    assert server.hands("--help").returncode == 0
+    for wrong in (["serve"], ["serv"], ["serve", "--config"], ["user", "add"], ["config", "example", "nowhere"]):
+        done = server.hands(*wrong)
+        assert done.returncode == 2 and done.stderr, wrong
