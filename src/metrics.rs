@@ -70,7 +70,7 @@ counters! {
     delivered,
     /// Deliveries put off.
     deferred,
-    /// Recipients given up.
+    /// Recipients given up, whether or not their sender may be told.
     bounced,
 }
 

@@ -288,3 +288,58 @@ fn into_a_maildir() {
     house.stop();
     assert_eq!(new(), 4);
 }
+
+/// A relay's segment that is begun before the segment of a message and goes on after it is read first in a catch-up.
+/// Its outcomes must survive that, or the next start would deliver again.
+#[test]
+fn an_outcome_that_is_read_before_its_message_survives_two_restarts() {
+    let (server, address) = Fake::tcp(Mode::default());
+    let target = smarthost(&address, RouteTls::None);
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = spool::Options {
+        directory: directory.path().join("spool"),
+        segment_bytes: 256 << 10,
+        writers: 1,
+        reserve_bytes: 0,
+    };
+    let mut spool = Spool::open(options).expect("a spool");
+    let (core, (relay, follower)) = (spool.core_writers().remove(0), spool.relay_side());
+    crate::net::run(driver(), None, async {
+        let core = Writer::start(core, driver()).expect("a writer");
+        let relay = Writer::start(relay, driver()).expect("a writer");
+        let put = async |writer: &Writer, envelope: &Envelope, content: &[u8]| {
+            let id = writer.begin(content.len() as u64).expect("room");
+            writer.commit(id, envelope, content).await.expect("durable");
+            id
+        };
+        let outcome = |of: spool::QueueId| {
+            let mut envelope = Envelope::default();
+            let reply = crate::smtp::client::Reply { code: 250, text: "ok".into() };
+            super::records::push_outcome(of.0, 0, crate::smtp::envelope::Fate::Delivered, &reply, &mut envelope);
+            envelope
+        };
+        let first = put(&core, &message(&["first@b.example"], "").envelope(), &[b'x'; 100_000]).await;
+        put(&relay, &outcome(first), b"").await;
+        let second = put(&core, &message(&["second@b.example"], "").envelope(), &[b'x'; 100_000]).await;
+        put(&relay, &outcome(second), b"").await;
+        // Begins the core's next segment.
+        let third = put(&core, &message(&["third@b.example"], "").envelope(), &[b'x'; 100_000]).await;
+        put(&core, &message(&["later@b.example"], "").envelope(), b"x").await;
+        put(&relay, &outcome(third), b"").await;
+        core.drain().await;
+        relay.drain().await;
+    })
+    .expect("a runtime");
+    drop(follower);
+    spool.close();
+
+    for round in ["one", "two", "three"] {
+        let recipient = format!("{round}@b.example");
+        let house = House::start(&directory, driver(), &target, &[message(&[&recipient], "")]);
+        wait_until("the new message", || to(&server.received(), &recipient) > 0);
+        house.stop();
+        for done in ["first@b.example", "second@b.example", "third@b.example"] {
+            assert_eq!(to(&server.received(), done), 0, "{done} was delivered again, round {round}");
+        }
+    }
+}

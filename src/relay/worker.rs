@@ -12,6 +12,7 @@
 
 use crate::config;
 use crate::log::{self, Level};
+use crate::metrics::{self, Counters};
 use crate::net::{self, Shared};
 use crate::relay::bounce::{self, Failure, Notice};
 use crate::relay::connection::Context;
@@ -34,6 +35,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -72,6 +74,7 @@ pub async fn run(
         writer: Writer::start(options.writer, options.driver)?,
         records: Records::default(),
         hostname: options.hostname,
+        counters: metrics::register(),
         tools: Rc::new(tools),
         tasks: HashMap::new(),
         tasks_made: 0,
@@ -104,6 +107,7 @@ struct Worker {
     writer: Writer,
     records: Records<Location>,
     hostname: String,
+    counters: Arc<Counters>,
     tools: Rc<Tools>,
     /// Tasks that run; with a sender those that take more work.
     tasks: HashMap<u64, Option<mpsc::UnboundedSender<Work>>>,
@@ -288,6 +292,7 @@ impl Worker {
         let fates = delivery.recipients.iter().map(|_| Fate::Deferred(reply.clone())).collect();
         let tried = self.queue.tried(delivery, fates, false, now);
         let about = About { id: delivery.id, recipient: b"", destination: "none" };
+        self.counters.deferred.add(1);
         journal::deferred(&about, reply, tried.retry_ms);
     }
 
@@ -328,9 +333,11 @@ impl Worker {
             destination: remote,
         };
         for (recipient, reply) in &tried.deferred {
+            self.counters.deferred.add(1);
             journal::deferred(&about(recipient), reply, tried.retry_ms);
         }
         for (recipient, reply) in tried.delivered {
+            self.counters.delivered.add(1);
             journal::delivered(&about(&recipient), &reply);
             self.records.delivered(Delivered { id: delivery.id, recipient, reply });
         }
@@ -412,6 +419,7 @@ impl Worker {
                 view.recipients.get(failure.recipient as usize).map_or(&b""[..], |recipient| recipient.path);
             let destination = failure.remote.as_deref().unwrap_or("none");
             let is_told = told.iter().any(|told| told.recipient == failure.recipient);
+            self.counters.bounced.add(1);
             journal::failed(&About { id: *about, recipient, destination }, failure, is_told);
         }
         Ok((id, envelope, content))
