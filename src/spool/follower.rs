@@ -93,7 +93,9 @@ pub struct Follower {
     past: VecDeque<Past>,
     /// One for the past, then one per writer.
     tracks: Vec<Track>,
+    /// Whose turn it is, and how many records it has had.
     turn: usize,
+    run: usize,
     recycling: Recycling,
     erased: mpsc::Receiver<(u32, u64)>,
     /// Live messages with a spill file: whose it is.
@@ -122,6 +124,8 @@ struct Open {
     whole: bool,
 }
 
+/// Records of one writer before the next one's turn: a busy writer must not hide the others.
+const RUN: usize = 64;
 /// Segments kept open for `read`.
 const READERS: usize = 16;
 
@@ -138,6 +142,7 @@ impl Follower {
             past,
             tracks,
             turn: 0,
+            run: 0,
             recycling: Recycling::default(),
             erased,
             spilled: HashMap::new(),
@@ -244,8 +249,10 @@ impl Follower {
         for step in 0..writers {
             let track = 1 + (self.turn + step) % writers;
             if let Some(found) = self.advance(track) {
-                // Stay with a writer while it has more: its pages are at hand. The others lose nothing by waiting.
-                self.turn = track - 1;
+                // Some records of one writer while its pages are at hand, then the next one's turn.
+                self.run = if track - 1 == self.turn { self.run + 1 } else { 1 };
+                self.turn = if self.run < RUN { track - 1 } else { track % writers };
+                self.run %= RUN;
                 return Some(found);
             }
         }

@@ -112,6 +112,24 @@ fn check_all(follower: &mut Follower, sent: &HashMap<QueueId, Vec<u8>>) {
 }
 
 #[test]
+fn a_busy_writer_does_not_hide_the_others() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 2);
+        let writers: Vec<Writer> = spool.core_writers().into_iter().map(|seed| start(seed, driver)).collect();
+        let (_seed, mut follower) = spool.relay_side();
+        let mut quiet = None;
+        for number in 0..300 {
+            commit(&writers[0], b"").await.expect("durable");
+            if number == 0 {
+                quiet = Some(commit(&writers[1], b"").await.expect("durable"));
+            }
+        }
+        let early = entries(&mut follower).into_iter().take(100).any(|(id, _)| Some(id) == quiet);
+        assert!(early);
+    });
+}
+
+#[test]
 fn concurrent_commits_share_a_write() {
     on_both(async |driver, directory| {
         let mut spool = open(&directory, 1);
