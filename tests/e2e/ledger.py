@@ -23,6 +23,7 @@ By hand: `python tests/e2e/ledger.py --rounds 1000 --seed 7 --route lmtp`.
 import argparse
 import collections
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -316,7 +317,7 @@ def main():
     parser.add_argument("--io", default="auto")
     parser.add_argument("--route", default="smtp", choices=["smtp", "lmtp", "maildir"])
     parser.add_argument("--binary", type=Path)
-    parser.add_argument("--keep", action="store_true", help="keep the directory")
+    parser.add_argument("--keep", action="store_true", help="keep the directory, which is kept anyway when something is wrong")
     options = parser.parse_args()
     directory = tempfile.mkdtemp(prefix="penstock-ledger-")
     print(f"seed {options.seed}, {directory}", flush=True)
@@ -324,6 +325,8 @@ def main():
     wrong = ledger.reconcile()
     print(ledger.summary())
     print("\n".join(wrong[:40]))
+    if not wrong and not options.keep:
+        shutil.rmtree(directory)
     sys.exit(1 if wrong else 0)
 
 

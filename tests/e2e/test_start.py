@@ -10,7 +10,7 @@ import pytest
 
 from appliance import LISTENERS
 from mail import message
-from wire import Wire
+from wire import Wire, submit
 
 ROOT = os.geteuid() == 0
 
@@ -204,6 +204,8 @@ def test_a_disk_that_fills_up_refuses_early_and_keeps_its_word(appliance, small_
     """452 4.3.1 when there is no room; what was promised before is delivered, and room makes it take mail again."""
     server = appliance(spool={"directory": small_disk / "spool", "segment_mib": 2, "reserve_mib": 2}, relay={"paused": True},
                        top={"cores": 1})
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * (8 << 20))
     promised = 0
     with server:
         with Wire(server.port["smtp"]) as wire:
@@ -225,10 +227,12 @@ def test_a_disk_that_fills_up_refuses_early_and_keeps_its_word(appliance, small_
                 raise AssertionError("the disk never filled up")
             wire.say("RSET", "250")
     assert promised > 10
+    ballast.unlink()
     server.settings["relay"]["paused"] = False
     server.write_config()
     with server:
         server.maildir.wait(promised, 60)
+        assert submit(server.port["submissions"], message("again")).startswith("250")
 
 
 def test_help_and_wrong_use(appliance):
