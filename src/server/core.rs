@@ -120,7 +120,7 @@ async fn life(seed: Seed) {
         }
     };
     let core = Rc::new(Core {
-        spill_bytes: usize::try_from(seed.config.spool.spill_bytes).unwrap_or(usize::MAX),
+        spill_bytes: spill_bytes(&seed.config, &writer),
         config: seed.config,
         services: seed.services,
         shared: shared.clone(),
@@ -152,6 +152,12 @@ async fn life(seed: Seed) {
     core.writer.drain().await;
     core.count_writes();
     shared.stop();
+}
+
+/// Content past this many octets spills. A record must hold the content and the envelope, so half of it is the most.
+fn spill_bytes(config: &Config, writer: &Writer) -> usize {
+    let wanted = usize::try_from(config.spool.spill_bytes).unwrap_or(usize::MAX);
+    wanted.min(writer.record_bytes_max() / 2)
 }
 
 async fn accept_loop(core: Rc<Core>, index: usize, socket: TcpListener, cancel: CancelHandle) {

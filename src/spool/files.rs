@@ -48,6 +48,10 @@ pub struct Shared {
     requests: mpsc::Sender<Request>,
 }
 
+/// Spares that only the relay may take: on a full disk it must still be able to record outcomes, or nothing would ever be
+/// delivered and no room be made.
+const RELAY_SPARES: usize = 1;
+
 /// A segment that anybody may take: zero-filled or recycled, its free header durable.
 pub struct Spare {
     /// Its number.
@@ -69,7 +73,12 @@ pub enum Request {
     /// A spare was taken: look whether another is to be made.
     Look,
     /// A spare now, or why there is none.
-    Spare(oneshot::Sender<io::Result<Spare>>),
+    Spare {
+        /// The relay asks: it may have the last one.
+        for_relay: bool,
+        /// Where to.
+        reply: oneshot::Sender<io::Result<Spare>>,
+    },
     /// Erase a segment.
     Erase(Erase),
     /// A spill file, or why there is none.
@@ -129,11 +138,22 @@ impl Shared {
         self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A spare, without waiting.
-    pub fn take_spare(&self) -> Option<Spare> {
-        let spare = self.spares().pop();
+    /// A spare, without waiting. The last one is the relay's.
+    pub fn take_spare(&self, for_relay: bool) -> Option<Spare> {
+        let spare = self.pop_spare(for_relay);
         self.ask(Request::Look);
         spare
+    }
+
+    fn pop_spare(&self, for_relay: bool) -> Option<Spare> {
+        let mut spares = self.spares();
+        if for_relay || spares.len() > RELAY_SPARES { spares.pop() } else { None }
+    }
+
+    /// Can a core's writer get no spare, as things stand?
+    fn look_for_spares(&self) {
+        let starved = self.spares().len() <= RELAY_SPARES;
+        self.starved.store(starved, Ordering::Relaxed);
     }
 
     /// Can new mail of so many octets be taken? One or two atomic loads.
@@ -217,11 +237,19 @@ impl Files {
         Ok(())
     }
 
-    /// Makes spares until there are so many.
+    /// Makes spares until there are so many. With none for the cores the relay delivers all the same, and makes room by
+    /// that. Errors: there is not even one for the relay.
     pub fn prepare(&mut self, wanted: usize) -> io::Result<()> {
         while self.shared.spares().len() < wanted {
-            let spare = self.make_spare()?;
-            self.shared.spares().push(spare);
+            let made = self.make_spare();
+            match made {
+                Ok(spare) => self.shared.spares().push(spare),
+                Err(error) if self.shared.spares().len() < RELAY_SPARES => return Err(error),
+                Err(error) => {
+                    self.note_failure(&error);
+                    break;
+                }
+            }
         }
         Ok(())
     }
@@ -248,7 +276,7 @@ impl Files {
     fn serve(&mut self, request: Request) {
         match request {
             Request::Look | Request::Stop => {}
-            Request::Spare(reply) => self.give_spare(reply),
+            Request::Spare { for_relay, reply } => self.give_spare(for_relay, reply),
             Request::Erase(segment) => self.erase(segment),
             Request::Spill(reply) => {
                 // The asker has gone: the file goes back.
@@ -279,17 +307,15 @@ impl Files {
     fn make_one_ahead(&mut self) {
         match self.make_spare() {
             Ok(spare) => {
-                let mut spares = self.shared.spares();
-                spares.push(spare);
-                self.shared.starved.store(false, Ordering::Relaxed);
+                self.shared.spares().push(spare);
+                self.shared.look_for_spares();
             }
             Err(error) => self.note_failure(&error),
         }
     }
 
-    fn give_spare(&mut self, reply: oneshot::Sender<io::Result<Spare>>) {
-        let ready = self.shared.spares().pop();
-        let spare = match ready {
+    fn give_spare(&mut self, for_relay: bool, reply: oneshot::Sender<io::Result<Spare>>) {
+        let spare = match self.shared.pop_spare(for_relay) {
             Some(spare) => Ok(spare),
             None => self.make_spare(),
         };
@@ -302,7 +328,7 @@ impl Files {
     }
 
     fn note_failure(&mut self, error: &io::Error) {
-        let starved = self.shared.spares().is_empty();
+        let starved = self.shared.spares().len() <= RELAY_SPARES;
         if !self.shared.starved.swap(starved, Ordering::Relaxed) || !starved {
             event(Level::Error, "spool segment cannot be prepared").field("error", error).emit();
         }
@@ -354,7 +380,7 @@ impl Files {
         let file = file::open_durable(&path)?;
         file::write_durably(&path, &file, 0, &self.shared.free_header(number).to_block())?;
         self.shared.spares().push(Spare { number, file });
-        self.shared.starved.store(false, Ordering::Relaxed);
+        self.shared.look_for_spares();
         Ok(())
     }
 

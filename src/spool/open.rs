@@ -51,8 +51,7 @@ pub(super) fn open(options: Options) -> Result<Spool, String> {
     adopt_free(&shared, &mut files, &found.free)?;
     files.prepare(writers).map_err(|error| {
         format!(
-            "{}: cannot prepare {writers} segments of {segment_bytes} octets: {error}; make room, or set a smaller \
-             segment size",
+            "{}: cannot prepare a segment of {segment_bytes} octets: {error}; make room, or set a smaller segment size",
             shared.layout.segments().display()
         )
     })?;

@@ -240,11 +240,11 @@ impl Inner {
     }
 
     async fn begin_segment(&self, sealed: Option<Sealed>) -> Result<FreshSegment, CommitError> {
-        let spare = match self.shared.take_spare() {
+        let spare = match self.shared.take_spare(self.is_relay) {
             Some(spare) => spare,
             None => {
                 let (reply, answer) = oneshot::channel();
-                self.shared.ask(Request::Spare(reply));
+                self.shared.ask(Request::Spare { for_relay: self.is_relay, reply });
                 answer.await.map_err(|_| CommitError::NoRoom)?.map_err(|_| CommitError::NoRoom)?
             }
         };
