@@ -48,6 +48,8 @@ counters! {
     connections,
     /// Connections turned away because there were too many.
     connections_refused,
+    /// Sessions that ended by a panic: each is a bug.
+    sessions_panicked,
     /// TLS handshakes completed.
     tls_handshakes,
     /// TLS handshakes that failed.

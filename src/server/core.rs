@@ -15,8 +15,10 @@ use futures_channel::oneshot;
 use monoio::io::{CancelHandle, Canceller};
 use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
+use std::task::Poll;
 use std::time::Duration;
 
 /// Pause after a failed accept: with no descriptors left, accepting at once again would spin.
@@ -168,7 +170,8 @@ async fn accept_loop(core: Rc<Core>, index: usize, socket: TcpListener, cancel: 
     while !core.stopping.get() {
         match listener.cancelable_accept(cancel.clone()).await {
             Ok((socket, peer)) => {
-                monoio::spawn(connection::serve(core.clone(), index, socket, peer));
+                let session = connection::serve(core.clone(), index, socket, peer);
+                monoio::spawn(contained(session, core.counters.clone()));
             }
             Err(_) if core.stopping.get() => {}
             Err(error) => {
@@ -177,6 +180,21 @@ async fn accept_loop(core: Rc<Core>, index: usize, socket: TcpListener, cancel: 
             }
         }
     }
+}
+
+/// Runs `session`; a panic in it, which only a bug can cause, ends it alone and is counted. The other sessions of the core
+/// go on.
+async fn contained(session: impl Future<Output = ()>, counters: Arc<metrics::Counters>) {
+    let mut session = Box::pin(session);
+    std::future::poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| {
+            counters.sessions_panicked.add(1);
+            event(Level::Error, "session panicked, a bug; the others go on").emit();
+            Poll::Ready(())
+        })
+    })
+    .await;
 }
 
 async fn drain(core: &Rc<Core>) {
@@ -192,5 +210,25 @@ async fn drain(core: &Rc<Core>) {
     }
     while core.connections.get() > 0 {
         monoio::time::sleep(DRAIN_TICK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_one_session() {
+        let counters = Arc::new(metrics::Counters::default());
+        let counted = counters.clone();
+        let ran_on = net::run(Driver::Epoll, None, async move {
+            let broken = monoio::spawn(contained(async { panic!("on purpose") }, counted.clone()));
+            let whole = monoio::spawn(contained(async {}, counted));
+            broken.await;
+            whole.await;
+            true
+        });
+        assert!(ran_on.expect("a runtime"));
+        assert_eq!(counters.sessions_panicked.get(), 1);
     }
 }
