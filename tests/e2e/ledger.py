@@ -39,8 +39,8 @@ from wire import Wire
 CLIENTS = 4
 CONNECTIONS_MAX = 8
 # Deliveries whose outcome may not be durable at a kill: those under way, and those whose records are being written
-# or wait for that write.
-IN_FLIGHT_MAX = 3 * CONNECTIONS_MAX
+# or wait for that write; on a slow disk each connection delivers several meanwhile.
+IN_FLIGHT_MAX = 8 * CONNECTIONS_MAX
 LIFE_S = (0.02, 0.30)
 PATIENCE_S = 15
 
