@@ -19,7 +19,7 @@ pub const BUFFER_BYTES: usize = 20 * 1024;
 const WINDOW_BYTES_MAX: usize = 96 * 1024;
 
 /// How many unused buffers a thread keeps.
-const KEPT_MAX: usize = 128;
+const KEPT_MAX: usize = 256;
 
 /// The unused buffers of a thread.
 #[derive(Default)]

@@ -31,8 +31,9 @@ use super::buffer::Pool;
 /// The sweeper's tick: the resolution of all deadlines.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// How many waits of a thread may hold a buffer; further ones wait for readiness first. 20 MiB per thread.
-const READERS_MAX: usize = 1024;
+/// How many waits of a thread may hold a buffer, 5 MiB in all; further ones wait for readiness first. Without a bound,
+/// a burst of connections would grow the process by a buffer each, and an allocator does not give all of it back.
+const READERS_MAX: usize = 256;
 
 /// What a thread's streams share: pooled buffers, and the sweeper that ends waits past their deadline.
 #[derive(Default)]
@@ -40,6 +41,7 @@ pub struct Shared {
     pub(super) pool: Pool,
     watches: RefCell<Vec<Rc<Watch>>>,
     tick: Cell<u64>,
+    /// Waits that hold a buffer. Counted anew at every tick, because a dropped future does not count itself out.
     readers: Cell<usize>,
     draining: Cell<bool>,
     ended: Cell<bool>,
@@ -90,7 +92,7 @@ impl Shared {
         self.pool.give(buffer);
     }
 
-    /// How many waits held a buffer at the last tick.
+    /// How many waits hold a buffer.
     pub fn waiting_buffers(&self) -> usize {
         self.readers.get()
     }
@@ -215,12 +217,17 @@ impl Watch {
         self.since_tick.set(shared.tick.get());
         self.until_tick.set(until_tick);
         self.wait.set(wait);
+        if wait == Wait::Read {
+            shared.readers.set(shared.readers.get() + 1);
+        }
         Ok(())
     }
 
     /// Ends the wait and says why it ended, if the sweeper ended it.
-    pub fn finish(&self) -> Verdict {
-        self.wait.set(Wait::Nothing);
+    pub fn finish(&self, shared: &Shared) -> Verdict {
+        if self.wait.replace(Wait::Nothing) == Wait::Read {
+            shared.readers.set(shared.readers.get().saturating_sub(1));
+        }
         self.interruptible.set(false);
         self.verdict.take()
     }

@@ -260,7 +260,7 @@ impl Stream {
         self.watch.forget_canceller();
         self.watch.begin(&self.shared, Wait::Readiness, until_tick, interruptible)?;
         let readable = self.watch.or_verdict(self.socket.readable()).await;
-        self.watch.finish();
+        self.watch.finish(&self.shared);
         readable
     }
 
@@ -268,14 +268,14 @@ impl Stream {
     async fn receive_now(&mut self, until_tick: u64, interruptible: bool) -> io::Result<Option<usize>> {
         self.watch.begin(&self.shared, Wait::Read, until_tick, interruptible)?;
         let Some(buffer) = self.input.lend(&self.shared.pool) else {
-            self.watch.finish();
+            self.watch.finish(&self.shared);
             return Err(io::Error::new(io::ErrorKind::InvalidData, "more unread input than a message may have"));
         };
         let unread = buffer.len();
         self.watch.set_spares_buffer(unread == 0);
         let (result, buffer) = self.socket.recv(buffer.slice_mut(unread..), self.watch.cancel_handle()).await;
         self.input.restore(buffer.into_inner());
-        match (result, self.watch.finish()) {
+        match (result, self.watch.finish(&self.shared)) {
             (Ok(count), _) => Ok(Some(count)),
             (Err(error), Verdict::Idle) if is_cancelled(&error) => Ok(None),
             (Err(error), verdict) => Err(verdict.error().filter(|_| is_cancelled(&error)).unwrap_or(error)),
@@ -300,7 +300,7 @@ impl Stream {
             self.watch.begin(&self.shared, Wait::Write, until_tick, false)?;
             let (written, rest) = self.socket.send(bytes.slice(sent..), self.watch.cancel_handle()).await;
             bytes = rest.into_inner();
-            result = match (written, self.watch.finish()) {
+            result = match (written, self.watch.finish(&self.shared)) {
                 (Ok(0), _) => Err(io::ErrorKind::WriteZero.into()),
                 (Ok(count), _) => {
                     sent += count;
