@@ -6,7 +6,7 @@
 use super::core::Core;
 use crate::message::Header;
 use crate::message::header::HEADER_BYTES_MAX;
-use crate::smtp::envelope::Envelope;
+use crate::smtp::envelope::{Envelope, Tag};
 use crate::spool::{CommitError, QueueId, Spill};
 use std::rc::Rc;
 
@@ -27,18 +27,20 @@ pub struct Receiving {
     counted: usize,
     spilled: Option<(Spill, Header)>,
     content_bytes: u64,
+    eight_bit: bool,
 }
 
 impl Receiving {
     /// Nothing received yet.
     pub fn new(core: Rc<Core>, id: QueueId) -> Receiving {
         let memory = core.bodies.take();
-        Receiving { core, id, memory, counted: 0, spilled: None, content_bytes: 0 }
+        Receiving { core, id, memory, counted: 0, spilled: None, content_bytes: 0, eight_bit: false }
     }
 
     /// Takes a piece of content.
     pub fn append(&mut self, piece: &[u8]) {
         self.memory.extend_from_slice(piece);
+        self.eight_bit |= !piece.is_ascii();
         self.content_bytes += piece.len() as u64;
         self.count(self.memory.len());
     }
@@ -85,6 +87,8 @@ impl Receiving {
         if self.spilled.is_some() && !self.memory.is_empty() {
             self.spill().await?;
         }
+        // The relay asks each next hop for 8BITMIME by this, not by reading the content again.
+        envelope.push(Tag::EightBit, &[u8::from(self.eight_bit)]);
         if let Some((spill, _)) = self.spilled.take() {
             spill.finish().await?.push_to(envelope);
         }

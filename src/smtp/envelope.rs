@@ -63,12 +63,14 @@ pub enum Tag {
     RemovedRange = 0x8021,
     /// The content is in a spill file: file number u64, length u64, generation u64, CRC-32C u32.
     Spilled = 0x8022,
+    /// u8: 1 if the content holds an octet above 127, 0 if not. Without it nobody has looked.
+    EightBit = 0x0023,
     /// The fate of one recipient of another message: queue id u64, recipient index u32, status u8, then text.
     Outcome = 0x8030,
 }
 
 impl Tag {
-    const ALL: [Tag; 20] = [
+    const ALL: [Tag; 21] = [
         Tag::Arrival,
         Tag::Listener,
         Tag::Peer,
@@ -89,6 +91,7 @@ impl Tag {
         Tag::Prepended,
         Tag::RemovedRange,
         Tag::Spilled,
+        Tag::EightBit,
     ];
 
     fn from_stored(stored: u16) -> Option<Tag> {
@@ -336,6 +339,8 @@ pub struct View<'a> {
     pub removed: Vec<(u64, u64)>,
     /// Where the content is, if it is not in the record.
     pub spilled: Option<SpillReference>,
+    /// The content holds an octet above 127; None: nobody has looked.
+    pub eight_bit: Option<bool>,
     /// Fates of recipients of other messages.
     pub outcomes: Vec<Outcome<'a>>,
 }
@@ -373,6 +378,7 @@ impl<'a> View<'a> {
             Tag::Prepended => self.prepended = value,
             Tag::RemovedRange => self.removed.push((number(value.get(..8)?)?, number(value.get(8..)?)?)),
             Tag::Spilled => self.spilled = Some(SpillReference::parse(value)?),
+            Tag::EightBit => self.eight_bit = Some(octet(value)? != 0),
             Tag::Outcome => self.outcomes.push(Outcome::parse(value)?),
         }
         Some(())
