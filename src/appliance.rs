@@ -50,13 +50,20 @@ impl Appliance {
             tls: tls.clone(),
         };
         let cores = server::start(setup)?;
-        let relay = relay::start(RelayOptions {
+        let started = relay::start(RelayOptions {
             config: config.relay.clone(),
             hostname: config.hostname.clone(),
             driver,
             writer: relay_writer,
             follower,
-        })?;
+        });
+        let relay = match started {
+            Ok(relay) => relay,
+            Err(error) => {
+                cores.shut_down();
+                return Err(error);
+            }
+        };
         for listener in &config.listeners {
             event(Level::Info, "listening")
                 .field("listener", &listener.name)
@@ -116,7 +123,7 @@ fn choose_driver(io: Io) -> Result<Driver, String> {
 }
 
 /// The processors to pin core threads to: those that we may run on, `cores` of them at most.
-fn processors(cores: Option<usize>) -> Vec<usize> {
+pub fn processors(cores: Option<usize>) -> Vec<usize> {
     let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
     let allowed: Vec<usize> =
         (0..nix::sched::CpuSet::count()).filter(|&processor| set.is_set(processor).unwrap_or(false)).collect();

@@ -13,10 +13,11 @@
 //! the exit status is 1.
 
 use super::{certificate, check};
-use crate::appliance::Appliance;
+use crate::appliance::{self, Appliance};
 use crate::config::{self, Config, LogFormat, Severity};
 use crate::log::{self, Level, event};
 use crate::metrics;
+use crate::server;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use std::path::Path;
@@ -77,6 +78,7 @@ fn prepare(file: &Path) -> Result<Config, String> {
     }
     let config = loaded.config;
     log::init(config.log.format, config.log.level).map_err(|error| format!("penstock: no log thread: {error}\n"))?;
+    log_panics();
     event(Level::Info, "starting")
         .field("version", env!("CARGO_PKG_VERSION"))
         .field("configuration", file.display())
@@ -91,6 +93,18 @@ fn prepare(file: &Path) -> Result<Config, String> {
         line.field("what", &notice.what).field("remedy", &notice.remedy).emit();
     }
     Ok(config)
+}
+
+/// A panic, which only a bug can cause, is one line of the log like everything else.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let what = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        event(Level::Error, "panicked at").field("place", place).octets("what", what.as_bytes()).emit();
+        log::flush();
+    }));
 }
 
 fn start(config: Arc<Config>) -> Result<(Appliance, Receiver<Wish>), String> {
@@ -155,7 +169,7 @@ fn listen(wishes: &Sender<Wish>) {
 fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
     let (soft, hard) =
         getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("cannot read the descriptor limit: {error}"))?;
-    let cores = config.cores.unwrap_or_else(|| thread::available_parallelism().map_or(1, |cores| cores.get())) as u64;
+    let cores = appliance::processors(config.cores).len() as u64;
     descriptors_suffice(cores, config.limits.connections_per_core as u64, hard)?;
     match soft < hard {
         true => setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
@@ -165,14 +179,15 @@ fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
 }
 
 fn descriptors_suffice(cores: u64, connections_per_core: u64, limit: u64) -> Result<(), String> {
-    let needed = cores * connections_per_core + DESCRIPTORS_BESIDE;
+    let beside = DESCRIPTORS_BESIDE + cores * server::DESCRIPTORS_PER_CORE;
+    let needed = cores * connections_per_core + beside;
     if needed <= limit {
         return Ok(());
     }
     let reason = format!(
         "{cores} x {connections_per_core} connections (cores x limits.connections_per_core) need {needed} file descriptors, and the limit is {limit}"
     );
-    match limit.saturating_sub(DESCRIPTORS_BESIDE) / cores {
+    match limit.saturating_sub(beside) / cores {
         0 => Err(format!("{reason}; raise it: LimitNOFILE={needed} (systemd) or ulimit -n {needed}")),
         fitting => Err(format!(
             "{reason}; raise it: LimitNOFILE={needed} (systemd) or ulimit -n {needed}; or set limits.connections_per_core = {fitting}"
@@ -186,9 +201,9 @@ mod tests {
 
     #[test]
     fn a_descriptor_limit_that_is_too_small_is_refused_with_what_would_fit() {
-        assert_eq!(descriptors_suffice(2, 8192, 16_640), Ok(()));
-        let error = descriptors_suffice(2, 8192, 16_639).expect_err("one too few");
-        for part in ["need 16640", "limit is 16639", "ulimit -n 16640", "connections_per_core = 8191"] {
+        assert_eq!(descriptors_suffice(2, 8192, 18_816), Ok(()));
+        let error = descriptors_suffice(2, 8192, 18_815).expect_err("one too few");
+        for part in ["need 18816", "limit is 18815", "ulimit -n 18816", "connections_per_core = 8191"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(!descriptors_suffice(2, 100, 256).expect_err("nothing fits").contains("connections_per_core ="));

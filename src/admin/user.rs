@@ -78,7 +78,9 @@ pub fn remove(config: &config::Auth, name: &str) -> Result<(), String> {
     let Some(entry) = entries.iter().find(|entry| entry.name == account) else {
         return Err(format!("{} has no user \"{account}\"", named(&file.path)));
     };
-    file.replace(&with_line(&text, entry.line, ""))
+    let rest = with_line(&text, entry.line, "");
+    // A server takes an empty file for one that is only half written.
+    file.replace(if rest.is_empty() { "# no users\n" } else { &rest })
 }
 
 /// The canonical names of all users, in the order of the file.

@@ -85,7 +85,8 @@ impl UsersFile {
     fn load_into(&self, mut seen: MutexGuard<'_, Seen>) {
         // Taken before reading: what changes meanwhile is then seen as a change.
         seen.mark = mark(&self.path);
-        match load(&self.path, &self.names, seen.generation + 1) {
+        let loaded = load(&self.path, &self.names, seen.generation + 1);
+        match loaded.and_then(|users| self.not_cut_off(users, &seen)) {
             Ok(users) => {
                 seen.generation += 1;
                 log::event(Level::Info, "users file loaded")
@@ -98,6 +99,17 @@ impl UsersFile {
                 .field("error", error)
                 .field("users", self.current().count())
                 .emit(),
+        }
+    }
+
+    /// Many editors empty a file before they write it. `penstock user remove` leaves a comment behind its last user.
+    fn not_cut_off(&self, users: Users, seen: &Seen) -> Result<Users, String> {
+        let emptied = seen.mark.as_ref().is_some_and(|mark| mark.bytes == 0) && self.current().count() > 0;
+        match emptied {
+            true => {
+                Err(format!("{} is empty all at once: write a comment into it if that is meant", named(&self.path)))
+            }
+            false => Ok(users),
         }
     }
 

@@ -95,14 +95,11 @@ fn users(auth: &Auth, marks: &Marks, notices: &mut Notices) {
 }
 
 fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
-    const MIB: u64 = 1 << 20;
-    if config.spool.spill_bytes + MIB > config.spool.segment_bytes {
-        let room = (config.spool.segment_bytes - MIB) >> 10;
-        let what = "spill_kib does not fit into a segment with room for the envelope";
-        let remedy = match room {
-            0 => "write segment_mib = 64".to_owned(),
-            _ => format!("write at most spill_kib = {room}, or a larger segment_mib"),
-        };
+    // A record, envelope and all, is at most half a segment, so that changing segments wastes little.
+    let room = config.spool.segment_bytes / 4;
+    if config.spool.spill_bytes > room {
+        let what = "spill_kib is more than a quarter of a segment";
+        let remedy = format!("write at most spill_kib = {}, or a larger segment_mib", room >> 10);
         notices.mistake(&marks.spill, what, remedy);
     }
     if config.limits.receiving_bytes_per_core < config.spool.spill_bytes {

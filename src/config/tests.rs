@@ -98,10 +98,10 @@ fn each_mistake_names_its_line_and_its_remedy() {
         ("[tls]", "[limits]\nmessage_mib = \"50\"\n[tls]", "5", "a whole number without quotes", "message_mib = 50"),
         (
             "[tls]",
-            "spill_kib = 65536\n[tls]",
+            "spill_kib = 2048\nsegment_mib = 4\n[tls]",
             "4",
-            "spill_kib does not fit into a segment",
-            "at most spill_kib = 64512",
+            "spill_kib is more than a quarter of a segment",
+            "at most spill_kib = 1024",
         ),
         ("key = \"/etc/key.pem\"\n", "", "4", "[tls] has no key", "add key = \"key.pem\""),
         ("[auth]", "[auth]\nusername_form = \"append-domain\"", "8", "needs a domain", "add domain ="),

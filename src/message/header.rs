@@ -12,6 +12,8 @@ pub const RECEIVED_MAX: u32 = 100;
 pub struct Header {
     /// Octets up to and with the empty line that ends it, or all that was looked at.
     pub bytes: usize,
+    /// The end of the header was seen, so that all of the above and below is known.
+    pub complete: bool,
     /// The content starts with a header field or an empty line; if not, the whole content is body.
     pub present: bool,
     /// A Date field.
@@ -31,15 +33,24 @@ impl Header {
             let length = memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
             let (line, behind) = rest.split_at(length);
             match Kind::of(line) {
+                // The rest of this line may still be on its way.
+                _ if line.last() != Some(&b'\n') => return header,
                 Kind::End => {
                     header.bytes += length;
                     header.present = true;
+                    header.complete = true;
                     return header;
                 }
-                Kind::Body => return header,
+                Kind::Body => {
+                    header.complete = true;
+                    return header;
+                }
                 Kind::Field(name) => header.count(name),
                 // A first line that is folded continues nothing.
-                Kind::Folded if !header.present => return header,
+                Kind::Folded if !header.present => {
+                    header.complete = true;
+                    return header;
+                }
                 Kind::Folded => {}
             }
             header.present = true;
@@ -92,7 +103,7 @@ mod tests {
     fn fields_are_found_up_to_the_empty_line() {
         let content = b"Received: from a\r\n\tby b\r\nDATE: x\r\nMessage-Id : <y>\r\nreceived: c\r\n\r\nDate: body\r\n";
         let header = Header::scan(content);
-        assert!(header.date && header.message_id && header.present);
+        assert!(header.date && header.message_id && header.present && header.complete);
         assert_eq!(header.received, 2);
         assert_eq!(&content[header.bytes..], b"Date: body\r\n");
     }
@@ -100,7 +111,8 @@ mod tests {
     #[test]
     fn a_content_without_a_header_is_all_body() {
         for content in [&b"just text\r\nDate: x\r\n"[..], b"", b" folded\r\n", b": x\r\n", b"\xff: x\r\n"] {
-            assert_eq!(Header::scan(content), Header::default(), "{}", content.escape_ascii());
+            let header = Header { complete: false, ..Header::scan(content) };
+            assert_eq!(header, Header::default(), "{}", content.escape_ascii());
         }
         let empty = Header::scan(b"\r\nbody");
         assert!(empty.present && !empty.date && empty.bytes == 2);
@@ -123,8 +135,9 @@ mod tests {
     #[test]
     fn any_cut_is_read() {
         let content = b"Received: from a\r\n\tby b\r\nDate: x\r\n\r\nbody\r\n";
+        let header_bytes = Header::scan(content).bytes;
         for end in 0..content.len() {
-            let _ = Header::scan(&content[..end]);
+            assert_eq!(Header::scan(&content[..end]).complete, end >= header_bytes, "cut at {end}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!  Received: from laptop ([192.0.2.7])
 //!          by smtp.example.edu (Penstock) with ESMTPSA id 0123456789BCD
-//!          (TLSv1.3 TLS13_AES_256_GCM_SHA384)
+//!          (TLSv1.3 TLS_AES_256_GCM_SHA384)
 //!          for <ben@example.org>; Sun, 22 Nov 2026 03:10:10 +0000
 //! ```
 //!
@@ -106,7 +106,7 @@ mod tests {
             hostname: "smtp.example.edu",
             protocol: "ESMTPSA",
             queue_id: "0123456789BCD",
-            tls: Some(("TLSv1.3", "TLS13_AES_256_GCM_SHA384")),
+            tls: Some(("TLSv1.3", "TLS_AES_256_GCM_SHA384")),
             only_recipient: Some(b"ben@example.org"),
             epoch_ms: 1_795_317_010_000,
             submission: true,
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(
             text,
             "Received: from laptop ([192.0.2.7])\r\n\tby smtp.example.edu (Penstock) with ESMTPSA id 0123456789BCD\r\n\
-             \t(TLSv1.3 TLS13_AES_256_GCM_SHA384)\r\n\tfor <ben@example.org>; Sun, 22 Nov 2026 03:10:10 +0000\r\n"
+             \t(TLSv1.3 TLS_AES_256_GCM_SHA384)\r\n\tfor <ben@example.org>; Sun, 22 Nov 2026 03:10:10 +0000\r\n"
         );
     }
 

@@ -6,7 +6,7 @@
 //!                        '--> a wait: flush replies, then read | commit | check password | shake hands | close
 //! ```
 //!
-//! A pipelined batch costs one write, because replies are flushed only before a wait.
+//! A pipelined batch costs one write, because replies are flushed only before a wait, or when there are many.
 
 use super::core::Core;
 use super::receiving::Receiving;
@@ -23,13 +23,23 @@ use crate::smtp::envelope::Tag;
 use crate::smtp::reply;
 use crate::smtp::session::{Action, Answer, QueueName, Refusal};
 use crate::spool::{CommitError, QueueId};
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Replies that are flushed before more input is looked at, octets: a client that asks much and reads nothing must not
+/// fill our memory.
+const REPLIES_BYTES_MAX: usize = 16 * 1024;
+/// Memory for replies that an idle connection keeps, octets.
+const REPLIES_KEPT_BYTES: usize = 1024;
+/// Connections per core that are being turned away politely; past it they are just dropped.
+pub const TURNED_AWAY_MAX: usize = 64;
+
 /// What the driver waits for.
 enum Wait {
+    Flush,
     Spill,
     Commit,
     Ask(Credentials),
@@ -50,24 +60,36 @@ struct Connection {
     accepted: u32,
 }
 
-/// Counts a connection for as long as it lives.
-struct Counted(Rc<Core>);
+/// Counts a connection for as long as it lives, among those that are served or those that are turned away.
+struct Counted<'a>(&'a Cell<usize>);
 
-impl Drop for Counted {
+impl<'a> Counted<'a> {
+    fn new(count: &'a Cell<usize>) -> Counted<'a> {
+        count.set(count.get() + 1);
+        Counted(count)
+    }
+}
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.set(self.0.get() - 1);
     }
 }
 
 /// A connection's whole life.
 pub async fn serve(core: Rc<Core>, index: usize, socket: monoio::net::TcpStream, peer: SocketAddr) {
-    core.connections.set(core.connections.get() + 1);
-    let _counted = Counted(core.clone());
     core.counters.connections.add(1);
+    let crowded = core.connections.get() >= core.config.limits.connections_per_core;
+    if crowded {
+        core.counters.connections_refused.add(1);
+        if core.turned_away.get() >= TURNED_AWAY_MAX {
+            return;
+        }
+    }
+    let _counted = Counted::new(if crowded { &core.turned_away } else { &core.connections });
     let stream = Stream::tcp(socket, core.shared.clone());
-    let crowded = core.connections.get() > core.config.limits.connections_per_core;
-    let mut connection =
-        Connection { core, index, peer, stream, out: Vec::new(), message: None, trouble: None, accepted: 0 };
+    let (core, out) = (core.clone(), Vec::new());
+    let mut connection = Connection { core, index, peer, stream, out, message: None, trouble: None, accepted: 0 };
     let end = if crowded { connection.turn_away().await } else { connection.run().await };
     let accepted = connection.accepted;
     if let Err(error) = &end
@@ -83,7 +105,6 @@ pub async fn serve(core: Rc<Core>, index: usize, socket: monoio::net::TcpStream,
 impl Connection {
     /// Too many connections: says so, in the clear only where the client expects clear text.
     async fn turn_away(&mut self) -> io::Result<()> {
-        self.core.counters.connections_refused.add(1);
         self.event(Level::Warning, "too many connections").emit();
         if self.service().rules.tls != TlsMode::Implicit {
             self.out.extend_from_slice(reply::TOO_MANY_CONNECTIONS);
@@ -102,10 +123,14 @@ impl Connection {
         let mut session = Session::new(rules, trusted, secured, &mut self.out);
         loop {
             let wait = self.decide(&mut session)?;
+            if let Some(reply) = session.take_refused() {
+                self.log_refused(&mut session, reply);
+            }
             if !self.out.is_empty() {
                 self.flush().await?;
             }
             match wait {
+                Some(Wait::Flush) => {}
                 None => self.read(&mut session).await?,
                 Some(Wait::Spill) => self.spill().await,
                 Some(Wait::Commit) => {
@@ -128,33 +153,37 @@ impl Connection {
     /// Lets the session decide about all that has been read, up to a wait.
     fn decide(&mut self, session: &mut Session) -> io::Result<Option<Wait>> {
         let Connection { core, stream, out, message, trouble, .. } = self;
-        stream.feed(|input| {
-            let (used, action) = session.step(input, out);
-            let wait = match action {
-                Action::NeedInput => None,
-                Action::Body(piece) => {
-                    let receiving = message.as_mut().filter(|_| trouble.is_none());
-                    receiving.and_then(|message| {
-                        message.append(piece);
-                        message.must_spill().then_some(Wait::Spill)
-                    })
+        let wait = stream.feed(|input| {
+            let mut used = 0;
+            // A step may consume nothing and yet go on: what the last read left undecided comes first.
+            loop {
+                let (took, action) = session.step(&input[used..], out);
+                used += took;
+                let wait = match action {
+                    Action::NeedInput => return (used, None),
+                    Action::Body(piece) => receive(core, session, message, trouble, piece),
+                    Action::Begin => {
+                        *trouble = None;
+                        *message = begin(core, session, out);
+                        None
+                    }
+                    Action::Abort => {
+                        *message = None;
+                        None
+                    }
+                    Action::Commit => Some(Wait::Commit),
+                    Action::Ask(credentials) => Some(Wait::Ask(credentials)),
+                    Action::StartTls => Some(Wait::StartTls),
+                    Action::Close => Some(Wait::Close),
+                };
+                let many = out.len() > REPLIES_BYTES_MAX;
+                if let Some(wait) = wait.or(many.then_some(Wait::Flush)) {
+                    return (used, Some(wait));
                 }
-                Action::Begin => {
-                    *trouble = None;
-                    *message = begin(core, session, out);
-                    None
-                }
-                Action::Abort => {
-                    *message = None;
-                    None
-                }
-                Action::Commit => Some(Wait::Commit),
-                Action::Ask(credentials) => Some(Wait::Ask(credentials)),
-                Action::StartTls => Some(Wait::StartTls),
-                Action::Close => Some(Wait::Close),
-            };
-            (used, wait)
-        })
+            }
+        })?;
+        // An answer may have ended the session although no input is left to say so.
+        Ok(wait.or_else(|| matches!(session.step(b"", out).1, Action::Close).then_some(Wait::Close)))
     }
 
     async fn read(&mut self, session: &mut Session) -> io::Result<()> {
@@ -163,11 +192,10 @@ impl Connection {
         match self.stream.fill().await {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(()),
+            // The next step says 421 and closes.
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 session.shut_down();
-                session.step(b"", &mut self.out);
-                self.flush().await?;
-                Err(error)
+                Ok(())
             }
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 session.timed_out(&mut self.out);
@@ -180,7 +208,9 @@ impl Connection {
 
     async fn flush(&mut self) -> io::Result<()> {
         self.stream.set_deadline(Duration::from_secs(self.core.config.limits.idle_timeout_s));
-        self.stream.write(&mut self.out).await
+        self.stream.write(&mut self.out).await?;
+        self.out.shrink_to(REPLIES_KEPT_BYTES);
+        Ok(())
     }
 
     async fn shake_hands(&mut self) -> io::Result<()> {
@@ -226,32 +256,37 @@ impl Connection {
     }
 
     async fn commit(&mut self, session: &mut Session) -> Answer {
-        let Some(message) = self.message.take() else {
-            return Answer::Refused(self.trouble.unwrap_or(Refusal::DiskTrouble));
-        };
-        let header = message.header();
-        if header.bytes > HEADER_BYTES_MAX {
-            return Answer::Refused(Refusal::HeaderTooBig);
-        }
-        if header.received > RECEIVED_MAX {
-            return Answer::Refused(Refusal::TooManyHops);
-        }
-        let (id, bytes) = (message.id, message.content_bytes());
-        self.complete(session, id, &header);
-        match message.commit(session.envelope()).await {
-            Ok(()) => {
+        let outcome = self.commit_or_refuse(session).await;
+        self.core.count_writes();
+        match outcome {
+            Ok((id, bytes)) => {
                 self.accepted += 1;
                 self.core.counters.messages_accepted.add(1);
                 self.core.counters.bytes_accepted.add(bytes);
-                self.core.count_writes();
                 self.log_accepted(session, id, bytes);
                 Answer::Committed
             }
-            Err(error) => {
+            Err(refusal) => {
                 self.core.counters.messages_refused.add(1);
-                Answer::Refused(refusal(error))
+                Answer::Refused(refusal)
             }
         }
+    }
+
+    /// Queue id and octets of content, when the message is durable.
+    async fn commit_or_refuse(&mut self, session: &mut Session) -> Result<(QueueId, u64), Refusal> {
+        let message = self.message.take().ok_or(self.trouble.unwrap_or(Refusal::DiskTrouble))?;
+        let header = message.header();
+        if header.bytes > HEADER_BYTES_MAX {
+            return Err(Refusal::HeaderTooBig);
+        }
+        if header.received > RECEIVED_MAX {
+            return Err(Refusal::TooManyHops);
+        }
+        let (id, bytes) = (message.id, message.content_bytes());
+        self.complete(session, id, &header);
+        message.commit(session.envelope()).await.map_err(refusal)?;
+        Ok((id, bytes))
     }
 
     /// Adds to the envelope what only the driver knows, and the header fields that stand before the content.
@@ -294,10 +329,19 @@ impl Connection {
     fn log_accepted(&self, session: &mut Session, id: QueueId, bytes: u64) {
         let (envelope, client) = session.finish();
         let mut line = self.event(Level::Info, "message accepted").field("queue_id", queue_name(id).as_str());
+        line = line.octets("sender", envelope.reverse_path());
         if let Some(user) = client.user {
             line = line.octets("user", user.as_bytes());
         }
         line.field("bytes", bytes).field("recipients", envelope.recipients()).field("protocol", client.protocol).emit();
+    }
+
+    fn log_refused(&self, session: &mut Session, reply: &[u8]) {
+        let mut line = self.event(Level::Info, "refused");
+        if let Some(user) = session.finish().1.user {
+            line = line.octets("user", user.as_bytes());
+        }
+        line.octets("reply", reply.trim_ascii_end()).emit();
     }
 
     fn service(&self) -> &Service {
@@ -309,9 +353,26 @@ impl Connection {
     }
 }
 
+/// Takes a piece of content, unless the message is given up already or there is no memory for it.
+fn receive(
+    core: &Core,
+    session: &mut Session,
+    message: &mut Option<Receiving>,
+    trouble: &mut Option<Refusal>,
+    piece: &[u8],
+) -> Option<Wait> {
+    if message.is_some() && core.is_too_full_for(session) {
+        *message = None;
+        *trouble = Some(Refusal::NoRoom);
+    }
+    let message = message.as_mut()?;
+    message.append(piece);
+    message.must_spill().then_some(Wait::Spill)
+}
+
 /// Answers Begin: there is room, or not.
 fn begin(core: &Rc<Core>, session: &mut Session, out: &mut Vec<u8>) -> Option<Receiving> {
-    let room = if core.is_full() { Err(CommitError::NoRoom) } else { core.writer.begin(0) };
+    let room = if core.is_full() { Err(CommitError::NoRoom) } else { core.writer.begin(session.declared_bytes()) };
     match room {
         Ok(id) => {
             session.answered(Answer::Begun(queue_name(id)), out);

@@ -1,7 +1,7 @@
 //! One core: a pinned thread with its runtime, accept loops, sessions and spool writer.
 //!
 //! Draining, in this order: the accept loops end, idle sessions are told 421 and closed, content that is under way is
-//! received and answered within the configured time, what is left then is cut off, the spool writer drains.
+//! received and answered within the configured time, what is left then is cut off without a word, the spool writer drains.
 
 use super::connection;
 use super::{Service, TlsSnapshot};
@@ -10,10 +10,12 @@ use crate::config::Config;
 use crate::log::{Level, event};
 use crate::metrics;
 use crate::net::{self, Driver, Shared};
+use crate::smtp::Session;
 use crate::spool::{Writer, WriterSeed};
 use futures_channel::oneshot;
 use monoio::io::{CancelHandle, Canceller};
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -57,6 +59,10 @@ pub struct Core {
     pub scratch: RefCell<String>,
     pub spill_bytes: usize,
     pub connections: Cell<usize>,
+    /// Connections that are being told that there are too many.
+    pub turned_away: Cell<usize>,
+    /// Messages on their way into spill files.
+    pub spilling: Cell<usize>,
     /// Octets of messages being received in memory.
     pub receiving_bytes: Cell<usize>,
     pub stopping: Cell<bool>,
@@ -78,6 +84,11 @@ impl Core {
     /// Is so much in memory that no message may begin?
     pub fn is_full(&self) -> bool {
         self.receiving_bytes.get() as u64 > 2 * self.config.limits.receiving_bytes_per_core
+    }
+
+    /// Is so much in memory that this session's message is given up? Strangers' are the first.
+    pub fn is_too_full_for(&self, session: &mut Session) -> bool {
+        self.is_over_budget() && (!session.finish().1.submission || self.is_full())
     }
 }
 
@@ -133,14 +144,24 @@ async fn life(seed: Seed) {
         bodies: Bodies::default(),
         scratch: RefCell::default(),
         connections: Cell::new(0),
+        turned_away: Cell::new(0),
+        spilling: Cell::new(0),
         receiving_bytes: Cell::new(0),
         stopping: Cell::new(false),
     });
+    let listeners: io::Result<Vec<_>> = seed.sockets.into_iter().map(monoio::net::TcpListener::from_std).collect();
+    let listeners = match listeners {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            let _ = seed.ready.send(Err(format!("a core cannot listen: {error}")));
+            return shared.stop();
+        }
+    };
     let _ = seed.ready.send(Ok(()));
     let mut accepting = Vec::new();
-    for (index, socket) in seed.sockets.into_iter().enumerate() {
+    for (index, listener) in listeners.into_iter().enumerate() {
         let canceller = Canceller::new();
-        let task = monoio::spawn(accept_loop(core.clone(), index, socket, canceller.handle()));
+        let task = monoio::spawn(accept_loop(core.clone(), index, listener, canceller.handle()));
         accepting.push((canceller, task));
     }
     // An error means that the sender is gone: as good as the signal.
@@ -162,11 +183,7 @@ fn spill_bytes(config: &Config, writer: &Writer) -> usize {
     wanted.min(writer.record_bytes_max() / 2)
 }
 
-async fn accept_loop(core: Rc<Core>, index: usize, socket: TcpListener, cancel: CancelHandle) {
-    let listener = match monoio::net::TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(error) => return event(Level::Error, "cannot accept").field("error", error).emit(),
-    };
+async fn accept_loop(core: Rc<Core>, index: usize, listener: monoio::net::TcpListener, cancel: CancelHandle) {
     while !core.stopping.get() {
         match listener.cancelable_accept(cancel.clone()).await {
             Ok((socket, peer)) => {
@@ -201,14 +218,15 @@ async fn drain(core: &Rc<Core>) {
     core.shared.interrupt_idle();
     let limit = Duration::from_secs(core.config.limits.drain_s);
     let started = std::time::Instant::now();
-    while core.connections.get() > 0 && started.elapsed() < limit {
+    let open = || core.connections.get() + core.turned_away.get();
+    while open() > 0 && started.elapsed() < limit {
         monoio::time::sleep(DRAIN_TICK).await;
     }
-    if core.connections.get() > 0 {
-        event(Level::Warning, "cutting off connections").field("connections", core.connections.get()).emit();
+    if open() > 0 {
+        event(Level::Warning, "cutting off connections").field("connections", open()).emit();
         core.shared.end_all();
     }
-    while core.connections.get() > 0 {
+    while open() > 0 {
         monoio::time::sleep(DRAIN_TICK).await;
     }
 }

@@ -7,7 +7,7 @@
 //!  receiving.rs   the message being received: memory, then a spill file
 //! ```
 //!
-//! Cores share nothing but the TLS and policy snapshots, the verifiers' queue and their counters. `server` does not know
+//! Cores share nothing but the TLS snapshot, the verifiers' queue and their counters. `server` does not know
 //! `relay`: they meet in the spool.
 
 mod connection;
@@ -47,6 +47,10 @@ pub struct Setup {
     pub tls: Arc<TlsSnapshot>,
 }
 
+/// Descriptors that a core may hold beside those of its connections: connections that are being turned away, and two for
+/// each message that is being written to a spill file.
+pub const DESCRIPTORS_PER_CORE: u64 = (connection::TURNED_AWAY_MAX + 2 * receiving::SPILLING_MAX) as u64;
+
 /// What one listener is, for a core and its connections.
 pub(crate) struct Service {
     pub(crate) name: String,
@@ -68,7 +72,7 @@ pub fn start(setup: Setup) -> Result<Cores, String> {
     let services: Arc<[Service]> = setup.config.listeners.iter().map(|listener| service(&setup, listener)).collect();
     let mut sockets = listener::bind_all(&setup.config.listeners, setup.writers.len())?;
     let (ready, started) = mpsc::channel();
-    let mut threads = Vec::new();
+    let mut cores = Cores { threads: Vec::new() };
     for (index, writer) in setup.writers.into_iter().enumerate() {
         let (drain, drained) = oneshot::channel();
         let seed = core::Seed {
@@ -84,14 +88,16 @@ pub fn start(setup: Setup) -> Result<Cores, String> {
             drain: drained,
             ready: ready.clone(),
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("core-{index}"))
-            .spawn(move || core::run(seed))
-            .map_err(|error| format!("cannot start thread core-{index}: {error}; raise the limit on processes"))?;
-        threads.push(CoreThread { drain: Some(drain), thread });
+        let spawned = std::thread::Builder::new().name(format!("core-{index}")).spawn(move || core::run(seed));
+        match spawned {
+            Ok(thread) => cores.threads.push(CoreThread { drain: Some(drain), thread }),
+            Err(error) => {
+                cores.shut_down();
+                return Err(format!("cannot start thread core-{index}: {error}; raise the limit on processes"));
+            }
+        }
     }
     drop(ready);
-    let cores = Cores { threads };
     for _ in &cores.threads {
         let outcome = started.recv().unwrap_or_else(|_| Err("a core ended at once; see the log".into()));
         if let Err(error) = outcome {

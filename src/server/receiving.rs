@@ -1,7 +1,8 @@
 //! The message being received: in memory up to a limit, past it in a spill file.
 //!
-//! The header is always looked at in memory, because nothing spills before more than the largest legal header is there.
-//! Memory is counted against the core's budget; over the budget messages spill as early as they can.
+//! The header is looked at in memory: nothing spills before its end is there, or more than the largest legal header.
+//! Memory is counted against the core's budget. Over it contents spill early, and what cannot spill is given up: that of
+//! strangers at once, that of authenticated and trusted clients at twice the budget.
 
 use super::core::Core;
 use crate::message::Header;
@@ -10,8 +11,12 @@ use crate::smtp::envelope::{Envelope, Tag};
 use crate::spool::{CommitError, QueueId, Spill};
 use std::rc::Rc;
 
-/// Octets that are kept before a message may spill: more than any header.
-const SPILL_BYTES_MIN: usize = HEADER_BYTES_MAX + 64 * 1024;
+/// A content whose header has not ended by then is refused at its end, whatever else it holds.
+const HEADER_KNOWN_BYTES: usize = HEADER_BYTES_MAX + 1024;
+/// Over the budget, contents spill from this many octets on.
+const CROWDED_SPILL_BYTES: usize = 64 * 1024;
+/// Messages of a core that may be on their way into spill files at once; past it 452 4.3.1. It bounds descriptors.
+pub const SPILLING_MAX: usize = 512;
 /// Octets that are written to a spill file at once.
 const SPILL_PIECE_BYTES: usize = 256 * 1024;
 /// A body's memory up to this many octets goes back to the pool with its message, more is freed.
@@ -25,7 +30,12 @@ pub struct Receiving {
     memory: Vec<u8>,
     /// Octets of `memory` that the core's budget knows of.
     counted: usize,
-    spilled: Option<(Spill, Header)>,
+    header: Option<Header>,
+    /// The header is looked for again when so much is in memory.
+    look_at_bytes: usize,
+    spilled: Option<Spill>,
+    /// Counted among the core's messages that are spilling.
+    is_spilling: bool,
     content_bytes: u64,
     eight_bit: bool,
 }
@@ -34,7 +44,18 @@ impl Receiving {
     /// Nothing received yet.
     pub fn new(core: Rc<Core>, id: QueueId) -> Receiving {
         let memory = core.bodies.take();
-        Receiving { core, id, memory, counted: 0, spilled: None, content_bytes: 0, eight_bit: false }
+        Receiving {
+            core,
+            id,
+            memory,
+            counted: 0,
+            header: None,
+            look_at_bytes: 0,
+            spilled: None,
+            is_spilling: false,
+            content_bytes: 0,
+            eight_bit: false,
+        }
     }
 
     /// Takes a piece of content.
@@ -51,22 +72,39 @@ impl Receiving {
     }
 
     /// Must [`Receiving::spill`] be called before more is appended?
-    pub fn must_spill(&self) -> bool {
+    pub fn must_spill(&mut self) -> bool {
         let limit = match (&self.spilled, self.core.is_over_budget()) {
             (Some(_), _) => SPILL_PIECE_BYTES,
-            (None, true) => SPILL_BYTES_MIN,
-            (None, false) => self.core.spill_bytes.max(SPILL_BYTES_MIN),
+            (None, true) => self.core.spill_bytes.min(CROWDED_SPILL_BYTES),
+            (None, false) => self.core.spill_bytes,
         };
-        self.memory.len() >= limit
+        self.memory.len() >= limit && self.knows_header()
+    }
+
+    fn knows_header(&mut self) -> bool {
+        if self.header.is_none() && self.memory.len() >= self.look_at_bytes {
+            let header = Header::scan(&self.memory);
+            if header.complete || self.memory.len() >= HEADER_KNOWN_BYTES {
+                self.header = Some(header);
+            }
+            self.look_at_bytes = 2 * self.memory.len();
+        }
+        self.header.is_some()
     }
 
     /// Moves what is in memory to the spill file.
     pub async fn spill(&mut self) -> Result<(), CommitError> {
-        if self.spilled.is_none() {
-            let header = Header::scan(&self.memory);
-            self.spilled = Some((self.core.writer.spill().await?, header));
-        }
-        let (spill, _) = self.spilled.as_mut().expect("just made");
+        let spill = match &mut self.spilled {
+            Some(spill) => spill,
+            none => {
+                if self.core.spilling.get() >= SPILLING_MAX {
+                    return Err(CommitError::NoRoom);
+                }
+                self.core.spilling.set(self.core.spilling.get() + 1);
+                self.is_spilling = true;
+                none.insert(self.core.writer.spill().await?)
+            }
+        };
         let (result, memory) = spill.write(std::mem::take(&mut self.memory)).await;
         self.memory = memory;
         self.memory.clear();
@@ -76,10 +114,7 @@ impl Receiving {
 
     /// What the header holds.
     pub fn header(&self) -> Header {
-        match &self.spilled {
-            Some((_, header)) => *header,
-            None => Header::scan(&self.memory),
-        }
+        self.header.unwrap_or_else(|| Header::scan(&self.memory))
     }
 
     /// Makes envelope and content durable.
@@ -89,7 +124,7 @@ impl Receiving {
         }
         // The relay asks each next hop for 8BITMIME by this, not by reading the content again.
         envelope.push(Tag::EightBit, &[u8::from(self.eight_bit)]);
-        if let Some((spill, _)) = self.spilled.take() {
+        if let Some(spill) = self.spilled.take() {
             spill.finish().await?.push_to(envelope);
         }
         self.core.writer.commit(self.id, envelope, &self.memory).await
@@ -104,6 +139,9 @@ impl Receiving {
 impl Drop for Receiving {
     fn drop(&mut self) {
         self.count(0);
+        if self.is_spilling {
+            self.core.spilling.set(self.core.spilling.get() - 1);
+        }
         let memory = std::mem::take(&mut self.memory);
         if memory.capacity() <= POOLED_BYTES_MAX {
             self.core.bodies.give(memory);

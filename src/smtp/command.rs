@@ -114,9 +114,8 @@ impl<'a> Command<'a> {
             return Err(Mistake::Octets);
         }
         let line = trim_end(line);
-        let end = line.iter().position(|octet| matches!(octet, b' ' | b'\t')).unwrap_or(line.len());
-        let (verb, rest) = line.split_at(end);
-        let argument = trim_start(rest);
+        let verb = verb(line);
+        let argument = trim_start(&line[verb.len()..]);
         match verb.len() {
             4 if verb.eq_ignore_ascii_case(b"MAIL") => mail(argument),
             4 if verb.eq_ignore_ascii_case(b"RCPT") => recipient(argument),
@@ -126,6 +125,11 @@ impl<'a> Command<'a> {
             _ => simple(verb, argument),
         }
     }
+}
+
+/// The first word of a line: the verb, if it is a command.
+pub fn verb(line: &[u8]) -> &[u8] {
+    line.split(|octet| matches!(octet, b' ' | b'\t')).next().unwrap_or_default()
 }
 
 fn simple<'a>(verb: &[u8], argument: &[u8]) -> Result<Command<'a>, Mistake> {

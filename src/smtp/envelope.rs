@@ -19,6 +19,9 @@
 /// Bit 15 of a stored tag: a reader that does not know the tag must not deliver the message.
 pub const MUST_UNDERSTAND: u16 = 0x8000;
 
+/// Memory that an empty envelope keeps, octets.
+const KEPT_BYTES: usize = 2048;
+
 /// What a field holds. The numbers are the stored ones, for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
@@ -102,7 +105,7 @@ impl Tag {
     }
 }
 
-/// An envelope being put together, in stored form. [`Envelope::clear`] keeps the memory for the next message.
+/// An envelope being put together, in stored form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
     fields: Vec<u8>,
@@ -137,9 +140,16 @@ impl Envelope {
 
     /// The path of the recipient, if there is only one.
     pub fn only_recipient(&self) -> Option<&[u8]> {
-        let mut fields = Fields::new(&self.fields).flatten();
-        let found = fields.find(|(tag, _)| *tag == Tag::Recipient).filter(|_| self.recipients == 1);
-        found.map(|(_, path)| path)
+        self.first(Tag::Recipient).filter(|_| self.recipients == 1)
+    }
+
+    /// The reverse-path; empty for `<>`, and before MAIL.
+    pub fn reverse_path(&self) -> &[u8] {
+        self.first(Tag::ReversePath).unwrap_or_default()
+    }
+
+    fn first(&self, tag: Tag) -> Option<&[u8]> {
+        Fields::new(&self.fields).flatten().find(|(found, _)| *found == tag).map(|(_, value)| value)
     }
 
     /// The fields in stored form.
@@ -147,9 +157,10 @@ impl Envelope {
         &self.fields
     }
 
-    /// Empties the envelope and keeps its memory.
+    /// Empties the envelope and keeps its memory, unless that is much: most sessions are idle.
     pub fn clear(&mut self) {
         self.fields.clear();
+        self.fields.shrink_to(KEPT_BYTES);
         self.recipients = 0;
     }
 }
@@ -453,6 +464,7 @@ mod tests {
         envelope.push(Tag::ReversePath, b"");
         envelope.push(Tag::Recipient, b"a@b");
         assert_eq!(envelope.only_recipient(), Some(&b"a@b"[..]));
+        assert_eq!((envelope.reverse_path(), sample().reverse_path()), (&b""[..], &b"anna@example.edu"[..]));
     }
 
     #[test]

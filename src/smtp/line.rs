@@ -72,11 +72,6 @@ impl LineScanner {
         self.swallowed = 0;
     }
 
-    /// Is a line begun?
-    pub fn is_empty(&self) -> bool {
-        self.carry.is_empty() && self.swallowed == 0
-    }
-
     fn keep(&mut self, input: &[u8], limit: usize) -> Option<Line<'static>> {
         if self.swallowed == 0 && self.carry.len() + input.len() <= limit {
             self.carry.extend_from_slice(input);

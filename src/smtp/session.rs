@@ -11,7 +11,8 @@
 //! [`Session::step`] consumes a prefix of the input and says what the driver must do; [`Session::answered`] takes the
 //! driver's answer. Commands are moves of one `match` in `moves.rs`, replies are one table in `reply.rs`.
 //!
-//! Promises: what is written and asked does not depend on how the input was cut; whatever is refused is also swallowed,
+//! Promises: what is written and asked does not depend on how the input was cut (but for input behind STARTTLS, which is
+//! refused if it was read with it and dropped if not); whatever is refused is also swallowed,
 //! so that replies stay in step; `250` after the end of the data is written in one place, when the driver has answered
 //! [`Answer::Committed`]; no secret is taken outside TLS; nothing of what came before STARTTLS is remembered after it.
 
@@ -20,6 +21,7 @@ mod moves;
 mod tests;
 
 use super::body::{BodyScanner, OddBytes, Piece};
+use super::command::verb;
 use super::envelope::Envelope;
 use super::line::{AUTH_BYTES_MAX, COMMAND_BYTES_MAX, Line, LineScanner};
 use super::reply;
@@ -33,7 +35,7 @@ const BAD_COMMANDS_MAX: u8 = 20;
 /// Failed authentications in one session before it is closed.
 const FAILED_AUTHENTICATIONS_MAX: u8 = 5;
 
-/// What one listener lets its clients do; constant after start, replaced as a whole on reload.
+/// What one listener lets its clients do; constant after start.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Our name in the greeting.
@@ -175,6 +177,10 @@ pub struct Session {
     helo: Box<[u8]>,
     user: Option<Arc<str>>,
     queue_name: QueueName,
+    /// SIZE of MAIL, octets; 0 if it was not given.
+    declared_bytes: u64,
+    /// The last refusal that an operator may want to see.
+    refused: Option<&'static [u8]>,
     /// Octets of content handed out for the message being received.
     content_bytes: u64,
     bad_commands: u8,
@@ -201,6 +207,8 @@ impl Session {
             helo: Box::default(),
             user: None,
             queue_name: QueueName([b'0'; 13]),
+            declared_bytes: 0,
+            refused: None,
             content_bytes: 0,
             bad_commands: 0,
             failed_authentications: 0,
@@ -213,7 +221,8 @@ impl Session {
         }
     }
 
-    /// Consumes a prefix of `input` and writes replies to `out`. Not to be called while an answer is outstanding.
+    /// Consumes a prefix of `input`, which may be empty, and writes replies to `out`. `Body` may come with nothing consumed:
+    /// it is then what the last call left undecided. Not to be called while an answer is outstanding.
     pub fn step<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> (usize, Action<'a>) {
         let mut used = 0;
         loop {
@@ -245,7 +254,7 @@ impl Session {
                 self.reset();
             }
             (Wait::Begin | Wait::Commit, Answer::Refused(refusal)) => {
-                out.extend_from_slice(refused(refusal));
+                self.refuse(refused(refusal), out);
                 self.reset();
             }
             (Wait::Verdict, Answer::Accepted(user)) => {
@@ -275,6 +284,16 @@ impl Session {
         matches!(self.mode, Mode::Receiving(_))
     }
 
+    /// SIZE as the client declared it, octets; 0 if it did not.
+    pub fn declared_bytes(&self) -> u64 {
+        self.declared_bytes
+    }
+
+    /// The last reply since the last call that refused mail, a recipient or a secret in the clear: for the log.
+    pub fn take_refused(&mut self) -> Option<&'static [u8]> {
+        self.refused.take()
+    }
+
     /// The envelope of the transaction: reverse-path, its parameters, recipients.
     pub fn envelope(&mut self) -> &mut Envelope {
         &mut self.envelope
@@ -293,17 +312,23 @@ impl Session {
 
     /// One line of a command or an exchange.
     fn line<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> (usize, Option<Action<'a>>) {
-        let limit = if matches!(self.mode, Mode::Command) { COMMAND_BYTES_MAX } else { AUTH_BYTES_MAX };
         let mut lines = std::mem::take(&mut self.lines);
-        let (used, line) = lines.next(input, limit);
+        // Which limit counts shows only when the verb is known.
+        let (used, line) = lines.next(input, AUTH_BYTES_MAX);
         let Some(line) = line else {
             self.lines = lines;
             return (used, Some(Action::NeedInput));
         };
         let action = match line {
+            Line::Whole(line) if line.len() + 2 > COMMAND_BYTES_MAX && !self.is_authenticating(line) => {
+                self.bad_command(reply::LINE_TOO_LONG, out)
+            }
             Line::Whole(line) => self.whole_line(line, &input[used..], out),
             Line::TooLong => self.too_long(out),
-            Line::BareNewline => self.close(reply::BARE_NEWLINE, out),
+            Line::BareNewline => {
+                self.refused = Some(reply::BARE_NEWLINE);
+                self.close(reply::BARE_NEWLINE, out)
+            }
             Line::Endless => {
                 out.extend_from_slice(reply::LINE_TOO_LONG);
                 self.close(reply::TOO_MANY_ERRORS, out)
@@ -318,6 +343,11 @@ impl Session {
             return self.exchange_step(step, out);
         }
         self.command(line, rest, out)
+    }
+
+    /// RFC 4954 section 4: lines of an exchange, and AUTH with its initial response, may be longer than other commands.
+    fn is_authenticating(&self, line: &[u8]) -> bool {
+        matches!(self.mode, Mode::Exchange(_)) || verb(line).eq_ignore_ascii_case(b"AUTH")
     }
 
     fn too_long(&mut self, out: &mut Vec<u8>) -> Option<Action<'static>> {
@@ -356,7 +386,7 @@ impl Session {
             self.mode = Mode::Waiting(Wait::Commit);
             return Some(Action::Commit);
         }
-        out.extend_from_slice(if too_big { reply::TOO_BIG } else { reply::ODD_CONTENT });
+        self.refuse(if too_big { reply::TOO_BIG } else { reply::ODD_CONTENT }, out);
         self.mode = Mode::Command;
         self.reset();
         (!too_big).then_some(Action::Abort)
@@ -391,6 +421,7 @@ impl Session {
         self.envelope.clear();
         self.smtputf8 = false;
         self.recipient_refused = false;
+        self.declared_bytes = 0;
         self.state = self.state.min(State::Greeted);
     }
 
@@ -401,6 +432,13 @@ impl Session {
             out.extend_from_slice(reply::TOO_MANY_ERRORS);
             self.mode = Mode::Closed;
         }
+    }
+
+    /// A refusal that is worth a log line.
+    fn refuse(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
+        self.refused = Some(text);
+        out.extend_from_slice(text);
+        None
     }
 
     fn bad_command(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {

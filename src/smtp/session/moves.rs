@@ -1,34 +1,28 @@
 //! The moves: what each command does in each state, one `match` in [`Session::command`]. RFC 5321 section 4.1.4.
 
 use super::{Action, Mode, Session, State, Wait};
+use crate::policy::TlsMode;
 use crate::policy::relaying::{self, Relaying};
-use crate::policy::{Role, TlsMode};
 use crate::sasl::{Exchange, Mechanism, Step};
-use crate::smtp::command::{Command, Mail, Mistake};
+use crate::smtp::command::{Command, Mail, Mistake, verb};
 use crate::smtp::envelope::Tag;
 use crate::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use crate::smtp::reply;
 
-/// Which gate stands before a command.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Gate {
-    Open,
-    StartTlsFirst,
-    AuthenticateFirst,
-}
+/// Commands that need no TLS where TLS is required (RFC 3207 section 4). BDAT is there to be closed upon.
+const BEFORE_TLS: [&[u8]; 7] = [b"EHLO", b"STARTTLS", b"NOOP", b"RSET", b"QUIT", b"HELP", b"BDAT"];
+/// Commands that need AUTH on a submission listener (RFC 4954 section 6).
+const TRANSACTION: [&[u8]; 3] = [b"MAIL", b"RCPT", b"DATA"];
 
 impl Session {
     /// One command line; `rest` is the input behind it.
     pub(super) fn command(&mut self, line: &[u8], rest: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
-        let command = match Command::parse(line) {
-            Ok(command) => command,
-            Err(mistake) => return self.mistake(line, mistake, out),
+        let command = match (Command::parse(line), self.gate(verb(line))) {
+            (Err(Mistake::Octets), _) => return self.bad_command(reply::BAD_OCTETS, out),
+            (_, Some(closed)) => return self.refuse(closed, out),
+            (Err(mistake), None) => return self.mistake(line, mistake, out),
+            (Ok(command), None) => command,
         };
-        match self.gate(&command) {
-            Gate::Open => {}
-            Gate::StartTlsFirst => return say(reply::STARTTLS_FIRST, out),
-            Gate::AuthenticateFirst => return say(reply::AUTH_REQUIRED, out),
-        }
         use State::{Fresh, Greeted, Recipients, Sender};
         match (self.state, command) {
             (_, Command::Ehlo(name)) => self.hello(name, true, out),
@@ -47,7 +41,7 @@ impl Session {
             (_, Command::StartTls) => self.start_tls(rest, out),
 
             (_, Command::Auth(..)) if !self.rules.auth => self.bad_command(reply::NOT_IMPLEMENTED, out),
-            (_, Command::Auth(..)) if !self.secured => say(reply::AUTH_NEEDS_TLS, out),
+            (_, Command::Auth(..)) if !self.secured => self.refuse(reply::AUTH_NEEDS_TLS, out),
             (Fresh, Command::Auth(..)) => self.bad_command(reply::HELLO_FIRST, out),
             (Greeted, Command::Auth(mechanism, initial)) => self.authenticate(mechanism, initial, out),
             (_, Command::Auth(..)) => self.bad_command(reply::BAD_SEQUENCE, out),
@@ -69,32 +63,26 @@ impl Session {
         }
     }
 
-    /// What TLS mode and role demand before `command`. RFC 3207 section 4, RFC 4954 section 6.
-    fn gate(&self, command: &Command) -> Gate {
-        let always = matches!(
-            command,
-            Command::Ehlo(_) | Command::StartTls | Command::Noop | Command::Rset | Command::Quit | Command::Help
-        );
-        if self.rules.tls == TlsMode::Required && !self.secured && !always {
-            return Gate::StartTlsFirst;
+    /// What TLS mode and role demand before a command, whatever its arguments.
+    fn gate(&self, verb: &[u8]) -> Option<&'static [u8]> {
+        let is_in = |table: &[&[u8]]| table.iter().any(|known| verb.eq_ignore_ascii_case(known));
+        if self.rules.tls == TlsMode::Required && !self.secured && !is_in(&BEFORE_TLS) {
+            return Some(reply::STARTTLS_FIRST);
         }
-        let transaction = matches!(command, Command::Mail(_) | Command::Rcpt(_) | Command::Data);
-        if transaction && self.rules.role == Role::Submission && self.user.is_none() {
-            return Gate::AuthenticateFirst;
+        match relaying::sender(self.rules.role, self.client()) {
+            Relaying::AuthenticationRequired if is_in(&TRANSACTION) => Some(reply::AUTH_REQUIRED),
+            _ => None,
         }
-        Gate::Open
     }
 
     fn mistake(&mut self, line: &[u8], mistake: Mistake, out: &mut Vec<u8>) -> Option<Action<'static>> {
-        if mistake == Mistake::Parameter && line[..4].eq_ignore_ascii_case(b"MAIL") {
+        if mistake == Mistake::Parameter && verb(line).eq_ignore_ascii_case(b"MAIL") {
             // RFC 5321 section 4.1.1.11: nothing is left of the transaction.
             self.reset();
         }
         let text = match mistake {
             Mistake::Octets => reply::BAD_OCTETS,
             Mistake::Unknown => reply::UNKNOWN_COMMAND,
-            // The gates stand before the arguments: who must say STARTTLS or AUTH first learns that.
-            _ if self.rules.tls == TlsMode::Required && !self.secured && !is_hello(line) => reply::STARTTLS_FIRST,
             Mistake::Argument => reply::BAD_ARGUMENT,
             Mistake::Sender => reply::BAD_SENDER,
             Mistake::Recipient => reply::BAD_RECIPIENT,
@@ -131,6 +119,7 @@ impl Session {
         }
         // What stands behind STARTTLS in the clear was not sent by an honest client.
         if !rest.is_empty() {
+            self.refused = Some(reply::TLS_INJECTION);
             return self.close(reply::TLS_INJECTION, out);
         }
         out.extend_from_slice(reply::READY_FOR_TLS);
@@ -173,12 +162,12 @@ impl Session {
 
     fn mail(&mut self, mail: Mail, out: &mut Vec<u8>) -> Option<Action<'static>> {
         if mail.size.is_some_and(|size| size > self.rules.message_bytes_max) {
-            return say(reply::TOO_BIG, out);
+            return self.refuse(reply::TOO_BIG, out);
         }
         let path = match mail.reverse_path {
             ReversePath::Null => &b""[..],
             ReversePath::Mailbox(mailbox) if !mailbox.is_ascii() && !mail.smtputf8 => {
-                return say(reply::NEEDS_SMTPUTF8, out);
+                return self.refuse(reply::NEEDS_SMTPUTF8, out);
             }
             ReversePath::Mailbox(mailbox) => mailbox.as_bytes(),
         };
@@ -192,6 +181,7 @@ impl Session {
             self.envelope.push(Tag::Auth, auth);
         }
         self.smtputf8 = mail.smtputf8;
+        self.declared_bytes = mail.size.unwrap_or(0);
         self.state = State::Sender;
         say(reply::SENDER_OK, out)
     }
@@ -226,18 +216,13 @@ impl Session {
         relaying::recipient(self.rules.role, self.client(), mailbox.domain(), mailbox.hides_a_route(), local)
     }
 
-    fn refuse_recipient(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
+    fn refuse_recipient(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
         self.recipient_refused = true;
-        say(text, out)
+        self.refuse(text, out)
     }
 }
 
 fn say(text: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
     out.extend_from_slice(text);
     None
-}
-
-fn is_hello(line: &[u8]) -> bool {
-    let verb = line.split(|octet| *octet == b' ').next().unwrap_or_default();
-    [&b"EHLO"[..], b"STARTTLS", b"RSET", b"QUIT"].iter().any(|free| verb.eq_ignore_ascii_case(free))
 }
