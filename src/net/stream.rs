@@ -112,10 +112,10 @@ impl Stream {
     }
 
     /// `interruptible`: until the peer's first byte.
-    async fn handshake(&mut self, tls: Tls, mut interruptible: bool) -> io::Result<()> {
+    async fn handshake(&mut self, tls: Box<Tls>, mut interruptible: bool) -> io::Result<()> {
         assert!(self.tls.is_none(), "TLS inside TLS");
         self.input.clear();
-        self.tls = Some(Box::new(tls));
+        self.tls = Some(tls);
         let until_tick = self.shared.tick_after(self.limit);
         // Dead until proven alive, so that neither an error nor a dropped future leaves the stream in the clear.
         self.flags.dead = true;

@@ -541,3 +541,18 @@ fn unix_sockets_work_too() {
         echo.await;
     });
 }
+
+/// What a task pays for each kind of wait, whether it waits or not.
+#[test]
+fn futures_are_small() {
+    under_both_drivers(|shared| async move {
+        let (mut client, mut server) = streams(&shared).await;
+        let mut sizes = vec![size_of::<Stream>()];
+        sizes.push(size_of_val(&server.fill()));
+        sizes.push(size_of_val(&server.write(&mut Vec::new())));
+        sizes.push(size_of_val(&server.accept_tls(certificate())));
+        sizes.push(size_of_val(&client.connect_tls(unverified_client_config(), name())));
+        sizes.push(size_of_val(&client.close()));
+        assert!(sizes.iter().all(|size| *size <= 960), "{sizes:?}");
+    });
+}

@@ -62,16 +62,17 @@ enum Pass<R> {
 }
 
 impl Tls {
-    pub fn server(config: Arc<ServerConfig>) -> io::Result<Tls> {
+    /// Boxed, because a future would otherwise be larger by all of it.
+    pub fn server(config: Arc<ServerConfig>) -> io::Result<Box<Tls>> {
         Ok(Tls::new(Connection::Server(UnbufferedServerConnection::new(config).map_err(broken)?)))
     }
 
-    pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Tls> {
+    pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Box<Tls>> {
         Ok(Tls::new(Connection::Client(UnbufferedClientConnection::new(config, name).map_err(broken)?)))
     }
 
-    fn new(connection: Connection) -> Tls {
-        Tls { connection, out: Vec::new(), shown: 0, peer_closed: false, failed: false }
+    fn new(connection: Connection) -> Box<Tls> {
+        Box::new(Tls { connection, out: Vec::new(), shown: 0, peer_closed: false, failed: false })
     }
 
     /// Goes as far as the input allows; true when the handshake is complete. Then `out` still has to be flushed.
@@ -351,7 +352,7 @@ mod tests {
     use std::io::Read;
 
     struct Side {
-        tls: Tls,
+        tls: Box<Tls>,
         input: Window,
         plain: Window,
         pool: Pool,
