@@ -158,3 +158,53 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    const DAMAGED: &str = "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
+    const NOT_A_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
+    /// What is in the two files, and the words that the refusal must have; None: it is accepted.
+    #[test]
+    fn says_what_is_wrong_with_which_file() {
+        let made = || rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
+        let (one, other) = (made(), made());
+        let (chain, key) = (one.cert.pem(), one.signing_key.serialize_pem());
+        let foreign_key = other.signing_key.serialize_pem();
+        let both = format!("{key}{chain}");
+        let cases: [(&str, &str, Option<[&str; 2]>); 9] = [
+            (&chain, &key, None),
+            (&both, &both, None),
+            ("", &key, Some(["chain.pem: no certificate", "PEM chain"])),
+            (&chain, "", Some(["key.pem: no private key", "PKCS#8"])),
+            (&chain, &chain, Some(["key.pem: no private key", "PKCS#8"])),
+            (&chain, &foreign_key, Some(["key.pem: this key does not belong", "chain.pem"])),
+            (&chain, ENCRYPTED, Some(["key.pem: the key is encrypted", "openssl pkey"])),
+            (DAMAGED, &key, Some(["chain.pem: damaged PEM", "copy the file again"])),
+            (NOT_A_CERTIFICATE, &key, Some(["chain.pem: the first certificate cannot be used", "renew it"])),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let (chain_path, key_path) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+        for (chain, key, words) in cases {
+            std::fs::write(&chain_path, chain).unwrap();
+            std::fs::write(&key_path, key).unwrap();
+            assert_refused(server_config(&chain_path, &key_path), words);
+        }
+        std::fs::remove_file(&key_path).unwrap();
+        assert_refused(server_config(&chain_path, &key_path), Some(["key.pem: cannot be read", "check the path"]));
+        assert_refused(server_config(folder.path(), &key_path), Some(["cannot be read", "readable file"]));
+    }
+
+    fn assert_refused(result: Result<Arc<ServerConfig>, String>, words: Option<[&str; 2]>) {
+        match (result, words) {
+            (Ok(_), None) => {}
+            (Err(line), Some(words)) => {
+                assert!(words.iter().all(|word| line.contains(word)) && !line.contains('\n'), "{line}");
+            }
+            (result, words) => panic!("{words:?}: {:?}", result.err()),
+        }
+    }
+}
