@@ -21,6 +21,7 @@ use penstock::net::{Driver, RingFlags, Shared, Stream, run, run_with_flags};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CONNECTIONS: usize = 64;
+/// Requests per connection and round.
 const REQUESTS: usize = 2000;
 const REQUEST_BYTES: usize = 64;
 const ROUNDS: usize = 15;
@@ -51,16 +52,17 @@ const VARIANTS: [(&str, Server); 6] = [
 ];
 
 fn main() {
-    // `cargo test` runs a bench once, to see that it works.
-    let rounds = if std::env::args().any(|argument| argument == "--bench") { ROUNDS } else { 1 };
+    // `cargo test` runs a bench once and briefly, to see that it works.
+    let is_measured = std::env::args().any(|argument| argument == "--bench");
+    let (rounds, requests) = if is_measured { (ROUNDS, REQUESTS) } else { (1, 20) };
     let mut figures = vec![Vec::new(); VARIANTS.len()];
     for _ in 0..rounds {
         for (variant, figures) in VARIANTS.iter().zip(&mut figures) {
-            figures.push(measure(variant.1));
+            figures.push(measure(variant.1, requests));
         }
     }
     let lows: Vec<(f64, f64)> = figures.iter().map(|figures| lowest(figures)).collect();
-    println!("CPU microseconds per request, lowest of {rounds} rounds of {} requests", CONNECTIONS * REQUESTS);
+    println!("CPU microseconds per request, lowest of {rounds} rounds of {} requests", CONNECTIONS * requests);
     println!("{:40} {:>8} {:>6} {:>8} {:>6}", "", "server", "", "process", "");
     for ((name, _), (server, process)) in VARIANTS.iter().zip(&lows) {
         let (base_server, base_process) = lows[0];
@@ -69,15 +71,15 @@ fn main() {
 }
 
 /// CPU microseconds per request: the server thread's, and the process's.
-fn measure(server: Server) -> (f64, f64) {
+fn measure(server: Server, requests: usize) -> (f64, f64) {
     let before = micros(getrusage(UsageWho::RUSAGE_SELF).unwrap());
     let (tell_address, address) = mpsc::channel();
     let serving = thread::spawn(move || serve(server, tell_address));
     let address = address.recv().unwrap();
-    thread::spawn(move || run(Driver::Epoll, None, ask(address)).unwrap()).join().unwrap();
+    thread::spawn(move || run(Driver::Epoll, None, ask(address, requests)).unwrap()).join().unwrap();
     let server_micros = serving.join().unwrap();
     let process_micros = micros(getrusage(UsageWho::RUSAGE_SELF).unwrap()) - before;
-    let requests = (CONNECTIONS * REQUESTS) as f64;
+    let requests = (CONNECTIONS * requests) as f64;
     (server_micros / requests, process_micros / requests)
 }
 
@@ -165,19 +167,20 @@ async fn echo_socket(mut socket: TcpStream, when_readable: bool) {
     }
 }
 
-async fn ask(address: SocketAddr) {
-    let asking: Vec<_> = (0..CONNECTIONS).map(|number| monoio::spawn(ask_once_at_a_time(address, number))).collect();
+async fn ask(address: SocketAddr, requests: usize) {
+    let asking: Vec<_> =
+        (0..CONNECTIONS).map(|number| monoio::spawn(ask_once_at_a_time(address, number, requests))).collect();
     for task in asking {
         task.await;
     }
 }
 
-async fn ask_once_at_a_time(address: SocketAddr, number: usize) {
+async fn ask_once_at_a_time(address: SocketAddr, number: usize, requests: usize) {
     let mut socket = TcpStream::connect_addr(address).await.unwrap();
     socket.set_nodelay(true).unwrap();
     let request: Rc<[u8]> = (0..REQUEST_BYTES).map(|at| (at + number) as u8).collect();
     let (mut out, mut buffer) = (request.to_vec(), Vec::with_capacity(4096));
-    for _ in 0..REQUESTS {
+    for _ in 0..requests {
         let (sent, back) = socket.write_all(out).await;
         sent.unwrap();
         out = back;
