@@ -240,8 +240,11 @@ class LedgerMaildir:
                 self.ledger.arrived(life, [recipient], content)
 
 
-def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environment=None, patience=PATIENCE_S):
-    """Kills the server so many times; the ledger when all is delivered that ever will be."""
+def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environment=None, patience=PATIENCE_S, paused=0.12):
+    """Kills the server so many times; the ledger when all is delivered that ever will be.
+
+    `paused` is the share of lives in which everything is kept, so that the next one finds a long backlog.
+    """
     ledger = Ledger(seed)
     chance = random.Random(seed)
     maildir = Path(directory) / "inbox"
@@ -262,8 +265,7 @@ def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environme
             with Load(ledger, server) as load:
                 for life in range(rounds):
                     load.life = arrivals.life = life
-                    # Now and then a life in which everything is kept: the next one finds a long backlog.
-                    server.settings["relay"]["paused"] = chance.random() < 0.12
+                    server.settings["relay"]["paused"] = chance.random() < paused
                     server.write_config()
                     server.start()
                     time.sleep(chance.uniform(*LIFE_S))
