@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from appliance import PENSTOCK, free_port, wait_for
+from appliance import PENSTOCK, free_port, panics, wait_for
 from mail import Maildir
 
 
@@ -36,7 +36,7 @@ class Demo:
         else:
             self.process.send_signal(signal.SIGINT)
             assert self.process.wait(20) == 0
-            assert "panicked" not in self.words()
+            assert not panics(self.words())
         self.process.wait(20)
 
     def printed(self):
