@@ -22,7 +22,7 @@ import argon2
 from mail import Maildir
 
 ROOT = Path(__file__).resolve().parents[2]
-BINARIES = Path(os.environ.get("PENSTOCK_BINARIES", ROOT / "target/e2e-bin"))
+BINARIES = Path(os.environ.get("PENSTOCK_BINARIES", ROOT / "target/e2e-bin")).resolve()
 PENSTOCK = BINARIES / "penstock"
 START_S = 20
 STOP_S = 20
