@@ -66,7 +66,9 @@ pub fn bounce(view: &View, failures: &[&Failure], notice: &Notice) -> (Envelope,
     let mut envelope = Envelope::default();
     envelope.push(Tag::Arrival, &notice.now_ms.to_le_bytes());
     envelope.push(Tag::ReversePath, b"");
-    envelope.push(Tag::Body, &[u8::from(!content.is_ascii())]);
+    let eight_bit = u8::from(!content.is_ascii());
+    envelope.push(Tag::Body, &[eight_bit]);
+    envelope.push(Tag::EightBit, &[eight_bit]);
     if form.global {
         envelope.push(Tag::SmtpUtf8, b"");
     }

@@ -92,20 +92,22 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// From a scan of the whole content. A client that said SMTPUTF8 or BODY=8BITMIME to be safe and then sent ASCII
-    /// needs neither.
-    pub fn of(view: &View, scan: &Scan) -> Needs {
+    /// `content` if it is in memory; one that is not is never read for this, as it may be large. A client that said
+    /// SMTPUTF8 or BODY=8BITMIME to be safe and then sent ASCII needs neither.
+    pub fn of(view: &View, content: Option<&[u8]>) -> Needs {
+        let (header, anywhere) = match (view.eight_bit, content) {
+            (Some(false), _) => (false, false),
+            (_, Some(content)) => {
+                let mut scan = Scan::default();
+                scan.feed(content);
+                (scan.header_eight_bit, scan.header_eight_bit || scan.body_eight_bit)
+            }
+            // Whoever received it has not looked: what BODY says. Where in the content it is, nobody knows.
+            (found, None) => (true, found.unwrap_or(view.body > 0)),
+        };
         let prepended = !view.prepended.is_ascii();
         let addresses = !view.reverse_path.is_ascii() || view.recipients.iter().any(|r| !r.path.is_ascii());
-        Needs {
-            eight_bit: scan.header_eight_bit || scan.body_eight_bit || prepended,
-            smtputf8: addresses || view.smtputf8 && (scan.header_eight_bit || prepended),
-        }
-    }
-
-    /// As the client declared it, for content too large to look at.
-    pub fn declared(view: &View) -> Needs {
-        Needs { eight_bit: view.body > 0, smtputf8: view.smtputf8 }
+        Needs { eight_bit: anywhere || prepended, smtputf8: addresses || view.smtputf8 && (header || prepended) }
     }
 }
 
@@ -224,15 +226,32 @@ mod tests {
 
     #[test]
     fn what_the_next_server_must_offer() {
-        let mut scan = Scan::default();
-        let mut view = View { smtputf8: true, body: 1, ..View::default() };
-        scan.feed(b"A: b\r\n\r\nplain");
-        assert_eq!(Needs::of(&view, &scan), Needs { eight_bit: false, smtputf8: false });
-        scan.feed(b"\xff");
-        assert_eq!(Needs::of(&view, &scan), Needs { eight_bit: true, smtputf8: false });
-        view.reverse_path = "gr\u{fc}n@b".as_bytes();
-        assert_eq!(Needs::of(&view, &scan), Needs { eight_bit: true, smtputf8: true });
-        assert_eq!(Needs::declared(&view), Needs { eight_bit: true, smtputf8: true });
+        let needs = |eight_bit, smtputf8| Needs { eight_bit, smtputf8 };
+        let (plain, body, header) = (&b"A: b\r\n\r\nc"[..], &b"A: b\r\n\r\n\xff"[..], &b"A: \xff\r\n\r\nc"[..]);
+        for (eight_bit, declared, content, expected) in [
+            (None, 1, Some(plain), needs(false, false)),
+            (None, 0, Some(body), needs(true, false)),
+            (Some(true), 0, Some(body), needs(true, false)),
+            (Some(true), 0, Some(header), needs(true, true)),
+            (Some(false), 1, Some(plain), needs(false, false)),
+            // Not in memory.
+            (Some(false), 1, None, needs(false, false)),
+            (Some(true), 0, None, needs(true, true)),
+            (None, 1, None, needs(true, true)),
+            (None, 0, None, needs(false, true)),
+        ] {
+            let view = View { smtputf8: true, body: declared, eight_bit, ..View::default() };
+            assert_eq!(Needs::of(&view, content), expected, "{eight_bit:?} {declared} {content:?}");
+            let without = Needs::of(&View { smtputf8: false, ..view }, content);
+            assert_eq!(without, needs(expected.eight_bit, false), "{eight_bit:?} {declared} {content:?}");
+        }
+        let mut view = View { eight_bit: Some(false), ..View::default() };
+        view.prepended = "X: \u{fc}\r\n".as_bytes();
+        assert_eq!(Needs::of(&view, None), needs(true, false));
+        view.smtputf8 = true;
+        assert_eq!(Needs::of(&view, None), needs(true, true));
+        let view = View { reverse_path: "gr\u{fc}n@b".as_bytes(), eight_bit: Some(false), ..View::default() };
+        assert_eq!(Needs::of(&view, None), needs(false, true));
     }
 
     #[test]

@@ -32,8 +32,7 @@ impl House {
         crate::net::run(driver, None, async {
             let writer = Writer::start(seed, driver).expect("a writer");
             for message in messages {
-                let id = writer.begin(0).expect("room");
-                writer.commit(id, &message.envelope(), message.content.as_bytes()).await.expect("durable");
+                message.store(&writer).await;
             }
             writer.drain().await;
         })
@@ -58,18 +57,38 @@ impl House {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Message {
     to: Vec<String>,
     content: String,
+    /// In a spill file.
+    spilled: bool,
+    /// What the client declared, and what the server found.
+    body: u8,
+    eight_bit: Option<bool>,
 }
 
 impl Message {
+    async fn store(&self, writer: &Writer) {
+        let (id, mut envelope) = (writer.begin(0).expect("room"), self.envelope());
+        let mut content = self.content.as_bytes();
+        if self.spilled {
+            let mut spill = writer.spill().await.expect("a spill file");
+            spill.write(std::mem::take(&mut content).to_vec()).await.0.expect("written");
+            spill.finish().await.expect("durable").push_to(&mut envelope);
+        }
+        writer.commit(id, &envelope, content).await.expect("durable");
+    }
+
     fn envelope(&self) -> Envelope {
         let mut envelope = Envelope::default();
         envelope.push(Tag::Arrival, &super::worker::now_ms().to_le_bytes());
         envelope.push(Tag::ReversePath, b"anna@example.edu");
         envelope.push(Tag::Prepended, b"X-Before: yes\r\n");
+        envelope.push(Tag::Body, &[self.body]);
+        if let Some(eight_bit) = self.eight_bit {
+            envelope.push(Tag::EightBit, &[u8::from(eight_bit)]);
+        }
         for to in &self.to {
             envelope.push(Tag::Recipient, to.as_bytes());
         }
@@ -78,7 +97,8 @@ impl Message {
 }
 
 fn message(to: &[&str], subject: &str) -> Message {
-    Message { to: to.iter().map(|to| to.to_string()).collect(), content: format!("Subject: {subject}\r\n\r\n.dot\r\n") }
+    let content = format!("Subject: {subject}\r\n\r\n.dot\r\n");
+    Message { to: to.iter().map(|to| to.to_string()).collect(), content, ..Message::default() }
 }
 
 fn smarthost(address: &str, tls: RouteTls) -> Target {
@@ -266,11 +286,28 @@ fn a_large_message_arrives_whole() {
     let directory = tempfile::tempdir().expect("a directory");
     let line = format!("{}\r\n.", "x".repeat(75));
     let content = format!("Subject: large\r\n\r\n{}end\r\n", line.repeat(2500));
-    let message = Message { to: vec!["one@b.example".into()], content: content.clone() };
+    let message = Message { content: content.clone(), ..message(&["one@b.example"], "") };
     let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::Required), &[message]);
     wait_until("the delivery", || !server.received().is_empty());
     house.stop();
     assert!(server.received()[0].content == format!("X-Before: yes\r\n{content}"));
+}
+
+/// What is in a spill file is not read before it is sent: what the server found when it received it decides.
+#[test]
+fn a_server_without_8bitmime_gets_a_spilled_message_that_is_ascii() {
+    let (server, address) = Fake::tcp(Mode { seven_bit: true, ..Mode::default() });
+    let directory = tempfile::tempdir().expect("a directory");
+    let to = |to, eight_bit| Message { spilled: true, body: 1, eight_bit, ..message(&[to], "large") };
+    let messages = [to("ascii@b.example", Some(false)), to("eight@b.example", Some(true)), to("old@b.example", None)];
+    let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &messages);
+    wait_until("a delivery and two bounces", || server.received().len() >= 3);
+    house.stop();
+    let received = server.received();
+    for (recipient, times) in [("ascii@b.example", 1), ("eight@b.example", 0), ("old@b.example", 0)] {
+        assert_eq!(self::to(&received, recipient), times, "{recipient}");
+    }
+    assert_eq!(received.iter().filter(|bounce| bounce.content.contains("5.6.3 ")).count(), 2, "{received:?}");
 }
 
 #[test]

@@ -89,6 +89,7 @@ From: anna@example.edu\r
     assert_eq!(String::from_utf8_lossy(&content), expected);
     let view = View::parse(envelope.as_bytes()).expect("whole");
     assert_eq!((view.reverse_path, view.body, view.smtputf8), (&b""[..], 0, false));
+    assert_eq!(view.eight_bit, Some(false));
     assert_eq!(view.recipients[0].path, b"anna@example.edu");
 }
 
@@ -147,7 +148,8 @@ fn eight_bit_headers_and_international_addresses_keep_their_octets() {
     let (envelope, content) = bounce(&view(), &refs, &notice(original));
     assert!(memchr::memmem::find(&content, original).is_some());
     assert!(memchr::memmem::find(&content, b"Diagnostic-Code: smtp; 550 5.1.1 n?\r\n").is_some());
-    assert_eq!(View::parse(envelope.as_bytes()).expect("whole").body, 1);
+    let stored = View::parse(envelope.as_bytes()).expect("whole");
+    assert_eq!((stored.body, stored.eight_bit), (1, Some(true)));
 
     let mut view = view();
     view.reverse_path = "ännä@example.edu".as_bytes();

@@ -29,6 +29,8 @@ pub struct Mode {
     pub greeting: &'static str,
     /// Offers STARTTLS: with a certificate, or with none (then the handshake fails).
     pub starttls: Option<Option<Arc<rustls::ServerConfig>>>,
+    /// Offers neither 8BITMIME nor SMTPUTF8.
+    pub seven_bit: bool,
 }
 
 #[derive(Clone, Default)]
@@ -117,7 +119,8 @@ impl Fake {
             let reply = match verb {
                 "EHLO" => {
                     let starttls = if mode.starttls.is_some() && !tls { "250-STARTTLS\r\n" } else { "" };
-                    format!("250-fake\r\n{starttls}250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8")
+                    let eight_bit = if mode.seven_bit { "" } else { "250-8BITMIME\r\n250-SMTPUTF8\r\n" };
+                    format!("250-fake\r\n{starttls}{eight_bit}250 PIPELINING")
                 }
                 "STARTTLS" => {
                     write!(peer.get_mut(), "220 go\r\n")?;
