@@ -11,6 +11,8 @@ use crate::config::{RouteTls, Target};
 use crate::log::{self, Level};
 use crate::net::{Shared, Stream};
 use crate::relay::content::Cutter;
+use crate::relay::journal;
+use crate::relay::queue::Blame;
 use crate::services::Resolver;
 use crate::smtp::Client;
 use crate::smtp::client::{Event, Fate, Options, Phase, StartTls, Transaction, Trouble};
@@ -62,8 +64,8 @@ pub struct Attempt {
     pub fates: Vec<Fate>,
     /// Another transaction may follow.
     pub usable: bool,
-    /// The connection broke within the transaction.
-    pub lost: bool,
+    /// Who broke the transaction off.
+    pub blame: Blame,
 }
 
 /// A connection that is ready for transactions.
@@ -85,6 +87,14 @@ enum OpenError {
     /// In the TLS handshake.
     Handshake(String),
     Other(String),
+}
+
+/// Why content was not sent whole.
+enum Unsent {
+    /// The connection is lost.
+    Lost(String),
+    /// The spool does not give it.
+    Unreadable(String),
 }
 
 impl Connection {
@@ -164,25 +174,30 @@ impl Connection {
     pub async fn deliver(&mut self, transaction: Transaction, stored: &mut Stored) -> Attempt {
         let recipients = transaction.recipients.len();
         self.client.send(transaction, &mut self.out);
-        let failed = loop {
+        let (blame, failed) = loop {
             match self.event().await {
                 Ok(Event::SendContent) => match self.send_content(stored).await {
                     Ok(()) => {}
-                    Err(why) => break why,
+                    Err(Unsent::Lost(why)) => break (Blame::Destination, why),
+                    Err(Unsent::Unreadable(why)) => {
+                        journal::trouble("message cannot be read", stored.id.0, &why);
+                        break (Blame::Ours, why);
+                    }
                 },
                 Ok(Event::Done(fates)) => {
                     let usable = self.client.step(b"", &mut self.out).1 == Event::Ready;
-                    let lost = !usable && !fates.iter().any(|fate| matches!(fate, Fate::Delivered(_)));
-                    return Attempt { fates, usable, lost };
+                    let answered = usable || fates.iter().any(|fate| matches!(fate, Fate::Delivered(_)));
+                    let blame = if answered { Blame::Nobody } else { Blame::Destination };
+                    return Attempt { fates, usable, blame };
                 }
-                Ok(Event::Closed(trouble)) => break shown(&trouble),
-                Ok(event) => break format!("{event:?} within a transaction"),
-                Err(why) => break why,
+                Ok(Event::Closed(trouble)) => break (Blame::Destination, shown(&trouble)),
+                Ok(event) => break (Blame::Destination, format!("{event:?} within a transaction")),
+                Err(why) => break (Blame::Destination, why),
             }
         };
         let fates = self.client.lost(&failed).unwrap_or_default();
         assert_eq!(fates.len(), recipients, "one fate per recipient");
-        Attempt { fates, usable: false, lost: true }
+        Attempt { fates, usable: false, blame }
     }
 
     /// Says QUIT if the server is waiting for a command, and closes.
@@ -226,9 +241,9 @@ impl Connection {
         }
     }
 
-    async fn send_content(&mut self, stored: &mut Stored) -> Result<(), String> {
+    async fn send_content(&mut self, stored: &mut Stored) -> Result<(), Unsent> {
         self.stream.set_deadline(BLOCK_LIMIT);
-        let view = View::parse(&stored.envelope).map_err(|damage| format!("spool: {damage:?}"))?;
+        let view = View::parse(&stored.envelope).map_err(|damage| Unsent::Unreadable(format!("{damage:?}")))?;
         let mut cutter = Cutter::new(&view.removed);
         self.client.content(view.prepended, &mut self.out);
         match &mut stored.content {
@@ -238,7 +253,7 @@ impl Connection {
                 }
             }
             Content::Spilled(reader) => loop {
-                let piece = reader.next().map_err(|error| format!("spool: {error}"))?;
+                let piece = reader.next().map_err(Unsent::Unreadable)?;
                 if piece.is_empty() {
                     break;
                 }
@@ -249,14 +264,15 @@ impl Connection {
         Ok(())
     }
 
-    async fn send_piece(&mut self, mut piece: &[u8], cutter: &mut Cutter) -> Result<(), String> {
+    async fn send_piece(&mut self, mut piece: &[u8], cutter: &mut Cutter) -> Result<(), Unsent> {
         while let Some(kept) = cutter.kept(&mut piece) {
             self.client.content(kept, &mut self.out);
         }
         if self.out.len() < PIECE_BYTES {
             return Ok(());
         }
-        self.stream.write(&mut self.out).await.map_err(|error| lost(Phase::Content, &error.to_string()))
+        let written = self.stream.write(&mut self.out).await;
+        written.map_err(|error| Unsent::Lost(lost(Phase::Content, &error.to_string())))
     }
 }
 

@@ -82,6 +82,17 @@ pub struct Tried {
     pub retry_ms: u64,
 }
 
+/// Who broke a transaction off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Nobody: the destination answered.
+    Nobody,
+    /// The destination: the connection broke.
+    Destination,
+    /// We: what was to be sent cannot be read, say. It says nothing of the destination.
+    Ours,
+}
+
 /// What an outcome that was read is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied<L> {
@@ -263,9 +274,13 @@ impl<L: Copy> Queue<L> {
         site.connections = site.connections.checked_sub(1).expect("as many closed as opened");
     }
 
-    /// A transaction ended; one fate per recipient of `delivery`. `lost`: the connection broke within it.
-    pub fn tried(&mut self, delivery: &Delivery<L>, fates: Vec<Fate>, lost: bool, now: u64) -> Tried {
-        self.site_answered(delivery.destination, lost, now);
+    /// A transaction ended, or was not even begun; one fate per recipient of `delivery`.
+    pub fn tried(&mut self, delivery: &Delivery<L>, fates: Vec<Fate>, blame: Blame, now: u64) -> Tried {
+        match blame {
+            Blame::Nobody => self.sites[delivery.destination].answered(),
+            Blame::Destination => self.site_lost(delivery.destination, now),
+            Blame::Ours => {}
+        }
         let mut tried = Tried::default();
         let Some(message) = self.messages.get_mut(&delivery.id) else { return tried };
         let job = &mut message.jobs[usize::from(delivery.part)];
@@ -356,15 +371,9 @@ impl<L: Copy> Queue<L> {
         (self.messages.len(), self.held)
     }
 
-    /// The destination took part in a transaction.
-    fn site_answered(&mut self, destination: Destination, lost: bool, now: u64) {
+    /// The connection broke within a transaction.
+    fn site_lost(&mut self, destination: Destination, now: u64) {
         let site = &mut self.sites[destination];
-        if !lost {
-            site.failures = 0;
-            site.down_until_ms = 0;
-            site.trouble = None;
-            return;
-        }
         site.failures = site.failures.saturating_add(1);
         if site.failures >= LOSSES_MAX && site.down_until_ms <= now {
             site.down(&self.settings, now, &mut self.random);
@@ -386,6 +395,13 @@ impl Job {
 }
 
 impl Site {
+    /// It took part in a whole transaction.
+    fn answered(&mut self) {
+        self.failures = 0;
+        self.down_until_ms = 0;
+        self.trouble = None;
+    }
+
     fn down(&mut self, settings: &Settings, now: u64, random: &mut u64) {
         let longest = settings.retry_max_ms.min(DESTINATION_RETRY_MAX_MS);
         self.down_until_ms = now + backoff(settings.retry_first_ms, longest, self.failures, random);

@@ -8,7 +8,7 @@
 use crate::config::Target;
 use crate::relay::connection::{Connection, Context};
 use crate::relay::maildir::{self, Maildirs};
-use crate::relay::queue::Delivery;
+use crate::relay::queue::{Blame, Delivery};
 use crate::smtp::client::{Fate, Transaction};
 use crate::spool::{Location, Stored};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -42,8 +42,8 @@ pub enum Report {
         envelope: Vec<u8>,
         /// One per recipient.
         fates: Vec<Fate>,
-        /// The connection broke within it.
-        lost: bool,
+        /// Who broke it off.
+        blame: Blame,
         /// The task takes another.
         usable: bool,
         /// Who said so.
@@ -109,8 +109,8 @@ async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Wor
         let attempt = connection.deliver(transaction, &mut stored).await;
         messages += 1;
         let usable = attempt.usable && messages < MESSAGES_MAX && opened.elapsed() < AGE_MAX;
-        let (fates, lost, remote) = (attempt.fates, attempt.lost, connection.remote().to_string());
-        tools.report(Report::Tried { task, delivery, envelope: stored.envelope, fates, lost, usable, remote });
+        let (fates, blame, remote) = (attempt.fates, attempt.blame, connection.remote().to_string());
+        tools.report(Report::Tried { task, delivery, envelope: stored.envelope, fates, blame, usable, remote });
         work = if usable { next.recv().await.ok() } else { None };
     }
     connection.close().await;
@@ -129,8 +129,8 @@ async fn into_maildir(
         let (recipients, envelope) = (delivery.recipients.clone(), stored.envelope.clone());
         let job = maildir::Job { directory: directory.into(), recipients, stored };
         let fates = tools.maildirs.deliver(job).await;
-        let (lost, usable, remote) = (false, true, remote.clone());
-        tools.report(Report::Tried { task, delivery, envelope, fates, lost, usable, remote });
+        let (blame, usable, remote) = (Blame::Nobody, true, remote.clone());
+        tools.report(Report::Tried { task, delivery, envelope, fates, blame, usable, remote });
         work = next.recv().await.ok();
     }
 }

@@ -21,7 +21,7 @@ use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
 use crate::relay::maildir::Maildirs;
 use crate::relay::prepare;
-use crate::relay::queue::{Applied, Arrival, Delivery, Queue, Settings};
+use crate::relay::queue::{Applied, Arrival, Blame, Delivery, Queue, Settings};
 use crate::relay::records::{Delivered, Matter, Records, Undelivered, push_outcome};
 use crate::relay::route::Routes;
 use crate::relay::task::{self, Report, Tools, Work};
@@ -290,7 +290,7 @@ impl Worker {
     /// Defers what could not even be tried.
     fn not_sent(&mut self, delivery: &Delivery<Location>, reply: &Reply, now: u64) {
         let fates = delivery.recipients.iter().map(|_| Fate::Deferred(reply.clone())).collect();
-        let tried = self.queue.tried(delivery, fates, false, now);
+        let tried = self.queue.tried(delivery, fates, Blame::Ours, now);
         let about = About { id: delivery.id, recipient: b"", destination: "none" };
         self.counters.deferred.add(1);
         journal::deferred(&about, reply, tried.retry_ms);
@@ -299,8 +299,8 @@ impl Worker {
     fn report(&mut self, report: Report) {
         let now = now_ms();
         match report {
-            Report::Tried { task, delivery, envelope, fates, lost, usable, remote } => {
-                self.tried(&delivery, &envelope, fates, lost, &remote, now);
+            Report::Tried { task, delivery, envelope, fates, blame, usable, remote } => {
+                self.tried(&delivery, &envelope, fates, blame, &remote, now);
                 if usable {
                     self.hand_on(task, delivery.destination, now);
                 }
@@ -321,11 +321,11 @@ impl Worker {
         delivery: &Delivery<Location>,
         envelope: &[u8],
         fates: Vec<Fate>,
-        lost: bool,
+        blame: Blame,
         remote: &str,
         now: u64,
     ) {
-        let tried = self.queue.tried(delivery, fates, lost, now);
+        let tried = self.queue.tried(delivery, fates, blame, now);
         let view = View::parse(envelope).unwrap_or_default();
         let about = |&recipient: &u32| About {
             id: delivery.id,

@@ -38,7 +38,7 @@ fn a_message_is_delivered_recorded_and_forgotten() {
     let delivery = queue.start(0).expect("due at once");
     assert_eq!((delivery.id, &delivery.recipients[..]), (7, &[0, 1][..]));
     assert_eq!(queue.start(0), None, "in flight");
-    let tried = queue.tried(&delivery, fates(&[250, 550]), false, 5);
+    let tried = queue.tried(&delivery, fates(&[250, 550]), Blame::Nobody, 5);
     assert_eq!(tried.delivered, [(0, reply(250))]);
     assert_eq!(tried.failed, [(1, reply(550))]);
     assert_eq!(queue.next(0, u64::MAX), None, "what is being recorded is not sent again");
@@ -58,7 +58,7 @@ fn deferred_recipients_come_back_later_and_later_and_alone() {
     let mut now = 0;
     let mut pauses = Vec::new();
     let mut delivery = queue.start(now).expect("due");
-    let tried = queue.tried(&delivery, fates(&[250, 450]), false, now);
+    let tried = queue.tried(&delivery, fates(&[250, 450]), Blame::Nobody, now);
     assert_eq!(tried.deferred, [(1, reply(450))]);
     queue.disconnected(0);
     for _ in 0..6 {
@@ -68,7 +68,10 @@ fn deferred_recipients_come_back_later_and_later_and_alone() {
         now = due;
         delivery = queue.start(now).expect("due");
         assert_eq!(delivery.recipients, [1]);
-        assert_eq!(queue.tried(&delivery, fates(&[450]), false, now).retry_ms, queue.wake_ms().expect("a retry"));
+        assert_eq!(
+            queue.tried(&delivery, fates(&[450]), Blame::Nobody, now).retry_ms,
+            queue.wake_ms().expect("a retry")
+        );
         queue.disconnected(0);
     }
     for (pause, expected) in pauses.iter().zip([60, 120, 240, 480, 600, 600]) {
@@ -84,7 +87,7 @@ fn a_message_past_its_time_fails_with_its_last_reason() {
     let delivery = queue.start(0).expect("due");
     let expiry = 7200 * SECOND;
     assert_eq!(queue.expired(expiry), None, "in flight");
-    queue.tried(&delivery, fates(&[451]), false, expiry);
+    queue.tried(&delivery, fates(&[451]), Blame::Nobody, expiry);
     queue.disconnected(0);
     assert_eq!(queue.expired(expiry), None);
     let expired = queue.expired(expiry + EXPIRY_AGAIN_MS).expect("expired");
@@ -100,7 +103,7 @@ fn the_last_try_is_at_the_end_and_not_after_it() {
     let mut queue = queue(1);
     queue.add(arrival(1, 0, &[0]));
     let delivery = queue.start(7190 * SECOND).expect("due");
-    assert_eq!(queue.tried(&delivery, fates(&[451]), false, 7190 * SECOND).retry_ms, 7200 * SECOND);
+    assert_eq!(queue.tried(&delivery, fates(&[451]), Blame::Nobody, 7190 * SECOND).retry_ms, 7200 * SECOND);
 }
 
 #[test]
@@ -126,7 +129,7 @@ fn an_unreachable_destination_is_asked_by_one_connection_and_costs_no_attempt() 
     queue.disconnected(0);
     assert!(later - again > again - 10, "more rarely");
     let probe = queue.start(later).expect("a probe");
-    queue.tried(&probe, fates(&[250]), false, later);
+    queue.tried(&probe, fates(&[250]), Blame::Nobody, later);
     assert_eq!(queue.next(0, later).expect("the connection goes on").id, 2);
     assert_eq!(queue.start(later).expect("and gets company").id, 3);
 }
@@ -138,7 +141,7 @@ fn a_message_that_breaks_connections_does_not_stop_the_others() {
     queue.add(arrival(2, 1, &[0]));
     let poison = queue.start(5).expect("due");
     assert_eq!(poison.id, 1);
-    queue.tried(&poison, fates(&[451]), true, 5);
+    queue.tried(&poison, fates(&[451]), Blame::Destination, 5);
     queue.disconnected(0);
     assert_eq!(queue.start(5).expect("the next").id, 2);
     let mut queue = self::queue(1);
@@ -146,7 +149,7 @@ fn a_message_that_breaks_connections_does_not_stop_the_others() {
     let mut now = 0;
     for _ in 0..LOSSES_MAX {
         let delivery = queue.start(now).expect("due");
-        queue.tried(&delivery, fates(&[451]), true, now);
+        queue.tried(&delivery, fates(&[451]), Blame::Destination, now);
         queue.disconnected(0);
         now = queue.wake_ms().expect("later");
     }
@@ -235,7 +238,8 @@ fn random_histories_lose_nothing_and_repeat_nothing() {
                 } else {
                     let codes: Vec<u16> =
                         delivery.recipients.iter().map(|_| [250, 450, 550][roll(3) as usize]).collect();
-                    let tried = queue.tried(&delivery, fates(&codes), roll(6) == 0, now);
+                    let blame = [Blame::Destination, Blame::Ours, Blame::Nobody][roll(6).min(2) as usize];
+                    let tried = queue.tried(&delivery, fates(&codes), blame, now);
                     let fated = tried.delivered.iter().chain(&tried.failed).map(|(index, _)| (delivery.id, *index));
                     recorded.extend(fated.clone());
                     log.extend(fated);
@@ -257,4 +261,28 @@ fn random_histories_lose_nothing_and_repeat_nothing() {
         }
         assert_eq!((settled, queue.counts(), queue.wake_ms()), (20, (0, 0), None), "seed {seed}");
     }
+}
+
+#[test]
+fn our_own_trouble_says_nothing_of_the_destination() {
+    let mut queue = queue(1);
+    for id in 1..=3 {
+        queue.add(arrival(id, 0, &[0]));
+    }
+    let (first, second) = (queue.start(0).expect("one"), queue.start(0).expect("two"));
+    let again = queue.unreachable(&first, "refused", 0);
+    queue.disconnected(0);
+    assert_eq!(queue.tried(&second, fates(&[451]), Blame::Ours, 1).deferred, [(0, reply(451))]);
+    queue.disconnected(0);
+    assert_eq!(queue.start(again - 1), None, "it is as unreachable as before");
+    let probe = queue.start(again).expect("a probe");
+    assert_eq!(queue.start(again), None, "one connection until it answers");
+    queue.tried(&probe, fates(&[250]), Blame::Nobody, again);
+    let mut now = again;
+    for _ in 0..LOSSES_MAX {
+        let delivery = queue.next(0, u64::MAX / 2).expect("due some time");
+        now += 1;
+        queue.tried(&delivery, fates(&[451]), Blame::Ours, now);
+    }
+    assert!(queue.start(u64::MAX / 2).is_some() && queue.sites[0].failures == 0, "and as reachable");
 }

@@ -1,0 +1,75 @@
+//! A message that the spool does not give whole.
+
+use super::{Fake, Message, Mode, driver, message, smarthost};
+use crate::config::RouteTls;
+use crate::net::Shared;
+use crate::relay::connection::{Connection, Context};
+use crate::relay::queue::Blame;
+use crate::services::Resolver;
+use crate::smtp::client::{Fate, Transaction};
+use crate::smtp::envelope::View;
+use crate::spool::{self, Spool, Stored, Writer};
+
+/// A spilled message as the relay reads it; `damage` is done to its file in between.
+async fn spilled(directory: &std::path::Path, damage: bool) -> Stored {
+    let options =
+        spool::Options { directory: directory.into(), segment_bytes: 256 << 10, writers: 1, reserve_bytes: 0 };
+    let mut spool = Spool::open(options).expect("a spool");
+    let (seed, (_, mut follower)) = (spool.core_writers().remove(0), spool.relay_side());
+    let writer = Writer::start(seed, driver()).expect("a writer");
+    let message = Message { spilled: true, ..message(&["one@b.example"], &"x".repeat(200_000)) };
+    message.store(&writer).await;
+    writer.drain().await;
+    let (at, number) = {
+        let entry = follower.next().expect("the message");
+        (entry.at, View::parse(entry.envelope).expect("whole").spilled.expect("spilled").file)
+    };
+    if damage {
+        std::fs::write(directory.join(format!("spill/{number:08}.body")), b"short").expect("written");
+    }
+    follower.read(at).expect("a record")
+}
+
+fn transaction() -> Transaction {
+    Transaction {
+        reverse_path: Vec::new(),
+        recipients: vec![b"one@b.example".to_vec()],
+        size: 0,
+        eight_bit: false,
+        smtputf8: false,
+    }
+}
+
+#[test]
+fn a_damaged_spill_file_is_not_the_destinations_fault() {
+    for (damage, close_at, expected) in [
+        (false, "", Blame::Nobody),
+        (true, "", Blame::Ours),
+        (false, "content", Blame::Destination),
+        (true, "DATA", Blame::Destination),
+    ] {
+        let (server, address) = Fake::tcp(Mode { close_at, ..Mode::default() });
+        let directory = tempfile::tempdir().expect("a directory");
+        let attempt = crate::net::run(driver(), None, async {
+            let mut stored = spilled(directory.path(), damage).await;
+            let context = Context {
+                hostname: "penstock.example".into(),
+                resolver: Resolver::start().expect("a resolver"),
+                shared: Shared::start(),
+                tls: crate::net::unverified_client_config(),
+            };
+            let target = smarthost(&address, RouteTls::None);
+            let mut connection = Connection::open(&target, &context).await.expect("a connection");
+            let attempt = connection.deliver(transaction(), &mut stored).await;
+            connection.close().await;
+            context.shared.stop();
+            attempt
+        })
+        .expect("a runtime");
+        let case = format!("{damage} {close_at}: {attempt:?}");
+        assert_eq!(attempt.blame, expected, "{case}");
+        assert_eq!(attempt.usable, expected == Blame::Nobody, "{case}");
+        assert_eq!(matches!(attempt.fates[..], [Fate::Delivered(_)]), expected == Blame::Nobody, "{case}");
+        assert_eq!(server.received().len(), usize::from(expected == Blame::Nobody), "{case}");
+    }
+}
