@@ -6,21 +6,27 @@
 //!
 //! Promises: a message is in `new/` whole or not at all, and durable before it counts as delivered; an existing file is
 //! never replaced. Lines end in LF there, as readers of Maildirs expect; Return-Path and Delivered-To stand on top
-//! (RFC 5321 section 4.4). Each recipient gets a file of its own.
+//! (RFC 5321 section 4.4). Each recipient gets a file of its own. What is made here is the owner's alone: directories
+//! 0700, files 0600; a directory that is there keeps the mode that its owner gave it.
 
 use crate::relay::content::Cutter;
 use crate::smtp::client::{Fate, Reply};
 use crate::smtp::envelope::View;
 use crate::spool::{Content, QueueId, Stored};
 use futures_channel::oneshot;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Messages that wait for the thread; past it they are deferred.
 const QUEUE: usize = 64;
+/// Given when a file is made, so that no umask opens it for others.
+const FILE_MODE: u32 = 0o600;
+/// The same for a directory.
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// One message for one Maildir.
 pub struct Job {
@@ -128,7 +134,8 @@ fn write_all(job: &mut Job, copies: &[(u32, String)]) -> Result<(), String> {
     let mut files = Vec::with_capacity(copies.len());
     for (recipient, name) in copies {
         let path = view.recipients.get(*recipient as usize).map_or(&b""[..], |recipient| recipient.path);
-        let file = OpenOptions::new().write(true).create_new(true).open(job.directory.join("tmp").join(name));
+        let (tmp, mut options) = (job.directory.join("tmp").join(name), OpenOptions::new());
+        let file = options.write(true).create_new(true).mode(FILE_MODE).open(tmp);
         let mut lines = Lines { to: BufWriter::with_capacity(1 << 16, file.map_err(text)?), carriage_return: false };
         for (field, value) in [(&b"Return-Path: <"[..], view.reverse_path), (b"Delivered-To: <", path)] {
             let value: Vec<u8> =
@@ -162,7 +169,7 @@ fn make_directories(directory: &Path) -> io::Result<()> {
     for part in ["tmp", "new", "cur"] {
         let path = directory.join(part);
         if !path.is_dir() {
-            fs::create_dir_all(&path)?;
+            DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&path)?;
             File::open(directory)?.sync_all()?;
         }
     }
@@ -248,6 +255,23 @@ mod tests {
         assert!(text.contains("Delivered-To: <cleo@example.edu??X: y>\n"));
         assert!(files(&directory.join("tmp")).is_empty());
         assert!(new[0].to_string_lossy().ends_with(".mx_.._e_x"));
+    }
+
+    #[test]
+    fn what_is_made_is_the_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o7777;
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = folder.path().join("a/Maildir");
+        deliver(&mut job(&directory, b"x\r\n"), &Names::new("mx"));
+        for part in ["..", ".", "tmp", "new", "cur"] {
+            assert_eq!(mode(&directory.join(part)), 0o700, "{part}");
+        }
+        files(&directory.join("new")).iter().for_each(|file| assert_eq!(mode(file), 0o600));
+        // An operator who wants to share a Maildir may.
+        fs::set_permissions(directory.join("new"), fs::Permissions::from_mode(0o2750)).expect("ours");
+        deliver(&mut job(&directory, b"x\r\n"), &Names::new("mx"));
+        assert_eq!(mode(&directory.join("new")), 0o2750);
     }
 
     #[test]
