@@ -53,11 +53,6 @@ impl Spill {
         }
     }
 
-    /// Octets written so far.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
     /// Writes a piece and gives the buffer back, emptied.
     pub async fn write(&mut self, piece: Vec<u8>) -> (Result<(), CommitError>, Vec<u8>) {
         if self.state != SpillState::Open {
@@ -123,11 +118,6 @@ impl SpillReader {
     pub(super) fn open(path: &Path, reference: SpillReference) -> Result<SpillReader, String> {
         let file = ReadFile::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(SpillReader { file, reference, at: 0, checksum: 0, piece: Vec::new() })
-    }
-
-    /// Octets of the whole content.
-    pub fn length(&self) -> u64 {
-        self.reference.length
     }
 
     /// The next piece, empty at the end. The last piece is given only if the checksum over all of them holds. Errors:
