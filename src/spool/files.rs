@@ -361,11 +361,15 @@ impl Files {
             && segment.size == self.shared.segment_bytes
             && self.shared.spares().len() < 2 * self.wanted();
         let path = self.shared.layout.segment(segment.number);
-        let result = if keep { self.recycle(segment.number) } else { file::remove_durably(&path) };
+        let result =
+            if keep { self.recycle(segment.number).map(Some) } else { file::remove_durably(&path).map(|()| None) };
         match result {
-            Ok(()) => {
+            Ok(spare) => {
+                // Before anybody can take it: its next generation must not be followed before this one's end is told.
                 // The follower may have gone already.
                 let _ = self.erased.send((segment.number, segment.generation));
+                self.shared.spares().extend(spare);
+                self.shared.look_for_spares();
                 self.shared.alarm.ring();
             }
             Err(error) => event(Level::Error, "spool segment cannot be erased")
@@ -375,13 +379,11 @@ impl Files {
         }
     }
 
-    fn recycle(&mut self, number: u32) -> io::Result<()> {
+    fn recycle(&mut self, number: u32) -> io::Result<Spare> {
         let path = self.shared.layout.segment(number);
         let file = file::open_durable(&path)?;
         file::write_durably(&path, &file, 0, &self.shared.free_header(number).to_block())?;
-        self.shared.spares().push(Spare { number, file });
-        self.shared.look_for_spares();
-        Ok(())
+        Ok(Spare { number, file })
     }
 
     fn spill_file(&mut self) -> io::Result<SpillFile> {

@@ -314,6 +314,8 @@ impl Follower {
             0 => self.past.pop_front().map(|past| (past.started, past.end))?,
             _ => (self.shared.published[track - 1].follow()?, None),
         };
+        // The number may have been another segment's, whose end was told before this one was begun.
+        self.take_erased();
         self.recycling.open(started.number, Segment::new(started.generation, started.salt, started.size));
         let path = self.shared.layout.segment(started.number);
         match ReadFile::open(&path) {
