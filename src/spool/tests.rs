@@ -212,6 +212,21 @@ fn after_a_failed_write_a_restart_reads_what_was_acknowledged_and_no_more() {
     });
 }
 
+#[test]
+fn a_spare_whose_header_cannot_be_written_is_removed() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let spares: HashSet<PathBuf> = segment_files(&directory).into_iter().collect();
+        spares.iter().for_each(|spare| faults::set(spare, true));
+        assert_eq!(commit(&writer, b"lost").await, Err(CommitError::Disk));
+        drop((writer, spool));
+        let left: HashSet<PathBuf> = segment_files(&directory).into_iter().collect();
+        assert_eq!(spares.difference(&left).count(), 1);
+        spares.iter().for_each(|spare| faults::set(spare, false));
+    });
+}
+
 /// The files thread tries again within a second.
 async fn once_there_is_room(writer: &Writer, content: &[u8]) -> QueueId {
     loop {

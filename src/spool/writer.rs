@@ -12,7 +12,7 @@
 //! place that waits for the disk.
 
 use super::file::{Through, WriteFile};
-use super::files::{Request, Shared, now_ms, random_salt};
+use super::files::{Erase, Request, Shared, now_ms, random_salt};
 use super::group_commit::{FreshSegment, GroupCommit, Step, Ticket};
 use super::published::Started;
 use super::queue_id::COUNTER_LIMIT;
@@ -267,6 +267,9 @@ impl Inner {
                 .field("segment", header.number)
                 .field("error", error)
                 .emit();
+            // Nobody's spare any more, and perhaps active on disk: the file goes, so that its room comes back.
+            let Header { number, generation, size, .. } = header;
+            self.shared.ask(Request::Erase(Erase { number, generation, size, reusable: false }));
             CommitError::Disk
         })?;
         *self.file.borrow_mut() = Some(Rc::new(file));
