@@ -92,8 +92,8 @@ def test_idle_sessions_give_back_what_their_replies_took(appliance):
         # What is pooled is there once.
         sessions = ask_much(server.port["smtp"], 50)
         before = resident_kib(server)
-        sessions += ask_much(server.port["smtp"], 150)
-        wait_for(lambda: (resident_kib(server) - before) / 150 < 20, 10,
-                 lambda: f"{(resident_kib(server) - before) / 150} KiB a session")
+        sessions += ask_much(server.port["smtp"], 400)
+        wait_for(lambda: (resident_kib(server) - before) / 400 < 40, 10,
+                 lambda: f"{(resident_kib(server) - before) / 400} KiB a session")
         for session in sessions:
             session.close()
