@@ -7,16 +7,16 @@
 //! ```
 //!
 //! Promises: a segment is opened with O_DSYNC, so that a write which has come back Ok is on the disk, with the write
-//! cache flushed; short writes are completed; a buffer given away comes back. What a test build does to all of this is in
-//! `forgetful.rs`.
+//! cache flushed; short writes are completed; a buffer given away comes back; what is created is its owner's alone, files
+//! 0600 and directories 0700, whatever the umask allows. What a test build does to all of this is in `forgetful.rs`.
 
 use super::forgetful;
 use crate::net::Driver;
 use futures_channel::oneshot;
-use std::fs::File;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
@@ -227,25 +227,69 @@ pub fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     let new = path.with_extension("new");
-    let file = File::create(&new)?;
+    // One that a crash has left may have been anybody's to read.
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = create_private(&new)?;
     file.write_all_at(content, 0)?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
+    sync_directory(parent(path))
 }
 
 /// Renames within a directory, durably.
 pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)?;
     forgetful::renamed(from, to);
-    sync_directory(to.parent().unwrap_or(Path::new(".")))
+    sync_directory(parent(to))
 }
 
 /// Removes a file durably.
 pub fn remove_durably(path: &Path) -> io::Result<()> {
     std::fs::remove_file(path)?;
     forgetful::removed(path);
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
+    sync_directory(parent(path))
+}
+
+/// How files are opened that may have to be created: readable by their owner alone.
+pub fn private() -> OpenOptions {
+    let mut options = File::options();
+    options.mode(0o600);
+    options
+}
+
+/// Creates a file that must not be there yet, for its owner alone.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    private().read(true).write(true).create_new(true).open(path)
+}
+
+/// Makes a directory and those above it that are missing, durably and for their owner alone. One that is there keeps
+/// its permissions.
+pub fn make_directories(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = parent(path);
+    make_directories(above)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if !path.is_dir() => return Err(error),
+        _ => {}
+    }
+    sync_directory(above)
+}
+
+/// Takes a directory's permissions from all but its owner.
+pub fn make_private(directory: &Path) -> io::Result<()> {
+    if directory.metadata()?.permissions().mode() & 0o7777 == 0o700 {
+        return Ok(());
+    }
+    std::fs::set_permissions(directory, Permissions::from_mode(0o700))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes the names in a directory durable.
@@ -256,7 +300,7 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 /// Creates `path` and writes zeros over all of it, so that later writes change no metadata: measured, they then cost a
 /// half to a third (kernel-notes/durable-writes.md). Around the page cache where the file system allows it.
 pub fn create_zeroed(path: &Path, size: u64) -> io::Result<File> {
-    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    let file = create_private(path)?;
     // Contiguous space and an early "no space"; file systems without it do without.
     let _ = nix::fcntl::fallocate(file.as_fd(), nix::fcntl::FallocateFlags::empty(), 0, size as i64);
     let direct = File::options().write(true).custom_flags(nix::libc::O_DIRECT).open(path);

@@ -396,7 +396,7 @@ impl Files {
         }
         let number = self.next_spill;
         let path = self.shared.layout.spill(number);
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        let file = file::create_private(&path)?;
         file::sync_directory(&self.shared.layout.spills())?;
         self.next_spill += 1;
         self.spills += 1;

@@ -16,7 +16,7 @@
 //! message is settled, or, found at the start, when no record names it and the whole past has been read undamaged.
 
 use super::QueueId;
-use super::file::ReadFile;
+use super::file::{self, ReadFile};
 use super::files::{Erase, Request, Shared};
 use super::published::Started;
 use super::record::{self, Found, Head, KIND_MESSAGE, KIND_SPILLED};
@@ -355,10 +355,12 @@ impl Follower {
         let started = open.started;
         let path = self.shared.layout.damaged_range(started.number, started.generation, from);
         let copied = open.cursor.copy(from, to).and_then(|bytes| {
-            std::fs::create_dir_all(self.shared.layout.damaged())?;
-            let mut file = std::fs::File::create(&path)?;
-            file.write_all(&bytes)?;
-            file.sync_all()
+            file::make_directories(&self.shared.layout.damaged())?;
+            file::make_private(&self.shared.layout.damaged())?;
+            let mut copy = file::private().write(true).create(true).truncate(true).open(&path)?;
+            copy.write_all(&bytes)?;
+            copy.sync_all()?;
+            file::sync_directory(&self.shared.layout.damaged())
         });
         // Without a copy the segment itself must stay.
         open.whole &= copied.is_ok();

@@ -9,6 +9,8 @@
 //!  DIR/spill/00000003.body     the content of a large message, or a free file of the pool
 //!  DIR/damaged/...             damaged ranges, copied out before their segment is recycled
 //! ```
+//!
+//! Mail is private: directories are made 0700 and files 0600. A DIR that is there already keeps its permissions.
 
 use std::path::{Path, PathBuf};
 

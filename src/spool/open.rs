@@ -82,16 +82,21 @@ fn check(options: &Options) -> Result<(), String> {
 }
 
 fn make_directories(layout: &Layout) -> Result<(), String> {
-    for directory in [layout.root().to_path_buf(), layout.segments(), layout.spills()] {
-        let made = fs::create_dir_all(&directory).and_then(|()| file::sync_directory(&directory));
-        made.map_err(|error| describe(&directory, error, "the spool needs a directory that it may write"))?;
+    let own = [layout.segments(), layout.spills()];
+    for directory in std::iter::once(layout.root()).chain(own.iter().map(PathBuf::as_path)) {
+        let made = file::make_directories(directory).and_then(|()| file::sync_directory(directory));
+        made.map_err(|error| describe(directory, error, "the spool needs a directory that it may write"))?;
+    }
+    // Files that an earlier version left may be readable by all. The root, if it was there, is the operator's choice.
+    for directory in &own {
+        file::make_private(directory).map_err(|error| describe(directory, error, "the spool must own it"))?;
     }
     file::sync_directory(layout.root()).map_err(|error| describe(layout.root(), error, "cannot be synced"))
 }
 
 fn lock(layout: &Layout) -> Result<Flock<File>, String> {
     let path = layout.lock();
-    let open = File::options().create(true).truncate(false).write(true).open(&path);
+    let open = file::private().create(true).truncate(false).write(true).open(&path);
     let file = open.map_err(|error| describe(&path, error, "the spool directory must be writable"))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
         Errno::EWOULDBLOCK => format!(

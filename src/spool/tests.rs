@@ -9,6 +9,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+mod trouble;
+
 const SEGMENT: u64 = 128 << 10;
 
 fn options(directory: &Path, writers: usize) -> Options {
