@@ -1,6 +1,7 @@
 //! Delivery into a Maildir, on a plain thread: writing and syncing files would hold up a runtime's thread.
 //!
 //! ```text
+//!  a missing directory <- mkdir;  fsync of its parent;  only then what is in it
 //!  tmp/NAME <- write, fsync;  link to new/NAME;  fsync new/;  remove tmp/NAME;  only then "delivered"
 //! ```
 //!
@@ -121,7 +122,7 @@ fn deliver(job: &mut Job, names: &Names) -> Vec<Fate> {
 /// From `tmp` to `new`. `link` fails where `rename` would replace.
 fn publish(directory: &Path, new: &Path, name: &str) -> io::Result<String> {
     let tmp = directory.join("tmp").join(name);
-    let linked = fs::hard_link(&tmp, new.join(name)).and_then(|()| File::open(new)?.sync_all());
+    let linked = fs::hard_link(&tmp, new.join(name)).and_then(|()| sync_directory(new));
     let _ = fs::remove_file(&tmp);
     linked.map(|()| name.to_string())
 }
@@ -130,7 +131,7 @@ fn publish(directory: &Path, new: &Path, name: &str) -> io::Result<String> {
 fn write_all(job: &mut Job, copies: &[(u32, String)]) -> Result<(), String> {
     let view = View::parse(&job.stored.envelope).map_err(|damage| format!("the envelope: {damage:?}"))?;
     let text = |error: io::Error| error.to_string();
-    make_directories(&job.directory).map_err(text)?;
+    make_directories(&job.directory, sync_directory).map_err(text)?;
     let mut files = Vec::with_capacity(copies.len());
     for (recipient, name) in copies {
         let path = view.recipients.get(*recipient as usize).map_or(&b""[..], |recipient| recipient.path);
@@ -165,15 +166,35 @@ fn write_all(job: &mut Job, copies: &[(u32, String)]) -> Result<(), String> {
     files.into_iter().try_for_each(|lines| lines.finish()).map_err(text)
 }
 
-fn make_directories(directory: &Path) -> io::Result<()> {
-    for part in ["tmp", "new", "cur"] {
-        let path = directory.join(part);
-        if !path.is_dir() {
-            DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&path)?;
-            File::open(directory)?.sync_all()?;
-        }
+/// Makes what is missing, each directory durable before anything is made in it. `sync` makes the entries of a directory
+/// durable.
+fn make_directories(directory: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let parts = ["tmp", "new", "cur"].map(|part| directory.join(part));
+    if parts.iter().all(|part| part.is_dir()) {
+        return Ok(());
+    }
+    make_durable(directory, &mut sync)?;
+    for part in parts.iter().filter(|part| !part.is_dir()) {
+        DirBuilder::new().mode(DIRECTORY_MODE).create(part)?;
+        sync(directory)?;
     }
     Ok(())
+}
+
+fn make_durable(directory: &Path, sync: &mut impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if directory.is_dir() {
+        // We may have made it and been killed before this; if it is another's, its parent need not be readable for us.
+        let _ = sync(parent);
+        return Ok(());
+    }
+    make_durable(parent, sync)?;
+    DirBuilder::new().mode(DIRECTORY_MODE).create(directory)?;
+    sync(parent)
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// CRLF becomes LF; everything else stays.
@@ -255,6 +276,33 @@ mod tests {
         assert!(text.contains("Delivered-To: <cleo@example.edu??X: y>\n"));
         assert!(files(&directory.join("tmp")).is_empty());
         assert!(new[0].to_string_lossy().ends_with(".mx_.._e_x"));
+    }
+
+    #[test]
+    fn a_directory_is_durable_before_anything_is_made_in_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("top")).expect("a folder");
+        let directory = folder.path().join("top/a/Maildir");
+        // Each directory that is synced, with the number of directories in it.
+        let made = || {
+            let mut synced = Vec::new();
+            let sync = |path: &Path| {
+                let name = path.strip_prefix(folder.path()).expect("not above").display().to_string();
+                synced.push((name, files(path).len()));
+                Ok(())
+            };
+            make_directories(&directory, sync).expect("made");
+            synced
+        };
+        let expected =
+            [("", 1), ("top", 1), ("top/a", 1), ("top/a/Maildir", 1), ("top/a/Maildir", 2), ("top/a/Maildir", 3)];
+        assert_eq!(made(), expected.map(|(name, count)| (name.to_string(), count)));
+        assert_eq!(made(), [], "nothing is missing");
+        // As after a crash in between: what is there need not be durable yet.
+        fs::remove_dir(directory.join("cur")).expect("empty");
+        assert_eq!(made(), [("top/a", 1), ("top/a/Maildir", 3)].map(|(name, count)| (name.to_string(), count)));
+        let other = folder.path().join("b/Maildir");
+        assert!(make_directories(&other, |_| Err(io::ErrorKind::Other.into())).is_err() && !other.exists());
     }
 
     #[test]
