@@ -185,6 +185,7 @@ impl Worker {
         shared.interrupt_idle();
         monoio::time::sleep(Duration::from_millis(50)).await;
         self.writer.drain().await;
+        self.count_writes();
         while self.follow_one() {}
         let (queued, _) = self.queue.counts();
         log::event(Level::Info, "relay stopped").field("queued", queued).emit();
@@ -371,7 +372,15 @@ impl Worker {
         }
     }
 
+    /// Takes over the spool writer's counts.
+    fn count_writes(&self) {
+        let (durable_writes, records) = self.writer.counts();
+        self.counters.durable_writes.set(durable_writes);
+        self.counters.records.set(records);
+    }
+
     fn recorded(&mut self, Recorded { matter, result }: Recorded) {
+        self.count_writes();
         if let Err(error) = result {
             let event = log::event(Level::Error, "outcomes not recorded, deliveries wait until they are");
             event.field("reason", format_args!("{error:?}")).emit();
