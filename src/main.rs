@@ -62,7 +62,7 @@ enum ConfigCommand {
 
 #[derive(Subcommand)]
 enum UserCommand {
-    /// Add a user or change his password, which is asked for or read from standard input
+    /// Add a user or change a user's password, which is asked for or read from standard input
     Add {
         /// The configuration, whose [auth] names the users file
         #[arg(long, value_name = "FILE")]

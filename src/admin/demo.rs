@@ -14,6 +14,8 @@
 use super::{serve, user};
 use crate::config::{self, Config};
 use crate::policy::{Role, TlsMode};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -46,6 +48,7 @@ fn prepare(directory: &Path, port_offset: Option<u16>) -> Result<(PathBuf, Strin
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     let directory = fs::canonicalize(directory).map_err(failed)?;
     let file = directory.join("penstock.toml");
+    is_not_running(&directory)?;
     if port_offset.is_some() || !file.exists() {
         fs::write(&file, configuration(port_offset.unwrap_or(0))).map_err(failed)?;
     }
@@ -57,6 +60,19 @@ fn prepare(directory: &Path, port_offset: Option<u16>) -> Result<(PathBuf, Strin
     let password = password(&directory.join("password")).map_err(failed)?;
     add_user(&config, &password)?;
     Ok((file, greeting(&directory, &config, &password)))
+}
+
+/// Nothing in the folder may be changed under a demo that runs there. The spool's lock tells.
+fn is_not_running(directory: &Path) -> Result<(), String> {
+    let Ok(lock) = fs::File::open(directory.join("spool/lock")) else { return Ok(()) };
+    match Flock::lock(lock, FlockArg::LockSharedNonblock) {
+        Err((_, Errno::EWOULDBLOCK)) => Err(format!(
+            "a demo runs in {} already: stop it, or start a second one beside it with \
+             penstock demo --port-offset 1000 --directory other-demo",
+            directory.display()
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn configuration(port_offset: u16) -> String {
@@ -117,8 +133,8 @@ maildir = "Maildir"
 fn ports_are_free(config: &Config) -> Result<(), String> {
     for listener in &config.listeners {
         if let Err(error) = std::net::TcpListener::bind(listener.address) {
-            let remedy =
-                "stop the program that listens there, or move all three ports: penstock demo --port-offset 1000";
+            let remedy = "stop the program that listens there, or take other ports and another folder: \
+                 penstock demo --port-offset 1000 --directory other-demo";
             return Err(format!("cannot listen on {}: {error}; {remedy}", listener.address));
         }
     }
