@@ -171,6 +171,10 @@ pub enum ReadFile {
 impl ReadFile {
     /// Opens `path` for reading.
     pub fn open(path: &Path) -> io::Result<ReadFile> {
+        #[cfg(test)]
+        if faults::is_unreadable(path) {
+            return Err(io::Error::from_raw_os_error(nix::libc::EMFILE));
+        }
         Ok(ReadFile::Disk { file: File::open(path)?, path: path.to_path_buf() })
     }
 
@@ -178,6 +182,10 @@ impl ReadFile {
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
         match self {
             ReadFile::Disk { file, path } => {
+                #[cfg(test)]
+                if faults::is_unreadable(path) {
+                    return Err(io::Error::from_raw_os_error(nix::libc::EIO));
+                }
                 let mut read = 0;
                 while read < into.len() {
                     match file.read_at(&mut into[read..], offset + read as u64) {
@@ -325,14 +333,28 @@ fn fill_with_zeros(file: &File, size: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Files that fail, for tests: a path in the set, or in a directory in the set, fails each write until it is taken out.
+/// Files that fail, for tests: a path in the set, or in a directory in the set, fails each write until it is taken out; a
+/// path in the map fails so many reads and openings for reading.
 #[cfg(test)]
 pub mod faults {
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
     use std::path::{Path, PathBuf};
     use std::sync::{LazyLock, Mutex};
 
     static FAILING: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
+
+    static UNREADABLE: LazyLock<Mutex<HashMap<PathBuf, u32>>> = LazyLock::new(Mutex::default);
+
+    pub fn is_unreadable(path: &Path) -> bool {
+        let mut map = UNREADABLE.lock().expect("no panic while locked");
+        let Some(times) = map.get_mut(path).filter(|times| **times > 0) else { return false };
+        *times -= 1;
+        true
+    }
+
+    pub fn set_unreadable(path: &Path, times: u32) {
+        UNREADABLE.lock().expect("no panic while locked").insert(path.to_path_buf(), times);
+    }
 
     pub fn fails(path: &Path) -> bool {
         let set = FAILING.lock().expect("no panic while locked");

@@ -5,7 +5,7 @@
 //!           ---- Spare(reply), when there is none ---------->  files    --> a spare, or why not
 //!           ---- Spill(reply) / SpillBack ------------------>  thread   --> spill files, pooled
 //!  follower ---- Erase(segment) ---------------------------->           --> "erased", once it is durable; a spare again
-//!                                                              each second: free space -> an atomic
+//!                                                              each second: free space -> an atomic; who waits is woken
 //! ```
 //!
 //! What waits in its inbox is bounded by what exists: a segment is erased once, a spill file comes back once, and each
@@ -45,6 +45,10 @@ pub struct Shared {
     starved: AtomicBool,
     spares: Mutex<Vec<Spare>>,
     generations: AtomicU64,
+    /// How often the thread's second has passed.
+    ticks: AtomicU64,
+    /// The follower is to be woken at the next one.
+    wants_tick: AtomicBool,
     requests: mpsc::Sender<Request>,
 }
 
@@ -129,7 +133,26 @@ impl Shared {
             spares: Mutex::default(),
             // The epoch in front: unique for ever, and later is higher.
             generations: AtomicU64::new((epoch << GENERATION_EPOCH_SHIFT) | 1),
+            ticks: AtomicU64::new(0),
+            wants_tick: AtomicBool::new(false),
             requests,
+        }
+    }
+
+    /// Rises about once a second.
+    pub fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::SeqCst)
+    }
+
+    /// The alarm is to ring when `ticks` rises next, or the time after that.
+    pub fn ring_at_tick(&self) {
+        self.wants_tick.store(true, Ordering::SeqCst);
+    }
+
+    fn tick(&self) {
+        self.ticks.fetch_add(1, Ordering::SeqCst);
+        if self.wants_tick.swap(false, Ordering::SeqCst) {
+            self.alarm.ring();
         }
     }
 
@@ -291,6 +314,7 @@ impl Files {
     fn tick(&mut self) {
         self.looked = Instant::now();
         self.failing = false;
+        self.shared.tick();
         if let Err(error) = self.shared.look_for_room() {
             event(Level::Warning, "spool free space unknown").field("error", error).emit();
         }

@@ -11,6 +11,12 @@
 //! time may come in either order, so an outcome may come before the message that it is about. **Until `next` has said
 //! None for the first time, deliver nothing:** an outcome may still come.
 //!
+//! A segment that cannot be opened or read is tried again: no descriptor left and some errors of a disk pass. One of this
+//! run is tried about once a second for as long as it takes, and its writer's later segments wait behind it, so that
+//! nothing acknowledged is passed over. One of the past is tried a few times, two seconds for all of them together, and
+//! then left until the next start with an error in the log: what it says is unknown then, so a message of another segment
+//! whose outcome stands in it is delivered once more. No mail at all would be worse.
+//!
 //! Promises: what `next` gives out was durable; a damaged record is reported, copied to `damaged/` and skipped, never
 //! silently; a segment is erased only when nothing in it counts (recycling.rs); a spill file is freed only when its
 //! message is settled, or, found at the start, when no record names it and the whole past has been read undamaged.
@@ -29,6 +35,7 @@ use crate::smtp::envelope::View;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::Write;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// Where a record is. 16 octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +113,8 @@ pub struct Follower {
     caught_up: bool,
     /// Records were lost or not understood: they might name a spill file.
     past_is_whole: bool,
+    /// Pauses before another attempt at the past that may still be made.
+    past_pauses: u32,
     readers: VecDeque<(Location, ReadFile)>,
 }
 
@@ -116,18 +125,33 @@ struct Track {
     memory: Vec<u8>,
 }
 
+/// The segment that a track is in.
 struct Open {
     started: Started,
     /// The past only: how far.
     end: Option<u64>,
-    cursor: Cursor,
+    /// None: its file could not be opened yet.
+    cursor: Option<Cursor>,
     whole: bool,
+    trouble: Option<Trouble>,
+}
+
+/// The last attempt to read failed.
+struct Trouble {
+    /// `Shared::ticks` then.
+    at_tick: u64,
+    attempts: u32,
 }
 
 /// Records of one writer before the next one's turn: a busy writer must not hide the others.
 const RUN: usize = 64;
 /// Segments kept open for `read`.
 const READERS: usize = 16;
+/// Attempts at one segment of the past.
+const PAST_ATTEMPTS: u32 = 4;
+/// Pauses between them, for the whole past together: the start is not held up for longer than both together.
+const PAST_PAUSES: u32 = 10;
+const PAST_PAUSE: Duration = Duration::from_millis(200);
 
 impl Follower {
     pub(super) fn new(
@@ -150,19 +174,20 @@ impl Follower {
             found_spills,
             caught_up: false,
             past_is_whole: true,
+            past_pauses: PAST_PAUSES,
             readers: VecDeque::new(),
         }
     }
 
-    /// The next durable record, or none for now. Reads the page cache, synchronously. Damaged records are logged and
-    /// skipped. A message's record (with recipients) counts as live until `settled`.
+    /// The next durable record, or none for now. Reads the page cache, synchronously; before the first None it may
+    /// sleep, two seconds in all, where the past cannot be read. Damaged records are logged and skipped. A message's record (with recipients) counts as live until `settled`.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Option<Entry<'_>> {
         self.take_erased();
         let (track, at, head) = self.find()?;
         let open = self.tracks[track].open.as_ref().expect("the record was found in it");
         let location = location(&open.started, at);
-        let envelope = open.cursor.fields(at, &head);
+        let envelope = open.cursor.as_ref().expect("it was read").fields(at, &head);
         let is_message = head.kind & KIND_MESSAGE != 0;
         if is_message {
             self.recycling.message(location.segment);
@@ -182,7 +207,7 @@ impl Follower {
         Some(Entry { at: location, id: head.id, envelope, is_message })
     }
 
-    /// Resolves when there may be more, or segments were erased: a wake-up only.
+    /// Resolves when there may be more, segments were erased, or one is to be tried again: a wake-up only.
     pub async fn changed(&self) {
         std::future::poll_fn(|context| self.shared.alarm.poll(context)).await;
     }
@@ -263,33 +288,87 @@ impl Follower {
     fn advance(&mut self, track: usize) -> Option<(usize, u64, Head)> {
         loop {
             if self.tracks[track].open.is_none() {
-                self.open_next(track)?;
-                continue;
+                self.begin_next(track)?;
+            }
+            if self.rests(track) {
+                return None;
             }
             let (limit, is_last) = self.limit(track);
-            let open = self.tracks[track].open.as_mut().expect("it is open");
-            match open.cursor.next(limit) {
+            match self.read_on(track, limit) {
                 Met::Record(at, head) => return Some((track, at, head)),
                 Met::End if is_last => self.leave(track),
                 Met::End => return None,
                 Met::TornTail(at) => {
+                    let open = self.tracks[track].open.as_ref().expect("it is open");
                     event(Level::Warning, "spool torn tail cut: it was never acknowledged")
                         .field("segment", open.started.number)
                         .field("offset", at)
                         .emit();
                 }
                 Met::Damaged(from, to) => self.set_aside(track, from, to),
-                Met::Unreadable(at, error) => {
-                    event(Level::Error, "spool segment cannot be read; it is kept")
-                        .field("segment", open.started.number)
-                        .field("offset", at)
-                        .field("error", error)
-                        .emit();
-                    open.whole = false;
-                    self.leave(track);
-                }
+                Met::Unreadable(at, error) => self.cannot_read(track, at, error)?,
             }
         }
+    }
+
+    /// What the cursor of a track meets, once its file could be opened.
+    fn read_on(&mut self, index: usize, limit: Limit) -> Met {
+        let track = &mut self.tracks[index];
+        let open = track.open.as_mut().expect("it is open");
+        let cursor = match &mut open.cursor {
+            Some(cursor) => cursor,
+            none => match ReadFile::open(&self.shared.layout.segment(open.started.number)) {
+                // What was written in this run was verified by its writer; its content is verified when it is read.
+                Ok(file) => {
+                    let memory = std::mem::take(&mut track.memory);
+                    none.insert(Cursor::new(file, open.started.salt, index == 0, memory))
+                }
+                Err(error) => return Met::Unreadable(0, error),
+            },
+        };
+        let met = cursor.next(limit);
+        if !matches!(met, Met::Unreadable(..)) && open.trouble.take().is_some() {
+            event(Level::Warning, "spool segment can be read again").field("segment", open.started.number).emit();
+        }
+        met
+    }
+
+    /// The last attempt at a track's segment failed, and the next one is not due.
+    fn rests(&self, track: usize) -> bool {
+        let trouble = self.tracks[track].open.as_ref().and_then(|open| open.trouble.as_ref());
+        let rests = track > 0 && trouble.is_some_and(|trouble| trouble.at_tick == self.shared.ticks());
+        if rests {
+            self.shared.ring_at_tick();
+        }
+        rests
+    }
+
+    /// Another attempt later, or for the past, now or never. None: nothing more of this track for now.
+    fn cannot_read(&mut self, track: usize, at: u64, error: std::io::Error) -> Option<()> {
+        let at_tick = self.shared.ticks();
+        let open = self.tracks[track].open.as_mut().expect("it is open");
+        let trouble = open.trouble.get_or_insert(Trouble { at_tick, attempts: 0 });
+        *trouble = Trouble { at_tick, attempts: trouble.attempts.saturating_add(1) };
+        let log = |what, started: &Started| {
+            let line = event(Level::Error, what).field("segment", started.number).field("offset", at);
+            line.field("error", &error).emit();
+        };
+        if track > 0 {
+            if trouble.attempts == 1 {
+                log("spool segment cannot be read; tried again each second", &open.started);
+            }
+            self.shared.ring_at_tick();
+            return None;
+        }
+        if trouble.attempts < PAST_ATTEMPTS && self.past_pauses > 0 {
+            self.past_pauses -= 1;
+            std::thread::sleep(PAST_PAUSE);
+            return Some(());
+        }
+        log("spool segment cannot be read; it is kept until the next start", &open.started);
+        open.whole = false;
+        self.leave(track);
+        Some(())
     }
 
     /// How far the open segment of a track may be read, and whether it ends there for good.
@@ -309,7 +388,7 @@ impl Follower {
         (Limit { end, durable: true }, true)
     }
 
-    fn open_next(&mut self, track: usize) -> Option<()> {
+    fn begin_next(&mut self, track: usize) -> Option<()> {
         let (started, end) = match track {
             0 => self.past.pop_front().map(|past| (past.started, past.end))?,
             _ => (self.shared.published[track - 1].follow()?, None),
@@ -317,23 +396,7 @@ impl Follower {
         // The number may have been another segment's, whose end was told before this one was begun.
         self.take_erased();
         self.recycling.open(started.number, Segment::new(started.generation, started.salt, started.size));
-        let path = self.shared.layout.segment(started.number);
-        match ReadFile::open(&path) {
-            // What was written in this run was verified by its writer; its content is verified when it is read.
-            Ok(file) => {
-                let memory = std::mem::take(&mut self.tracks[track].memory);
-                let cursor = Cursor::new(file, started.salt, track == 0, memory);
-                self.tracks[track].open = Some(Open { started, end, cursor, whole: true });
-            }
-            Err(error) => {
-                event(Level::Error, "spool segment cannot be opened; it is kept")
-                    .field("file", path.display())
-                    .field("error", error)
-                    .emit();
-                self.past_is_whole = false;
-                self.recycling.leave(started.number, false);
-            }
-        }
+        self.tracks[track].open = Some(Open { started, end, cursor: None, whole: true, trouble: None });
         Some(())
     }
 
@@ -344,7 +407,9 @@ impl Follower {
         }
         self.past_is_whole &= open.whole;
         self.recycling.leave(open.started.number, open.whole);
-        self.tracks[track].memory = open.cursor.into_memory();
+        if let Some(cursor) = open.cursor {
+            self.tracks[track].memory = cursor.into_memory();
+        }
         self.erase_dead();
     }
 
@@ -354,7 +419,7 @@ impl Follower {
         let open = self.tracks[track].open.as_mut().expect("it is open");
         let started = open.started;
         let path = self.shared.layout.damaged_range(started.number, started.generation, from);
-        let copied = open.cursor.copy(from, to).and_then(|bytes| {
+        let copied = open.cursor.as_ref().expect("it was read").copy(from, to).and_then(|bytes| {
             file::make_directories(&self.shared.layout.damaged())?;
             file::make_private(&self.shared.layout.damaged())?;
             let mut copy = file::private().write(true).create(true).truncate(true).open(&path)?;

@@ -245,13 +245,17 @@ fn segment_files(directory: &TempDir) -> Vec<PathBuf> {
     listed.map(|entry| entry.expect("an entry").path()).collect()
 }
 
-/// The one segment with an active header.
+/// A segment with an active header.
 fn active_segment(directory: &TempDir) -> PathBuf {
+    active_segments(directory).into_iter().next().expect("one is active")
+}
+
+fn active_segments(directory: &TempDir) -> Vec<PathBuf> {
     let is_active = |path: &PathBuf| {
         let block = std::fs::read(path).expect("readable");
         Header::from_block(&block[..4096]).is_ok_and(|header| header.state != State::Free)
     };
-    segment_files(directory).into_iter().find(is_active).expect("one is active")
+    segment_files(directory).into_iter().filter(is_active).collect()
 }
 
 /// Cores and relay on threads of their own, small segments, random sizes and settling in any order.

@@ -53,3 +53,77 @@ fn everything_in_the_spool_is_its_owners_alone() {
         }
     });
 }
+
+/// Wakes up as often as it takes until there is a record.
+async fn next_in_time(follower: &mut Follower) -> (QueueId, Location) {
+    let next = async {
+        loop {
+            if let Some(entry) = follower.next() {
+                return (entry.id, entry.at);
+            }
+            follower.changed().await;
+        }
+    };
+    // Only so that a wake-up that never comes is a failure and no hang.
+    monoio::time::timeout(std::time::Duration::from_secs(20), next).await.expect("it is woken")
+}
+
+#[test]
+fn a_segment_of_this_run_is_tried_again_until_it_can_be_opened_and_read() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let (_seed, mut follower) = spool.relay_side();
+        let one = commit(&writer, b"one").await.expect("durable");
+        let active = active_segment(&directory);
+        // It can be opened at the third attempt, and read at the one after that.
+        faults::set_unreadable(&active, 3);
+        assert!(follower.next().is_none());
+        assert!(follower.next().is_none(), "no attempt without a pause");
+        assert_eq!(next_in_time(&mut follower).await.0, one);
+        // In its midst, too: what follows waits, in its own segment and in the next ones, and then comes in order.
+        faults::set_unreadable(&active, 2);
+        let mut sent = Vec::new();
+        for _ in 0..8 {
+            sent.push(commit(&writer, &[b'x'; 30_000]).await.expect("durable"));
+        }
+        assert!(follower.next().is_none());
+        for id in sent {
+            assert_eq!(next_in_time(&mut follower).await.0, id);
+        }
+    });
+}
+
+/// Three messages, each in a segment of an earlier run, oldest first.
+async fn three_past_segments(driver: Driver, directory: &TempDir) -> Vec<(QueueId, PathBuf)> {
+    let mut all: Vec<(QueueId, PathBuf)> = Vec::new();
+    for content in [b"one", b"two", b"six"] {
+        let mut spool = open(directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let id = commit(&writer, content).await.expect("durable");
+        let known = |path: &PathBuf| all.iter().any(|(_, known)| known == path);
+        let path = active_segments(directory).into_iter().find(|path| !known(path)).expect("a new one");
+        all.push((id, path));
+    }
+    all
+}
+
+#[test]
+fn a_segment_of_the_past_is_tried_a_few_times_and_does_not_block_the_start() {
+    on_both(async |driver, directory| {
+        let past = three_past_segments(driver, &directory).await;
+        let mut spool = open(&directory, 1);
+        faults::set_unreadable(&past[0].1, 2);
+        faults::set_unreadable(&past[1].1, u32::MAX);
+        let (seed, mut follower) = spool.relay_side();
+        let found = entries(&mut follower);
+        let ids: Vec<QueueId> = found.iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, [past[0].0, past[2].0]);
+        // What could not be read is kept, whatever becomes of the rest, and read after the next start.
+        found.iter().for_each(|(_, at)| follower.settled(*at));
+        drop((seed, follower, spool));
+        faults::set_unreadable(&past[1].1, 0);
+        let ids: Vec<QueueId> = entries(&mut open(&directory, 1).relay_side().1).iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, [past[1].0]);
+    });
+}
