@@ -67,6 +67,7 @@ struct Message {
     /// What the client declared, and what the server found.
     body: u8,
     eight_bit: Option<bool>,
+    require_tls: bool,
 }
 
 impl Message {
@@ -87,6 +88,9 @@ impl Message {
         envelope.push(Tag::ReversePath, b"anna@example.edu");
         envelope.push(Tag::Prepended, b"X-Before: yes\r\n");
         envelope.push(Tag::Body, &[self.body]);
+        if self.require_tls {
+            envelope.push(Tag::RequireTls, b"");
+        }
         if let Some(eight_bit) = self.eight_bit {
             envelope.push(Tag::EightBit, &[u8::from(eight_bit)]);
         }
@@ -284,6 +288,20 @@ fn tls_as_the_route_wants_it() {
         house.stop();
         assert_eq!(server.received()[0].tls, expected.unwrap_or(true), "{tls:?}");
     }
+}
+
+/// No route gives what RFC 8689 asks for, so such a message stays, whatever a route does about TLS.
+#[test]
+fn a_message_that_requires_tls_is_held() {
+    let (server, address) = Fake::tcp(Mode::default());
+    let directory = tempfile::tempdir().expect("a directory");
+    let secret = Message { require_tls: true, ..message(&["one@b.example"], "secret") };
+    let messages = [secret, message(&["two@b.example"], "after it")];
+    let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::Opportunistic), &messages);
+    // The destination's oldest goes first, so the first would be there or under way.
+    wait_until("the second", || to(&server.received(), "two@b.example") > 0);
+    house.stop();
+    assert_eq!(server.received().len(), 1);
 }
 
 #[test]

@@ -190,26 +190,29 @@ impl Worker {
         let (queued, _) = self.queue.counts();
         log::event(Level::Info, "relay stopped").field("queued", queued).emit();
     }
+
     /// Reads one record of the spool, if there is one. Nothing else changes what is done.
     fn follow_one(&mut self) -> bool {
         let Some(entry) = self.follower.next() else { return false };
         let (at, id) = (entry.at, entry.id.0);
-        let read = View::parse(entry.envelope).map(|view| {
+        let read = View::parse(entry.envelope).map_err(why_held).and_then(|view| {
+            if view.require_tls {
+                return Err((
+                    "message held, it must not go without REQUIRETLS (RFC 8689)",
+                    "no route can give that".into(),
+                ));
+            }
             let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
-            (outcomes, arrival(id, at, &view, &self.routes))
+            Ok((outcomes, arrival(id, at, &view, &self.routes)))
         });
         match read {
             Ok((outcomes, arrival)) => {
                 outcomes.into_iter().for_each(|(id, recipient)| self.apply_outcome(id, recipient, at));
                 arrival.into_iter().for_each(|arrival| self.apply_arrival(arrival));
             }
-            Err(damage) => {
+            Err((what, why)) => {
                 self.queue.hold();
-                let what = match damage {
-                    Damage::NotUnderstood(_) => "message held, a newer version wrote it",
-                    Damage::Truncated | Damage::BadValue(_) => "message held, its envelope is damaged",
-                };
-                journal::trouble(what, id, &format!("{damage:?}"));
+                journal::trouble(what, id, &why);
             }
         }
         true
@@ -474,6 +477,15 @@ enum Unbuilt {
     Refused(CommitError),
     /// The message that it is about cannot be read.
     Unreadable(u64, String),
+}
+
+/// For the operator: what is the matter with a record, and details.
+fn why_held(damage: Damage) -> (&'static str, String) {
+    let what = match damage {
+        Damage::NotUnderstood(_) => "message held, a newer version wrote it",
+        Damage::Truncated | Damage::BadValue(_) => "message held, its envelope is damaged",
+    };
+    (what, format!("{damage:?}"))
 }
 
 /// A message for the queue; none if the record holds outcomes only.
