@@ -1,7 +1,7 @@
 //! The relay on its thread, with a real spool, against a server that misbehaves on request.
 
-mod damaged;
 mod fake;
+mod spilled;
 
 use crate::config::{Relay, Route, RouteTls, Target};
 use crate::net::Driver;
@@ -315,23 +315,6 @@ fn a_large_message_arrives_whole() {
     wait_until("the delivery", || !server.received().is_empty());
     house.stop();
     assert!(server.received()[0].content == format!("X-Before: yes\r\n{content}"));
-}
-
-/// What is in a spill file is not read before it is sent: what the server found when it received it decides.
-#[test]
-fn a_server_without_8bitmime_gets_a_spilled_message_that_is_ascii() {
-    let (server, address) = Fake::tcp(Mode { seven_bit: true, ..Mode::default() });
-    let directory = tempfile::tempdir().expect("a directory");
-    let to = |to, eight_bit| Message { spilled: true, body: 1, eight_bit, ..message(&[to], "large") };
-    let messages = [to("ascii@b.example", Some(false)), to("eight@b.example", Some(true)), to("old@b.example", None)];
-    let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &messages);
-    wait_until("a delivery and two bounces", || server.received().len() >= 3);
-    house.stop();
-    let received = server.received();
-    for (recipient, times) in [("ascii@b.example", 1), ("eight@b.example", 0), ("old@b.example", 0)] {
-        assert_eq!(self::to(&received, recipient), times, "{recipient}");
-    }
-    assert_eq!(received.iter().filter(|bounce| bounce.content.contains("5.6.3 ")).count(), 2, "{received:?}");
 }
 
 #[test]

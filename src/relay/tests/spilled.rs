@@ -1,6 +1,6 @@
-//! A message that the spool does not give whole.
+//! Messages in spill files, and what is done when the spool does not give them whole.
 
-use super::{Fake, Message, Mode, driver, message, smarthost};
+use super::{Fake, House, Message, Mode, driver, message, smarthost, wait_until};
 use crate::config::RouteTls;
 use crate::net::Shared;
 use crate::relay::connection::{Connection, Context};
@@ -72,4 +72,21 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
         assert_eq!(matches!(attempt.fates[..], [Fate::Delivered(_)]), expected == Blame::Nobody, "{case}");
         assert_eq!(server.received().len(), usize::from(expected == Blame::Nobody), "{case}");
     }
+}
+
+/// What is in a spill file is not read before it is sent: what the server found when it received it decides.
+#[test]
+fn a_server_without_8bitmime_gets_a_spilled_message_that_is_ascii() {
+    let (server, address) = Fake::tcp(Mode { seven_bit: true, ..Mode::default() });
+    let directory = tempfile::tempdir().expect("a directory");
+    let to = |to, eight_bit| Message { spilled: true, body: 1, eight_bit, ..message(&[to], "large") };
+    let messages = [to("ascii@b.example", Some(false)), to("eight@b.example", Some(true)), to("old@b.example", None)];
+    let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &messages);
+    wait_until("a delivery and two bounces", || server.received().len() >= 3);
+    house.stop();
+    let received = server.received();
+    for (recipient, times) in [("ascii@b.example", 1), ("eight@b.example", 0), ("old@b.example", 0)] {
+        assert_eq!(super::to(&received, recipient), times, "{recipient}");
+    }
+    assert_eq!(received.iter().filter(|bounce| bounce.content.contains("5.6.3 ")).count(), 2, "{received:?}");
 }
