@@ -72,7 +72,7 @@ struct Message {
 
 impl Message {
     async fn store(&self, writer: &Writer) {
-        let (id, mut envelope) = (writer.begin(0).expect("room"), self.envelope());
+        let (id, mut envelope) = (begin(writer, 0).await, self.envelope());
         let mut content = self.content.as_bytes();
         if self.spilled {
             let mut spill = writer.spill().await.expect("a spill file");
@@ -99,6 +99,17 @@ impl Message {
         }
         envelope
     }
+}
+
+/// A core is refused for a moment when the next segment is not yet prepared: on a busy machine that may be seen.
+async fn begin(writer: &Writer, content_bytes: u64) -> spool::QueueId {
+    for _ in 0..3000 {
+        if let Ok(id) = writer.begin(content_bytes) {
+            return id;
+        }
+        monoio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("waited in vain: room in the spool");
 }
 
 fn message(to: &[&str], subject: &str) -> Message {
@@ -352,7 +363,7 @@ fn an_outcome_that_is_read_before_its_message_survives_two_restarts() {
         let core = Writer::start(core, driver()).expect("a writer");
         let relay = Writer::start(relay, driver()).expect("a writer");
         let put = async |writer: &Writer, envelope: &Envelope, content: &[u8]| {
-            let id = writer.begin(content.len() as u64).expect("room");
+            let id = begin(writer, content.len() as u64).await;
             writer.commit(id, envelope, content).await.expect("durable");
             id
         };
