@@ -89,7 +89,7 @@ impl Disk {
     fn new_segment(&mut self, sealed: Option<Sealed>) {
         self.active += 1;
         let (number, generation, salt) = (self.active, 100 + u64::from(self.active), self.dice.0 | 1);
-        let state = State::Active { writer: 0, sealed };
+        let state = State::Active { writer: 0, sealed, end: None };
         let header = Header { state, number, generation, salt, size: SIZE, created_ms: 0 };
         let mut image = stale_segment();
         image[..4096].copy_from_slice(&header.to_block());
@@ -143,7 +143,7 @@ impl Disk {
         let mut ends = BTreeMap::new();
         for header in &headers {
             if let State::Active { sealed: Some(sealed), .. } = header.state {
-                ends.insert(sealed.number, sealed.end);
+                ends.insert(sealed.number, sealed.end.at);
             }
         }
         let mut found = Vec::new();

@@ -12,12 +12,12 @@
 //! writer and each connection that asks waits for its answer.
 //!
 //! Promises: a spare handed out is wholly written once, has a durable free header and is nobody else's; "erased" is told
-//! only when the free header, or the removal, is durable.
+//! only when the free header, or the removal, is durable; a segment's end that stood in an erased header stands in its own.
 
 use super::file;
 use super::layout::Layout;
 use super::published::{Alarm, Published};
-use super::segment::{Header, State};
+use super::segment::{BLOCK, Header, Sealed, State};
 use crate::log::{Level, event};
 use futures_channel::oneshot;
 use std::fs::File;
@@ -109,6 +109,8 @@ pub struct Erase {
     pub size: u64,
     /// The file may be used again.
     pub reusable: bool,
+    /// A segment whose end its header says, and which may be there for longer.
+    pub seals: Option<Sealed>,
 }
 
 impl Shared {
@@ -385,8 +387,11 @@ impl Files {
             && segment.size == self.shared.segment_bytes
             && self.shared.spares().len() < 2 * self.wanted();
         let path = self.shared.layout.segment(segment.number);
-        let result =
-            if keep { self.recycle(segment.number).map(Some) } else { file::remove_durably(&path).map(|()| None) };
+        let closed = segment.seals.map_or(Ok(()), |sealed| self.close(sealed));
+        let result = closed.and_then(|()| match keep {
+            true => self.recycle(segment.number).map(Some),
+            false => file::remove_durably(&path).map(|()| None),
+        });
         match result {
             Ok(spare) => {
                 // Before anybody can take it: its next generation must not be followed before this one's end is told.
@@ -401,6 +406,23 @@ impl Files {
                 .field("error", error)
                 .emit(),
         }
+    }
+
+    /// Writes a segment's end into its own header, unless it is erased already. Its writer has left it.
+    fn close(&self, sealed: Sealed) -> io::Result<()> {
+        let path = self.shared.layout.segment(sealed.number);
+        let file = match file::open_durable(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        let mut block = vec![0; BLOCK as usize];
+        let read = file::ReadFile::open(&path)?.read_at(0, &mut block)?;
+        let Ok(mut header) = Header::from_block(&block[..read]) else { return Ok(()) };
+        match &mut header.state {
+            State::Active { end, .. } if header.generation == sealed.generation => *end = Some(sealed.end),
+            _ => return Ok(()),
+        }
+        file::write_durably(&path, &file, 0, &header.to_block())
     }
 
     fn recycle(&mut self, number: u32) -> io::Result<Spare> {

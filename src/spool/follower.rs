@@ -28,7 +28,7 @@ use super::published::Started;
 use super::record::{self, Found, Head, KIND_MESSAGE, KIND_SPILLED};
 use super::recovery::{Cursor, Limit, Met};
 use super::recycling::{Recycling, Segment};
-use super::segment::BLOCK;
+use super::segment::{BLOCK, End};
 use super::spill::SpillReader;
 use crate::log::{Level, event};
 use crate::smtp::envelope::View;
@@ -88,10 +88,10 @@ pub enum Content {
 /// A segment of an earlier run.
 #[derive(Clone, Copy, Debug)]
 pub struct Past {
-    /// Its header, with nothing sealed before it.
+    /// What its header says.
     pub started: Started,
-    /// Where its successor's header says that it ends.
-    pub end: Option<u64>,
+    /// Where it ends, if that is known.
+    pub end: Option<End>,
 }
 
 /// The relay's cursor.
@@ -129,7 +129,7 @@ struct Track {
 struct Open {
     started: Started,
     /// The past only: how far.
-    end: Option<u64>,
+    end: Option<End>,
     /// None: its file could not be opened yet.
     cursor: Option<Cursor>,
     whole: bool,
@@ -375,7 +375,7 @@ impl Follower {
     fn limit(&self, track: usize) -> (Limit, bool) {
         let open = self.tracks[track].open.as_ref().expect("it is open");
         if track == 0 {
-            let end = open.end.unwrap_or(open.started.size);
+            let end = open.end.map_or(open.started.size, |end| end.at);
             return (Limit { end, durable: open.end.is_some() }, true);
         }
         let published = &self.shared.published[track - 1];
@@ -384,7 +384,7 @@ impl Follower {
             return (Limit { end, durable: true }, false);
         }
         let sealed = published.following().and_then(|started| started.sealed);
-        let end = sealed.expect("a segment that is followed by another is sealed by it").end;
+        let end = sealed.expect("a segment that is followed by another is sealed by it").end.at;
         (Limit { end, durable: true }, true)
     }
 
@@ -395,14 +395,18 @@ impl Follower {
         };
         // The number may have been another segment's, whose end was told before this one was begun.
         self.take_erased();
-        self.recycling.open(started.number, Segment::new(started.generation, started.salt, started.size));
+        let mut segment = Segment::new(started.generation, started.salt, started.size);
+        segment.seals = started.sealed;
+        segment.reusable = !end.is_some_and(|end| end.failed);
+        self.recycling.open(started.number, segment);
         self.tracks[track].open = Some(Open { started, end, cursor: None, whole: true, trouble: None });
         Some(())
     }
 
     fn leave(&mut self, track: usize) {
         let open = self.tracks[track].open.take().expect("it is open");
-        if track > 0 && self.shared.published[track - 1].following().is_some_and(|started| started.after_failure) {
+        let following = track.checked_sub(1).and_then(|writer| self.shared.published[writer].following());
+        if following.and_then(|started| started.sealed).is_some_and(|sealed| sealed.end.failed) {
             self.recycling.mark_failed(open.started.number);
         }
         self.past_is_whole &= open.whole;
@@ -470,8 +474,9 @@ impl Follower {
     fn erase_dead(&mut self) {
         while let Some(number) = self.recycling.dead.pop() {
             let Some(segment) = self.recycling.by_number(number) else { continue };
-            let Segment { generation, size, reusable, .. } = *segment;
-            self.shared.ask(Request::Erase(Erase { number, generation, size, reusable }));
+            let Segment { generation, size, reusable, seals, .. } = *segment;
+            let seals = seals.filter(|sealed| self.recycling.get(sealed.number, sealed.generation).is_some());
+            self.shared.ask(Request::Erase(Erase { number, generation, size, reusable, seals }));
         }
     }
 

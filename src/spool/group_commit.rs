@@ -18,7 +18,7 @@
 //! - What waits is bounded; past the bound `append` refuses.
 
 use super::record::{self, Place};
-use super::segment::{BLOCK, FIRST_GROUP, Sealed};
+use super::segment::{BLOCK, End, FIRST_GROUP, Sealed};
 use super::{CommitError, QueueId};
 use std::collections::VecDeque;
 
@@ -152,7 +152,7 @@ impl GroupCommit {
                 self.start_write(segment, position)
             }
             Some((segment, position)) => {
-                self.seal(segment, position);
+                self.seal(segment, position, false);
                 Step::NewSegment { sealed: self.sealed }
             }
             None => Step::NewSegment { sealed: self.sealed },
@@ -171,7 +171,7 @@ impl GroupCommit {
             self.finish(group, Ok(()));
         } else {
             let (segment, position) = (*segment, *position);
-            self.seal(segment, position);
+            self.seal(segment, position, true);
             self.failing = Some(group);
         }
         bytes.clear();
@@ -241,8 +241,9 @@ impl GroupCommit {
         Step::Write { offset: position.end, bytes }
     }
 
-    fn seal(&mut self, segment: FreshSegment, position: Position) {
-        self.sealed = Some(Sealed { number: segment.number, generation: segment.generation, end: position.end });
+    fn seal(&mut self, segment: FreshSegment, position: Position, failed: bool) {
+        let end = End { at: position.end, failed };
+        self.sealed = Some(Sealed { number: segment.number, generation: segment.generation, end });
         self.segment = None;
     }
 
@@ -330,11 +331,15 @@ mod tests {
         assert_eq!(core.step(), Step::Rest);
     }
 
+    fn sealed_at_8192(failed: bool) -> Option<Sealed> {
+        Some(Sealed { number: 1, generation: 101, end: End { at: 8192, failed } })
+    }
+
     #[test]
     fn a_full_segment_is_sealed_at_its_end() {
         let mut core = ready();
         append(&mut core, &[7; 9000]);
-        assert_eq!(core.step(), Step::NewSegment { sealed: Some(Sealed { number: 1, generation: 101, end: 8192 }) });
+        assert_eq!(core.step(), Step::NewSegment { sealed: sealed_at_8192(false) });
         core.segment(Ok(fresh(2)));
         assert_eq!(write(&mut core).0, 4096);
     }
@@ -347,7 +352,7 @@ mod tests {
         let later = append(&mut core, b"later");
         core.written(false, bytes);
         assert_eq!(core.outcome(&lost), None);
-        let sealed = Some(Sealed { number: 1, generation: 101, end: 8192 });
+        let sealed = sealed_at_8192(true);
         assert_eq!(core.step(), Step::NewSegment { sealed });
         core.segment(Ok(fresh(2)));
         assert_eq!(core.outcome(&lost), Some(Err(CommitError::Disk)));
@@ -371,7 +376,7 @@ mod tests {
         assert_eq!(core.outcome(&later), Some(Err(CommitError::NoRoom)));
         assert_eq!(core.step(), Step::Rest);
         append(&mut core, b"again");
-        let sealed = Some(Sealed { number: 1, generation: 101, end: 8192 });
+        let sealed = sealed_at_8192(true);
         assert_eq!(core.step(), Step::NewSegment { sealed });
     }
 

@@ -9,7 +9,7 @@ use super::follower::{Follower, Past};
 use super::layout::{Layout, number_in};
 use super::published::Started;
 use super::queue_id::{EPOCH_LIMIT, WRITER_LIMIT};
-use super::segment::{BLOCK, Header, NoHeader, Sealed, State};
+use super::segment::{BLOCK, End, Header, NoHeader, Sealed, State};
 use super::{Options, Spool, WriterSeed};
 use crate::log::{Level, event};
 use nix::errno::Errno;
@@ -196,20 +196,28 @@ fn list_spills(layout: &Layout) -> Result<BTreeSet<u64>, String> {
     Ok(entries(&layout.spills())?.iter().filter_map(|path| number_in(path, "body")).collect())
 }
 
-/// The active segments of earlier runs, oldest first, each with its end if a later header names it.
+/// The active segments of earlier runs, oldest first, each with its end if a later header names it, or its own.
 fn past(active: &[Header]) -> VecDeque<Past> {
     let mut ends = HashMap::new();
     for header in active {
-        if let State::Active { sealed: Some(Sealed { number, generation, end }), .. } = header.state {
+        if let Some(Sealed { number, generation, end }) = seals(header).0 {
             ends.insert((number, generation), end);
         }
     }
     let past = active.iter().map(|header| {
         let Header { number, generation, salt, size, .. } = *header;
-        let started = Started { number, generation, salt, size, sealed: None, after_failure: false };
-        Past { started, end: ends.get(&(number, generation)).copied() }
+        let (sealed, own_end) = seals(header);
+        let started = Started { number, generation, salt, size, sealed };
+        Past { started, end: ends.get(&(number, generation)).copied().or(own_end) }
     });
     past.collect()
+}
+
+fn seals(header: &Header) -> (Option<Sealed>, Option<End>) {
+    match header.state {
+        State::Active { sealed, end, .. } => (sealed, end),
+        State::Free => (None, None),
+    }
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, String> {

@@ -28,8 +28,6 @@ pub struct Started {
     pub size: u64,
     /// The writer's segment before it, and where that one ends.
     pub sealed: Option<Sealed>,
-    /// A write into the segment before has failed: its file is not to be used again.
-    pub after_failure: bool,
 }
 
 /// One writer's durable end.

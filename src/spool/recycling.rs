@@ -8,6 +8,7 @@
 //! While the past is being read nothing is erased: an outcome may be read before the message that it is about, and what
 //! it refers to is known only then.
 
+use super::segment::Sealed;
 use std::collections::{BTreeSet, HashMap};
 
 /// A segment that is known and not erased.
@@ -21,6 +22,8 @@ pub struct Segment {
     pub size: u64,
     /// The file may be used again.
     pub reusable: bool,
+    /// The segment whose end its header says.
+    pub seals: Option<Sealed>,
     live: u64,
     left: bool,
     kept: bool,
@@ -36,6 +39,7 @@ impl Segment {
             salt,
             size,
             reusable: true,
+            seals: None,
             live: 0,
             left: false,
             kept: false,

@@ -26,7 +26,8 @@
 //!   40  size u64             octets of the file
 //!   48  created u64          milliseconds since the Unix epoch
 //!   56  sealed number u32    the writer's segment before this one; generation 0: none
-//!   60  zero u32
+//!   60  closing u32          bit 0: a write into the sealed segment has failed; bit 1: one into this segment has;
+//!                            the other bits: this segment's own durable end in blocks, 0 if its successor says it
 //!   64  sealed generation u64
 //!   72  sealed end u64       its durable end in octets: nothing behind it counts
 //!   80  checksum u32         CRC-32C of octets 0 .. 80
@@ -35,6 +36,9 @@
 //! One copy lies within one sector, so it is old or new, never half. When a crash leaves two different ones, the later
 //! generation counts, and of the same generation the active one: either choice is right, because no record is written
 //! before the header is durable and no outcome is forgotten before the free header is durable.
+//!
+//! A segment's end stands in its successor's header. If the successor is erased first, the end is written into the
+//! segment's own header before; until then either copy will do.
 
 /// Everything in a segment is written in blocks of so many octets.
 pub const BLOCK: u64 = 4096;
@@ -53,8 +57,17 @@ pub struct Sealed {
     pub number: u32,
     /// Its generation.
     pub generation: u64,
-    /// Its durable end in octets; nothing behind it counts.
-    pub end: u64,
+    /// Its durable end.
+    pub end: End,
+}
+
+/// Where a segment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// In octets; nothing behind it counts.
+    pub at: u64,
+    /// A write into it has failed: the file is not to be used again.
+    pub failed: bool,
 }
 
 /// What a segment is.
@@ -68,6 +81,8 @@ pub enum State {
         writer: u32,
         /// The writer's segment before it.
         sealed: Option<Sealed>,
+        /// Its own end, if its successor is not there to say it.
+        end: Option<End>,
     },
 }
 
@@ -100,11 +115,15 @@ pub enum NoHeader {
 impl Header {
     /// The stored form, one block.
     pub fn to_block(self) -> Vec<u8> {
-        let (state, writer, sealed) = match self.state {
-            State::Free => (1u32, 0, None),
-            State::Active { writer, sealed } => (2, writer, sealed),
+        let (state, writer, sealed, end) = match self.state {
+            State::Free => (1u32, 0, None, None),
+            State::Active { writer, sealed, end } => (2, writer, sealed, end),
         };
-        let sealed = sealed.unwrap_or(Sealed { number: 0, generation: 0, end: 0 });
+        let none = End { at: 0, failed: false };
+        let sealed = sealed.unwrap_or(Sealed { number: 0, generation: 0, end: none });
+        let end = end.unwrap_or(none);
+        let blocks = (end.at / BLOCK) as u32;
+        let closing = blocks << 2 | u32::from(end.failed) << 1 | u32::from(sealed.end.failed);
         let mut copy = Vec::with_capacity(BLOCK as usize);
         copy.extend_from_slice(MAGIC);
         copy.extend_from_slice(&VERSION.to_le_bytes());
@@ -116,9 +135,9 @@ impl Header {
         copy.extend_from_slice(&self.size.to_le_bytes());
         copy.extend_from_slice(&self.created_ms.to_le_bytes());
         copy.extend_from_slice(&sealed.number.to_le_bytes());
-        copy.extend_from_slice(&[0; 4]);
+        copy.extend_from_slice(&closing.to_le_bytes());
         copy.extend_from_slice(&sealed.generation.to_le_bytes());
-        copy.extend_from_slice(&sealed.end.to_le_bytes());
+        copy.extend_from_slice(&sealed.end.at.to_le_bytes());
         let checksum = crc32c::crc32c(&copy);
         copy.extend_from_slice(&checksum.to_le_bytes());
         copy.resize(COPY_AT, 0);
@@ -155,11 +174,15 @@ fn read_copy(copy: &[u8]) -> Result<Header, NoHeader> {
     if u32_at(8) != VERSION {
         return Err(NoHeader::Version(u32_at(8)));
     }
-    let sealed = Sealed { number: u32_at(56), generation: u64_at(64), end: u64_at(72) };
+    let closing = u32_at(60);
+    let sealed_end = End { at: u64_at(72), failed: closing & 1 != 0 };
+    let sealed = Sealed { number: u32_at(56), generation: u64_at(64), end: sealed_end };
     let sealed = (sealed.generation != 0).then_some(sealed);
+    let end = End { at: u64::from(closing >> 2) * BLOCK, failed: closing & 2 != 0 };
+    let end = (end.at != 0).then_some(end);
     let state = match u32_at(12) {
         1 => State::Free,
-        2 => State::Active { writer: u32_at(20), sealed },
+        2 => State::Active { writer: u32_at(20), sealed, end },
         _ => return Err(NoHeader::Damaged),
     };
     Ok(Header {
@@ -177,15 +200,20 @@ mod tests {
     use super::*;
 
     fn sample() -> Header {
-        let sealed = Some(Sealed { number: 4, generation: 90, end: 12288 });
-        let state = State::Active { writer: 2, sealed };
+        let sealed = Some(Sealed { number: 4, generation: 90, end: End { at: 12288, failed: true } });
+        let state = State::Active { writer: 2, sealed, end: None };
         Header { state, number: 5, generation: 91, salt: 17, size: 1 << 20, created_ms: 99 }
     }
 
     #[test]
     fn what_was_written_is_read() {
         let free = Header { state: State::Free, ..sample() };
-        for header in [sample(), free] {
+        let closed = |at: u64, failed: bool| {
+            let sealed = Some(Sealed { number: 4, generation: 90, end: End { at: 12288, failed: !failed } });
+            let state = State::Active { writer: 2, sealed, end: Some(End { at, failed }) };
+            Header { state, ..sample() }
+        };
+        for header in [sample(), free, closed(4096, true), closed(32 << 30, false)] {
             assert_eq!(header.to_block().len(), BLOCK as usize);
             assert_eq!(Header::from_block(&header.to_block()), Ok(header));
         }

@@ -64,8 +64,6 @@ struct Inner {
     running: Cell<bool>,
     drainers: RefCell<Vec<Waker>>,
     last_counter: Cell<u64>,
-    /// The segment before failed, and no new one is begun yet.
-    after_failure: Cell<bool>,
 }
 
 impl Writer {
@@ -87,7 +85,6 @@ impl Writer {
             running: Cell::new(false),
             drainers: RefCell::default(),
             last_counter: Cell::new(0),
-            after_failure: Cell::new(false),
         };
         Ok(Writer { inner: Rc::new(inner) })
     }
@@ -214,7 +211,6 @@ impl Inner {
                 }
             }
             Err(error) => {
-                self.after_failure.set(true);
                 self.file.borrow_mut().take();
                 event(Level::Error, "spool write failed")
                     .field("writer", self.index)
@@ -228,13 +224,10 @@ impl Inner {
     async fn new_segment(&self, sealed: Option<Sealed>) {
         self.file.borrow_mut().take();
         let fresh = self.begin_segment(sealed).await;
-        if fresh.is_err() && self.after_failure.get() {
+        if fresh.is_err() && sealed.is_some_and(|sealed| sealed.end.failed) {
             event(Level::Error, "spool segment could not be sealed: whether its last group is on disk is undecided")
                 .field("writer", self.index)
                 .emit();
-        }
-        if fresh.is_ok() {
-            self.after_failure.set(false);
         }
         self.core.borrow_mut().segment(fresh);
     }
@@ -250,7 +243,7 @@ impl Inner {
         };
         let path = self.shared.layout.segment(spare.number);
         let header = Header {
-            state: State::Active { writer: self.index as u32, sealed },
+            state: State::Active { writer: self.index as u32, sealed, end: None },
             number: spare.number,
             generation: self.shared.next_generation(),
             salt: random_salt(),
@@ -269,13 +262,12 @@ impl Inner {
                 .emit();
             // Nobody's spare any more, and perhaps active on disk: the file goes, so that its room comes back.
             let Header { number, generation, size, .. } = header;
-            self.shared.ask(Request::Erase(Erase { number, generation, size, reusable: false }));
+            self.shared.ask(Request::Erase(Erase { number, generation, size, reusable: false, seals: None }));
             CommitError::Disk
         })?;
         *self.file.borrow_mut() = Some(Rc::new(file));
         let Header { number, generation, salt, size, .. } = header;
-        let after_failure = self.after_failure.get();
-        self.shared.published[self.index].start(Started { number, generation, salt, size, sealed, after_failure });
+        self.shared.published[self.index].start(Started { number, generation, salt, size, sealed });
         self.shared.alarm.ring();
         Ok(FreshSegment { number, generation, salt, size })
     }

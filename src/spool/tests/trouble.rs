@@ -127,3 +127,70 @@ fn a_segment_of_the_past_is_tried_a_few_times_and_does_not_block_the_start() {
         assert_eq!(ids, [past[1].0]);
     });
 }
+
+fn header(segment: &Path) -> Header {
+    let block = std::fs::read(segment).expect("readable");
+    Header::from_block(&block[..4096]).expect("a header")
+}
+
+/// A message in a segment that has failed, and whose successor is settled and erased.
+async fn outlived_its_successor(driver: Driver, directory: &TempDir) -> (QueueId, PathBuf) {
+    let mut spool = open(directory, 1);
+    let writer = start(spool.core_writers().remove(0), driver);
+    let (_seed, mut follower) = spool.relay_side();
+    let one = commit(&writer, b"one").await.expect("durable");
+    let first = active_segment(directory);
+    faults::set(&first, true);
+    assert_eq!(commit(&writer, b"lost").await, Err(CommitError::Disk));
+    faults::set(&first, false);
+    for _ in 0..12 {
+        commit(&writer, &[b'x'; 30_000]).await.expect("durable");
+        let found = entries(&mut follower);
+        found.iter().filter(|(id, _)| *id != one).for_each(|(_, at)| follower.settled(*at));
+    }
+    drop((writer, follower, spool));
+    let number = layout::number_in(&first, "seg").expect("its number");
+    let seals_first = |path: &PathBuf| match header(path).state {
+        State::Active { sealed: Some(sealed), .. } => u64::from(sealed.number) == number,
+        _ => false,
+    };
+    assert!(!segment_files(directory).iter().any(seals_first), "the successor is erased");
+    (one, first)
+}
+
+#[test]
+fn a_segment_whose_successor_is_erased_still_has_its_end() {
+    on_both(async |driver, directory| {
+        let (one, first) = outlived_its_successor(driver, &directory).await;
+        // Of the group that was refused some sectors may have reached the disk after all: here all of them have.
+        let mut late = Vec::new();
+        record::append(&mut late, record::KIND_MESSAGE, QueueId(666), envelope("ben@example.edu").as_bytes(), b"lost");
+        record::set_place(
+            &mut late,
+            header(&first).salt,
+            record::Place { group: 2, group_start: 8192, index: 0, last: 0 },
+        );
+        let file = std::fs::File::options().write(true).open(&first).expect("opens");
+        file.write_all_at(&late, 8192).expect("written");
+        let mut spool = open(&directory, 1);
+        let (seed, mut follower) = spool.relay_side();
+        let found = entries(&mut follower);
+        let ids: Vec<u64> = found.iter().map(|(id, _)| id.0).collect();
+        assert!(ids.contains(&one.0) && !ids.contains(&666), "{ids:?}");
+        // And the file that has failed is not used again.
+        found.iter().for_each(|(_, at)| follower.settled(*at));
+        drop((seed, follower, spool));
+        assert!(!first.exists());
+    });
+}
+
+#[test]
+fn rot_in_the_last_group_is_damage_even_when_the_successor_is_erased() {
+    on_both(async |driver, directory| {
+        let (one, first) = outlived_its_successor(driver, &directory).await;
+        damage(&first, 4096 + 4);
+        let ids: Vec<QueueId> = entries(&mut open(&directory, 1).relay_side().1).iter().map(|(id, _)| *id).collect();
+        assert!(!ids.contains(&one));
+        assert_eq!(std::fs::read_dir(directory.path().join("damaged")).expect("reported").count(), 1);
+    });
+}
