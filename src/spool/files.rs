@@ -175,10 +175,12 @@ impl Shared {
         if for_relay || spares.len() > RELAY_SPARES { spares.pop() } else { None }
     }
 
-    /// Can a core's writer get no spare, as things stand?
+    /// Can a core's writer get a spare again? That there are few for a moment, while another is being
+    /// made, is no reason to refuse mail: only a failure to make one is.
     fn look_for_spares(&self) {
-        let starved = self.spares().len() <= RELAY_SPARES;
-        self.starved.store(starved, Ordering::Relaxed);
+        if self.spares().len() > RELAY_SPARES {
+            self.starved.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Can new mail of so many octets be taken? One or two atomic loads.
