@@ -30,6 +30,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::time::TimeVal;
 use options::{Io, Options, Run, Side, Sink};
+use penstock::clock::now_ms;
 use penstock::net::{Driver, probe_io_uring};
 use report::Report;
 use rustls::pki_types::ServerName;
@@ -37,7 +38,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use worker::Job;
 use workload::{Plan, Workload};
 
@@ -187,8 +188,4 @@ fn cpu() -> (Duration, Duration) {
         |value: TimeVal| Duration::new(value.tv_sec().unsigned_abs(), value.tv_usec().unsigned_abs() as u32 * 1000);
     getrusage(UsageWho::RUSAGE_SELF)
         .map_or_else(|_| Default::default(), |used| (time(used.user_time()), time(used.system_time())))
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

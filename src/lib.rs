@@ -34,11 +34,12 @@
 //! | [`services`] | what is slow: name resolution | - |
 //! | [`admin`] | what the operator does: user commands, demo | all |
 //! | [`appliance`] | all of it put together, started and stopped | all |
-//! | [`config`], [`log`], [`metrics`] | constants after start, log lines, plain counters | `config`: `policy`, `log`; `metrics`: `log` |
+//! | [`config`], [`log`], [`metrics`], [`clock`] | constants after start, log lines, plain counters, the time | `config`: `policy`, `log`; `metrics`: `log` |
 
 pub mod admin;
 pub mod appliance;
 pub mod auth;
+pub mod clock;
 pub mod config;
 pub mod log;
 pub mod message;

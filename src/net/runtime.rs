@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 pub enum Driver {
     /// io_uring, Linux 5.11 or later.
     IoUring,
-    /// epoll, for hosts that forbid io_uring. File operations block the thread there.
+    /// epoll, for hosts that forbid io_uring. Its file operations would block the thread, so the spool writes on another.
     Epoll,
 }
 

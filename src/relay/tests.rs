@@ -84,7 +84,7 @@ impl Message {
 
     fn envelope(&self) -> Envelope {
         let mut envelope = Envelope::default();
-        envelope.push(Tag::Arrival, &super::worker::now_ms().to_le_bytes());
+        envelope.push(Tag::Arrival, &crate::clock::now_ms().to_le_bytes());
         envelope.push(Tag::ReversePath, b"anna@example.edu");
         envelope.push(Tag::Prepended, b"X-Before: yes\r\n");
         envelope.push(Tag::Body, &[self.body]);

@@ -10,6 +10,7 @@
 //! running; what is not recorded when the thread ends is still queued; the thread waits for no name server and no disk
 //! but the page cache.
 
+use crate::clock::now_ms;
 use crate::config;
 use crate::log::{self, Level};
 use crate::metrics::{self, Counters};
@@ -37,7 +38,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 mod recording;
 
@@ -408,9 +409,4 @@ fn name(target: &config::Target) -> String {
         config::Target::Smarthost { address, .. } | config::Target::Lmtp { address } => address.clone(),
         config::Target::Maildir { directory } => directory.display().to_string(),
     }
-}
-
-pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

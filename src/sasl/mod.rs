@@ -13,7 +13,7 @@
 //! [`USER_BYTES_MAX`] and [`PASSWORD_BYTES_MAX`]; whether it is right is for `auth` to say. Base64 is taken strictly
 //! (RFC 4954 section 4: padding is at the end and only there; no white space). Every line inside an exchange is a
 //! response, also one that looks like a command (`RSET`, `QUIT`). Secrets are wiped when they are dropped and never
-//! shown by `Debug`; the line that they came in is the caller's to wipe.
+//! shown by `Debug`; the line that they came in is the caller's.
 
 mod client;
 mod login;

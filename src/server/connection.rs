@@ -12,6 +12,7 @@ use super::core::Core;
 use super::receiving::Receiving;
 use super::{Service, is_trusted};
 use crate::auth::Verdict;
+use crate::clock::now_ms;
 use crate::log::{Event, Level, event};
 use crate::message::header::{HEADER_BYTES_MAX, RECEIVED_MAX};
 use crate::message::{Arrival, Header, prepend};
@@ -27,7 +28,7 @@ use std::cell::Cell;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Replies that are flushed before more input is looked at, octets: a client that asks much and reads nothing must not
 /// fill our memory.
@@ -397,9 +398,4 @@ fn queue_name(id: QueueId) -> QueueName {
     let mut name = [b'0'; 13];
     let _ = write!(&mut name[..], "{id}");
     QueueName(name)
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

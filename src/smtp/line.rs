@@ -11,6 +11,7 @@
 //! the input was cut.
 
 use memchr::memchr;
+use zeroize::Zeroize;
 
 /// Longest command line in octets with its CRLF. RFC 5321 section 4.5.3.1.4 asks for 512, the extensions add about
 /// 1,200; lines of an AUTH exchange may have 12,288 (RFC 4954 section 4).
@@ -68,6 +69,8 @@ impl LineScanner {
 
     /// Forgets a line that was given out or begun; keeps no memory, because most sessions are idle.
     pub fn forget(&mut self) {
+        // It may have been a password.
+        self.carry.zeroize();
         self.carry = Vec::new();
         self.swallowed = 0;
     }

@@ -18,13 +18,14 @@ use super::file;
 use super::layout::Layout;
 use super::published::{Alarm, Published};
 use super::segment::{BLOCK, Header, Sealed, State};
+use crate::clock::now_ms;
 use crate::log::{Level, event};
 use futures_channel::oneshot;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// What all parts of an open spool share.
 pub struct Shared {
@@ -474,9 +475,4 @@ pub fn random_salt() -> u64 {
     let mut bytes = [0; 8];
     SystemRandom::new().fill(&mut bytes).expect("the kernel gives random octets");
     u64::from_le_bytes(bytes).max(1)
-}
-
-/// Milliseconds since the Unix epoch.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

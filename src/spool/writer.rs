@@ -12,7 +12,7 @@
 //! place that waits for the disk.
 
 use super::file::{Through, WriteFile};
-use super::files::{Erase, Request, Shared, now_ms, random_salt};
+use super::files::{Erase, Request, Shared, random_salt};
 use super::group_commit::{FreshSegment, GroupCommit, Step, Ticket};
 use super::published::Started;
 use super::queue_id::COUNTER_LIMIT;
@@ -20,6 +20,7 @@ use super::record::{KIND_MESSAGE, KIND_SPILLED};
 use super::segment::{BLOCK, Header, Sealed, State};
 use super::spill::Spill;
 use super::{CommitError, QueueId};
+use crate::clock::now_ms;
 use crate::log::{Level, event};
 use crate::net::Driver;
 use crate::smtp::envelope::{Envelope, Fields, Tag, View};

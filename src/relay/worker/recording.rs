@@ -6,7 +6,8 @@
 //!
 //! Promise: a bounce and the outcomes that it tells of are one record; what the spool refuses is tried again.
 
-use super::{Worker, now_ms};
+use super::Worker;
+use crate::clock::now_ms;
 use crate::log::{self, Level};
 use crate::relay::bounce::{self, Notice};
 use crate::relay::content;
