@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 const OUTCOMES_MAX: usize = 256;
 /// Bounces under way at once.
 const BOUNCES_MAX: usize = 8;
-/// Outcomes that may wait before no more deliveries are begun.
-const BACKLOG_MAX: usize = 4096;
+/// Outcomes that may wait before no more deliveries are begun: as many are delivered again after a crash (RFC 1047).
+const BACKLOG_MAX: usize = 64;
 /// Pause after the spool refused a record.
 const RETRY_MS: u64 = 2000;
 /// Longest text kept of a reply, in octets.

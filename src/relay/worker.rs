@@ -169,8 +169,11 @@ impl Worker {
         self.stopping = true;
         self.tasks.values_mut().for_each(|work| *work = None);
         while !(self.tasks.is_empty() && self.records.is_empty()) && now_ms() < end_ms {
-            self.record(now_ms());
-            match self.wait(end_ms).await {
+            let now = now_ms();
+            self.record(now);
+            // What the spool refused is tried again before the end, or those messages would be delivered once more.
+            let retry_ms = self.records.wake_ms().map_or(end_ms, |until| until.max(now + 1));
+            match self.wait(end_ms.min(retry_ms)).await {
                 Woken::Report(report) => self.report(report),
                 Woken::Recorded(recorded) => self.recorded(recorded),
                 Woken::Look | Woken::Stop => {}
