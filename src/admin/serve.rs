@@ -25,6 +25,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
+
+/// A second stop signal ends the process at once, if it comes this much later than the first.
+const SECOND_SIGNAL_AFTER: Duration = Duration::from_millis(500);
 
 /// Descriptors beside those of clients: segments, spill files, the relay's connections, the ring of each core.
 const DESCRIPTORS_BESIDE: u64 = 256;
@@ -144,18 +148,20 @@ fn run(appliance: Appliance, wishes: &Receiver<Wish>) {
 /// The signals thread.
 fn listen(wishes: &Sender<Wish>) {
     let signals = signals();
-    let mut stopping = false;
+    let mut stopping: Option<Instant> = None;
     loop {
         match signals.wait() {
             Ok(Signal::SIGHUP) => drop(wishes.send(Wish::Reload)),
             Ok(Signal::SIGUSR1) => metrics::log_totals(),
-            Ok(_) if stopping => {
+            // A service manager may signal the process and its group in the same moment: that is one signal.
+            Ok(_) if stopping.is_some_and(|since| since.elapsed() < SECOND_SIGNAL_AFTER) => {}
+            Ok(_) if stopping.is_some() => {
                 event(Level::Warning, "ended at once by a second signal").emit();
                 log::flush();
                 std::process::exit(1);
             }
             Ok(_) => {
-                stopping = true;
+                stopping = Some(Instant::now());
                 drop(wishes.send(Wish::Stop));
             }
             // The set is a constant, so there is nothing that can be wrong with it.

@@ -123,7 +123,10 @@ fn list_segments(layout: &Layout) -> Result<Found, String> {
         }
         match read_header(&path, number)? {
             Some(header) if header.state == State::Free => found.free.push(header),
-            Some(header) => found.active.push(header),
+            Some(header) => {
+                report_if_cut(&path, &header);
+                found.active.push(header);
+            }
             None => set_aside(layout, &path, number)?,
         }
     }
@@ -143,6 +146,18 @@ fn read_header(path: &Path, number: u32) -> Result<Option<Header>, String> {
             "{}: written by a later version (format {version}); start that version, or move the spool away",
             path.display()
         )),
+    }
+}
+
+/// Segments never change their size: what stood behind the end of a shorter one is lost, and somebody should know.
+fn report_if_cut(path: &Path, header: &Header) {
+    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if bytes < header.size {
+        event(Level::Error, "spool segment was cut off, records behind its end are lost")
+            .field("file", path.display())
+            .field("bytes", bytes)
+            .field("expected", header.size)
+            .emit();
     }
 }
 
