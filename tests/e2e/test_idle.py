@@ -41,7 +41,7 @@ def test_five_thousand_idle_tls_sessions(appliance, io):
         # Buffers go back within two ticks of the sweeper.
         time.sleep(2)
         idle = resident_mib(server.process.pid)
-        print(f"{io}: {before:.0f} MiB before, {idle:.0f} MiB with {SESSIONS} idle TLS sessions, "
+        print(f"measured: {io}, {before:.0f} MiB before, {idle:.0f} MiB with {SESSIONS} idle TLS sessions, "
               f"{(idle - before) * 1024 / SESSIONS:.1f} KiB each")
         assert idle < RSS_MIB_MAX
         # They are alive, all of them.
