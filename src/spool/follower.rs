@@ -378,14 +378,8 @@ impl Follower {
             let end = open.end.map_or(open.started.size, |end| end.at);
             return (Limit { end, durable: open.end.is_some() }, true);
         }
-        let published = &self.shared.published[track - 1];
-        let (number, end) = published.end();
-        if number == open.started.number {
-            return (Limit { end, durable: true }, false);
-        }
-        let sealed = published.following().and_then(|started| started.sealed);
-        let end = sealed.expect("a segment that is followed by another is sealed by it").end.at;
-        (Limit { end, durable: true }, true)
+        let (end, is_last) = self.shared.published[track - 1].limit(open.started.number);
+        (Limit { end, durable: true }, is_last)
     }
 
     fn begin_next(&mut self, track: usize) -> Option<()> {

@@ -56,6 +56,20 @@ impl Published {
         ((packed >> 32) as u32, (packed & 0xffff_ffff) * BLOCK)
     }
 
+    /// How far segment `number`, which the follower has gone on to, may be read, in octets, and whether it ends there for
+    /// good.
+    pub fn limit(&self, number: u32) -> (u64, bool) {
+        let (current, end) = self.end();
+        if current == number {
+            return (end, false);
+        }
+        match self.following().and_then(|started| started.sealed) {
+            Some(sealed) => (sealed.end.at, true),
+            // It is in the chain, and `end` is about to name it: nothing in it is durable yet.
+            None => (BLOCK, false),
+        }
+    }
+
     /// The segment after the one that the follower reads.
     pub fn following(&self) -> Option<Started> {
         self.chain().front().copied()
@@ -106,5 +120,39 @@ impl Alarm {
     /// Forgets the sleeper: its runtime may end.
     pub fn forget(&self) {
         self.sleeper.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::segment::End;
+    use super::*;
+
+    fn started(number: u32, sealed: Option<Sealed>) -> Started {
+        Started { number, generation: u64::from(number), salt: 1, size: 1 << 20, sealed }
+    }
+
+    #[test]
+    fn a_segment_may_be_read_up_to_what_is_durable() {
+        let published = Published::default();
+        published.start(started(3, None));
+        assert_eq!(published.follow().map(|started| started.number), Some(3));
+        assert_eq!(published.limit(3), (BLOCK, false));
+        published.advance(3, 5 * BLOCK);
+        assert_eq!(published.limit(3), (5 * BLOCK, false));
+        let end = End { at: 4 * BLOCK, failed: true };
+        published.start(started(7, Some(Sealed { number: 3, generation: 3, end })));
+        assert_eq!(published.limit(3), (4 * BLOCK, true));
+    }
+
+    /// The follower is another thread: it may go on to a segment between the two steps of `start`.
+    #[test]
+    fn a_segment_that_is_just_being_started_holds_nothing_yet() {
+        let published = Published::default();
+        published.chain().push_back(started(3, None));
+        assert!(published.follow().is_some());
+        assert_eq!(published.limit(3), (BLOCK, false));
+        published.advance(3, BLOCK);
+        assert_eq!(published.limit(3), (BLOCK, false));
     }
 }
