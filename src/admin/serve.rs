@@ -99,15 +99,25 @@ fn prepare(file: &Path) -> Result<Config, String> {
     Ok(config)
 }
 
-/// A panic, which only a bug can cause, is one line of the log like everything else.
+/// Threads without which mail would be taken and never delivered, or hang. Sessions and passwords are contained where they run.
+const ESSENTIAL_THREADS: [&str; 5] = ["relay", "files", "maildir", "spool-", "spill-"];
+
+/// A panic, which only a bug can cause, is one line of the log like everything else. On a thread that nothing works without
+/// it ends the process: what is on disk is whole, and a restart by the service manager goes on from there.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let what = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no words");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        event(Level::Error, "panicked at").field("place", place).octets("what", what.as_bytes()).emit();
+        let current = thread::current();
+        let name = current.name().unwrap_or_default();
+        let line = event(Level::Error, "panicked at").field("place", place).octets("what", what.as_bytes());
+        line.field("thread", name).emit();
         log::flush();
+        if ESSENTIAL_THREADS.iter().any(|essential| name.starts_with(essential)) {
+            std::process::abort();
+        }
     }));
 }
 
