@@ -12,9 +12,9 @@ use crate::ledger::{Checksum, Entry, Ledger, Outcome, tagged};
 use crate::options::{Sink, SinkTls};
 use monoio::net::{TcpListener, TcpStream};
 use penstock::net::{self, Driver, Shared, Stream};
-use penstock::policy::{Domains, Role, TlsMode};
+use penstock::policy::{Role, TlsMode};
 use penstock::smtp::Session;
-use penstock::smtp::session::{Action, Answer, QueueName, Refusal, Rules};
+use penstock::smtp::session::{Action, Answer, Question, QueueName, Refusal, Rules};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
@@ -120,7 +120,6 @@ fn listen(address: SocketAddr, driver: Driver, shares: bool) -> io::Result<std::
 
 fn rules(options: &Sink) -> Rules {
     Rules {
-        hostname: options.hostname.clone(),
         role: Role::Smtp,
         tls: match options.tls {
             SinkTls::Offered => TlsMode::Offered,
@@ -130,8 +129,7 @@ fn rules(options: &Sink) -> Rules {
         auth: true,
         message_bytes_max: options.message_bytes_max,
         recipients_max: RECIPIENTS_MAX,
-        local_domains: Arc::new(Domains::default()),
-        postmaster_domain: options.hostname.clone(),
+        ..Rules::new(&options.hostname)
     }
 }
 
@@ -292,7 +290,7 @@ fn receive(
             }
             Action::Begin => Some(Wanted::Begin),
             Action::Commit => Some(Wanted::Commit),
-            Action::Ask(credentials) => Some(Wanted::Verdict(credentials.user.as_str().into())),
+            Action::Ask(Question::Password(credentials)) => Some(Wanted::Verdict(credentials.user.as_str().into())),
             Action::StartTls => Some(Wanted::StartTls),
             Action::Close => Some(Wanted::Close),
         };

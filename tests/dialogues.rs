@@ -13,7 +13,7 @@ mod dialogue;
 use dialogue::{Check, Dialogue, Event, Expected, Setting, Split};
 use penstock::sasl::Credentials;
 use penstock::smtp::envelope::View;
-use penstock::smtp::session::{Action, Answer, QueueName, Refusal, Session};
+use penstock::smtp::session::{Action, Answer, Question, QueueName, Refusal, Session};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -157,7 +157,7 @@ impl<'a> Run<'a> {
                     self.content.clear();
                     self.saw(&Event::Abort)?;
                 }
-                Action::Ask(credentials) => self.ask(&credentials)?,
+                Action::Ask(Question::Password(credentials)) => self.ask(&credentials)?,
                 Action::StartTls => {
                     self.saw(&Event::Tls)?;
                     self.session.answered(Answer::TlsStarted, &mut self.out);

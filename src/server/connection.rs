@@ -22,7 +22,7 @@ use crate::sasl::Credentials;
 use crate::smtp::Session;
 use crate::smtp::envelope::Tag;
 use crate::smtp::reply;
-use crate::smtp::session::{Action, Answer, QueueName, Refusal};
+use crate::smtp::session::{Action, Answer, Question, QueueName, Refusal};
 use crate::spool::{CommitError, QueueId};
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Write};
@@ -43,7 +43,7 @@ enum Wait {
     Flush,
     Spill,
     Commit,
-    Ask(Credentials),
+    Ask(Question),
     StartTls,
     Close,
 }
@@ -138,8 +138,8 @@ impl Connection {
                     let answer = self.commit(&mut session).await;
                     session.answered(answer, &mut self.out);
                 }
-                Some(Wait::Ask(credentials)) => {
-                    let answer = self.ask(credentials).await;
+                Some(Wait::Ask(question)) => {
+                    let answer = self.ask(question).await;
                     session.answered(answer, &mut self.out);
                 }
                 Some(Wait::StartTls) => {
@@ -173,7 +173,7 @@ impl Connection {
                         None
                     }
                     Action::Commit => Some(Wait::Commit),
-                    Action::Ask(credentials) => Some(Wait::Ask(credentials)),
+                    Action::Ask(question) => Some(Wait::Ask(question)),
                     Action::StartTls => Some(Wait::StartTls),
                     Action::Close => Some(Wait::Close),
                 };
@@ -192,7 +192,10 @@ impl Connection {
         self.stream.set_interruptible(!session.is_receiving());
         match self.stream.fill().await {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                session.set_clock(now_ms());
+                Ok(())
+            }
             // The next step says 421 and closes.
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 session.shut_down();
@@ -228,7 +231,13 @@ impl Connection {
         result
     }
 
-    async fn ask(&mut self, credentials: Credentials) -> Answer {
+    async fn ask(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Password(credentials) => self.check_password(credentials).await,
+        }
+    }
+
+    async fn check_password(&mut self, credentials: Credentials) -> Answer {
         let Some(authenticator) = self.core.authenticator.clone() else { return Answer::Unavailable };
         let name = credentials.user.clone();
         match authenticator.check(credentials).await {

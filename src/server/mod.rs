@@ -129,7 +129,6 @@ fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
     let config = &setup.config;
     let first_domain = config.local_domains.first();
     let rules = Rules {
-        hostname: config.hostname.clone(),
         role: listener.role,
         tls: listener.tls,
         auth: setup.authenticator.is_some(),
@@ -137,6 +136,7 @@ fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
         recipients_max: config.limits.recipients_max,
         local_domains: Arc::new(Domains::new(config.local_domains.iter().map(String::as_str))),
         postmaster_domain: first_domain.unwrap_or(&config.hostname).clone(),
+        ..Rules::new(&config.hostname)
     };
     Service { name: listener.name.clone(), rules: Arc::new(rules) }
 }

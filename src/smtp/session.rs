@@ -56,6 +56,22 @@ pub struct Rules {
     pub postmaster_domain: String,
 }
 
+impl Rules {
+    /// The strictest listener: submission behind STARTTLS without anybody who checks passwords, limits of RFC 5321.
+    pub fn new(hostname: &str) -> Rules {
+        Rules {
+            hostname: hostname.into(),
+            role: Role::Submission,
+            tls: TlsMode::Required,
+            auth: false,
+            message_bytes_max: 50 << 20,
+            recipients_max: 1000,
+            local_domains: Arc::new(Domains::new([])),
+            postmaster_domain: hostname.into(),
+        }
+    }
+}
+
 /// What the driver must do before it calls `step` again. Every wait flushes `out` first.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<'a> {
@@ -69,12 +85,19 @@ pub enum Action<'a> {
     Commit,
     /// Forget the message being received. No answer is awaited.
     Abort,
-    /// Check the password -> [`Answer::Accepted`], [`Answer::Rejected`] or [`Answer::Unavailable`].
-    Ask(Credentials),
+    /// Find out -> the answers that the question names.
+    Ask(Question),
     /// Flush, drop unread input, shake hands -> [`Answer::TlsStarted`]. A failed handshake ends the connection.
     StartTls,
     /// Flush and close.
     Close,
+}
+
+/// What only the driver can find out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Check the password -> [`Answer::Accepted`], [`Answer::Rejected`] or [`Answer::Unavailable`].
+    Password(Credentials),
 }
 
 /// What the driver answers.
@@ -173,6 +196,8 @@ pub struct Session {
     mode: Mode,
     state: State,
     lines: LineScanner,
+    /// Milliseconds since the Unix epoch, as of the last read.
+    now_ms: u64,
     envelope: Envelope,
     helo: Box<[u8]>,
     user: Option<Arc<str>>,
@@ -203,6 +228,7 @@ impl Session {
             mode: Mode::Command,
             state: State::Fresh,
             lines: LineScanner::default(),
+            now_ms: 0,
             envelope: Envelope::default(),
             helo: Box::default(),
             user: None,
@@ -266,6 +292,11 @@ impl Session {
             (Wait::Tls, Answer::TlsStarted) => self.tls_started(),
             (wait, answer) => panic!("{answer:?} is no answer to {wait:?}"),
         }
+    }
+
+    /// Tells the time, milliseconds since the Unix epoch. The driver does so after each read.
+    pub fn set_clock(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
     }
 
     /// The client was silent for too long: says so. The driver closes.

@@ -45,14 +45,12 @@ pub struct Setting {
 impl Default for Setting {
     fn default() -> Setting {
         let rules = Rules {
-            hostname: "mx.example.edu".into(),
-            role: Role::Submission,
-            tls: TlsMode::Required,
             auth: true,
             message_bytes_max: 10_000,
             recipients_max: 100,
             local_domains: Arc::new(Domains::new(["example.edu"])),
             postmaster_domain: "example.edu".into(),
+            ..Rules::new("mx.example.edu")
         };
         Setting { rules, secured: false, trusted: false, every_split: true }
     }

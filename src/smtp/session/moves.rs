@@ -1,6 +1,6 @@
 //! The moves: what each command does in each state, one `match` in [`Session::command`]. RFC 5321 section 4.1.4.
 
-use super::{Action, Mode, Session, State, Wait};
+use super::{Action, Mode, Question, Session, State, Wait};
 use crate::policy::TlsMode;
 use crate::policy::relaying::{self, Relaying};
 use crate::sasl::{Exchange, Mechanism, Step};
@@ -150,7 +150,7 @@ impl Session {
         match step {
             Step::Verify(credentials) => {
                 self.mode = Mode::Waiting(Wait::Verdict);
-                return Some(Action::Ask(credentials));
+                return Some(Action::Ask(Question::Password(credentials)));
             }
             Step::OtherIdentity => self.authentication_failed(out),
             Step::Cancelled => out.extend_from_slice(reply::AUTH_CANCELLED),

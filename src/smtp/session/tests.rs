@@ -4,14 +4,13 @@ use super::*;
 
 fn rules(role: Role, tls: TlsMode) -> Arc<Rules> {
     Arc::new(Rules {
-        hostname: "mx.example.edu".into(),
         role,
         tls,
         auth: true,
         message_bytes_max: 100,
         recipients_max: 2,
         local_domains: Arc::new(Domains::new(["example.edu"])),
-        postmaster_domain: "example.edu".into(),
+        ..Rules::new("mx.example.edu")
     })
 }
 

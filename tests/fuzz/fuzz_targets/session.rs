@@ -11,14 +11,13 @@ use std::sync::Arc;
 fn talk(input: &[u8], step: usize, answers: u8) -> Vec<u8> {
     let pick = |a: u8| answers & (1 << a) != 0;
     let rules = Rules {
-        hostname: "mx.example.edu".into(),
         role: if pick(0) { Role::Submission } else { Role::Smtp },
         tls: if pick(1) { TlsMode::Offered } else { TlsMode::Implicit },
         auth: true,
         message_bytes_max: 2000,
         recipients_max: 3,
         local_domains: Arc::new(Domains::new(["example.edu"])),
-        postmaster_domain: "example.edu".into(),
+        ..Rules::new("mx.example.edu")
     };
     let mut out = Vec::new();
     let mut session = Session::new(Arc::new(rules), pick(2), !pick(1), &mut out);
