@@ -1,6 +1,7 @@
 //! Whole dialogues are data in `tests/dialogues`, run in every split; here is what needs the session's inside.
 
 use super::*;
+use crate::policy::{Domains, Role, TlsMode};
 
 fn rules(role: Role, tls: TlsMode) -> Arc<Rules> {
     Arc::new(Rules {

@@ -1,0 +1,75 @@
+//! What a session and its driver say to each other: actions and questions one way, answers the other.
+
+use crate::sasl::Credentials;
+use std::sync::Arc;
+
+/// What the driver must do before it calls `step` again. Every wait flushes `out` first.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// All input was consumed: flush, read more.
+    NeedInput,
+    /// A message starts: reserve room and a queue id -> [`Answer::Begun`] or [`Answer::Refused`].
+    Begin,
+    /// Append to the message being received; dots are unstuffed already. No answer is awaited.
+    Body(&'a [u8]),
+    /// Make envelope and content durable -> [`Answer::Committed`] or [`Answer::Refused`].
+    Commit,
+    /// Forget the message being received. No answer is awaited.
+    Abort,
+    /// Find out -> the answers that the question names.
+    Ask(Question),
+    /// Flush, drop unread input, shake hands -> [`Answer::TlsStarted`]. A failed handshake ends the connection.
+    StartTls,
+    /// Flush and close.
+    Close,
+}
+
+/// What only the driver can find out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Check the password -> [`Answer::Accepted`], [`Answer::Rejected`] or [`Answer::Unavailable`].
+    Password(Credentials),
+}
+
+/// What the driver answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To Begin: there is room, and this is the queue id as it is printed.
+    Begun(QueueName),
+    /// To Begin and Commit.
+    Refused(Refusal),
+    /// To Commit: the message is durable.
+    Committed,
+    /// To Ask: right; the user in canonical form.
+    Accepted(Arc<str>),
+    /// To Ask: unknown user or wrong password.
+    Rejected,
+    /// To Ask: cannot be checked now.
+    Unavailable,
+    /// To StartTls.
+    TlsStarted,
+}
+
+/// A queue id as it is printed: 13 letters and digits, kept without an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueName(pub [u8; 13]);
+
+impl QueueName {
+    /// The letters and digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("?")
+    }
+}
+
+/// Why a message is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// 452 4.3.1: no room now.
+    NoRoom,
+    /// 451 4.3.0: the disk failed.
+    DiskTrouble,
+    /// 554 5.4.6: more than 100 Received fields.
+    TooManyHops,
+    /// 552 5.3.4: the header is too large.
+    HeaderTooBig,
+}
