@@ -67,6 +67,11 @@ impl LineScanner {
         (used, Some(Line::Whole(&self.carry[..self.carry.len() - 1])))
     }
 
+    /// Has a line begun whose CRLF has not come?
+    pub fn is_begun(&self) -> bool {
+        !self.carry.is_empty()
+    }
+
     /// Forgets a line that was given out or begun; keeps no memory, because most sessions are idle.
     pub fn forget(&mut self) {
         // It may have been a password.

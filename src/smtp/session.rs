@@ -56,6 +56,23 @@ enum Mode {
     Closed,
 }
 
+/// What a session waits for, as its driver's deadlines must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A command, of which nothing has come.
+    Idle,
+    /// The rest of a command line.
+    Line,
+    /// A line of an AUTH exchange, or the rest of one.
+    Exchange,
+    /// Content: after 354, or inside a chunk.
+    Content,
+    /// The driver's answer.
+    Waiting,
+    /// Nothing any more: the driver is to close.
+    Closed,
+}
+
 /// Which answer is outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
@@ -195,9 +212,41 @@ impl Session {
         self.stopping = true;
     }
 
+    /// What the session waits for.
+    pub fn phase(&self) -> Phase {
+        match &self.mode {
+            Mode::Command if self.lines.is_begun() => Phase::Line,
+            Mode::Command => Phase::Idle,
+            Mode::Exchange(_) => Phase::Exchange,
+            Mode::Receiving(_) => Phase::Content,
+            Mode::Waiting(_) => Phase::Waiting,
+            Mode::Closed => Phase::Closed,
+        }
+    }
+
     /// Is content being received? Then a shut-down waits for its end.
     pub fn is_receiving(&self) -> bool {
-        matches!(self.mode, Mode::Receiving(_))
+        self.phase() == Phase::Content
+    }
+
+    /// Has MAIL been taken, and neither answered at the end of the data nor dropped?
+    pub fn is_in_transaction(&self) -> bool {
+        self.state >= State::Sender
+    }
+
+    /// Has the client authenticated?
+    pub fn is_authenticated(&self) -> bool {
+        self.user.is_some()
+    }
+
+    /// Has the client said EHLO or HELO, and since TLS began if it did?
+    pub fn has_greeted(&self) -> bool {
+        self.state >= State::Greeted
+    }
+
+    /// Is TLS up?
+    pub fn is_secured(&self) -> bool {
+        self.secured
     }
 
     /// SIZE as the client declared it, octets; 0 if it did not.

@@ -89,3 +89,27 @@ fn a_shut_down_waits_for_content_and_stops_at_the_next_command() {
 fn an_idle_session_is_small() {
     assert!(std::mem::size_of::<Session>() <= 256, "{}", std::mem::size_of::<Session>());
 }
+
+#[test]
+fn drivers_see_what_a_session_waits_for() {
+    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, true);
+    let mut out = Vec::new();
+    assert_eq!((session.phase(), session.has_greeted()), (Phase::Idle, false));
+    session.step(b"EH", &mut out);
+    assert_eq!(session.phase(), Phase::Line);
+    talk(&mut session, b"LO x\r\n");
+    assert_eq!((session.phase(), session.has_greeted(), session.is_secured()), (Phase::Idle, true, true));
+    talk(&mut session, b"AUTH LOGIN\r\nYW5u");
+    assert_eq!(session.phase(), Phase::Exchange);
+    talk(&mut session, b"\r\n*\r\nMAIL FROM:<>\r\n");
+    assert_eq!((session.is_in_transaction(), session.is_authenticated()), (true, false));
+    session.step(b"RCPT TO:<b@example.edu>\r\n", &mut out);
+    assert!(matches!(session.step(b"DATA\r\n", &mut out), (6, Action::Begin)));
+    assert_eq!(session.phase(), Phase::Waiting);
+    session.answered(Answer::Begun(QueueName(*b"0123456789BCD")), &mut out);
+    assert_eq!(session.phase(), Phase::Content);
+    talk(&mut session, b".\r\n");
+    assert_eq!((session.phase(), session.is_in_transaction()), (Phase::Idle, false));
+    talk(&mut session, b"QUIT\r\n");
+    assert_eq!(session.phase(), Phase::Closed);
+}
