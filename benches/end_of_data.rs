@@ -21,7 +21,7 @@ fn scan(wire: &[u8], mut each: impl FnMut(&[u8])) -> Option<usize> {
         used += took;
         match piece {
             Piece::Content(content) => each(content),
-            Piece::End => return (!scanner.odd()).then_some(used),
+            Piece::End => return (!scanner.found().odd).then_some(used),
             Piece::More => return None,
         }
     }

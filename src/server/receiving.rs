@@ -7,7 +7,7 @@
 use super::core::Core;
 use crate::message::Header;
 use crate::message::header::HEADER_BYTES_MAX;
-use crate::smtp::envelope::{Envelope, Tag};
+use crate::smtp::envelope::Envelope;
 use crate::spool::{CommitError, QueueId, Spill};
 use std::rc::Rc;
 
@@ -37,7 +37,6 @@ pub struct Receiving {
     /// Counted among the core's messages that are spilling.
     is_spilling: bool,
     content_bytes: u64,
-    eight_bit: bool,
 }
 
 impl Receiving {
@@ -54,14 +53,12 @@ impl Receiving {
             spilled: None,
             is_spilling: false,
             content_bytes: 0,
-            eight_bit: false,
         }
     }
 
     /// Takes a piece of content.
     pub fn append(&mut self, piece: &[u8]) {
         self.memory.extend_from_slice(piece);
-        self.eight_bit |= !piece.is_ascii();
         self.content_bytes += piece.len() as u64;
         self.count(self.memory.len());
     }
@@ -122,8 +119,6 @@ impl Receiving {
         if self.spilled.is_some() && !self.memory.is_empty() {
             self.spill().await?;
         }
-        // The relay asks each next hop for 8BITMIME by this, not by reading the content again.
-        envelope.push(Tag::EightBit, &[u8::from(self.eight_bit)]);
         if let Some(spill) = self.spilled.take() {
             spill.finish().await?.push_to(envelope);
         }

@@ -9,24 +9,15 @@
 //!                                             Text              Text
 //! ```
 //!
-//! One `memchr3` for CR, LF and NUL finds the end of each line; an honest line costs one hit, because the LF behind its
-//! CR is stepped over. What lies between is handed out as slices of the input, not copied.
+//! What lies between is found by [`super::text`] and handed out as slices of the input, not copied.
 //!
 //! Promises: only CRLF.CRLF ends the data (RFC 5321 section 4.1.1.4), at any split; exactly one dot is taken from a line
 //! that starts with one (section 4.5.2), and only behind a CRLF; no bare CR, bare LF or NUL is ever handed out: under
 //! [`OddBytes::Normalize`] a bare CR or LF becomes CRLF and NUL is dropped, under [`OddBytes::Reject`] the scanner only
 //! remembers that there was one ([`BodyScanner::odd`]).
 
-use memchr::memchr3;
-
-/// What happens to bare CR, bare LF and NUL in content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OddBytes {
-    /// Bare CR and LF become CRLF, NUL is dropped: printers and scripts send such things.
-    Normalize,
-    /// The message is refused at its end.
-    Reject,
-}
+use super::text::{self, Stop, Text};
+pub use super::text::{Findings, LINE_BYTES_MAX, OddBytes};
 
 /// What the scanner hands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,18 +50,23 @@ enum Place {
 pub struct BodyScanner {
     place: Place,
     odd_bytes: OddBytes,
-    odd: bool,
+    text: Text,
 }
 
 impl BodyScanner {
     /// A scanner at the start of a message's content.
     pub fn new(odd_bytes: OddBytes) -> BodyScanner {
-        BodyScanner { place: Place::LineStart, odd_bytes, odd: false }
+        BodyScanner { place: Place::LineStart, odd_bytes, text: Text::default() }
     }
 
-    /// Was there a bare CR, a bare LF or a NUL?
-    pub fn odd(&self) -> bool {
-        self.odd
+    /// What was found so far, in what was handed out.
+    pub fn found(&self) -> Findings {
+        self.text.found
+    }
+
+    /// Is the message to be refused for what it holds?
+    pub fn refused(&self) -> bool {
+        self.found().odd && self.odd_bytes == OddBytes::Reject
     }
 
     /// The next piece, and how much of `input` it consumed.
@@ -84,10 +80,15 @@ impl BodyScanner {
                     at += 1;
                 }
                 Place::LineStart | Place::Text => {
-                    let (end, piece) = self.text(input, at);
-                    match piece {
-                        Some(piece) => return (end, Piece::Content(piece)),
-                        None => at = end,
+                    let (used, slice, stop) = self.text.next(&input[at..]);
+                    self.place = match stop {
+                        Stop::LineStart => Place::LineStart,
+                        Stop::Within => Place::Text,
+                        Stop::Cr => Place::Cr,
+                    };
+                    at += used;
+                    if !slice.is_empty() {
+                        return (at, Piece::Content(slice));
                     }
                 }
                 Place::Dot if octet == b'\r' => {
@@ -98,71 +99,30 @@ impl BodyScanner {
                 Place::DotCr if octet == b'\n' => return (at + 1, Piece::End),
                 Place::Cr if octet == b'\n' => {
                     self.place = Place::LineStart;
-                    return (at + 1, Piece::Content(b"\r\n"));
+                    return (at + 1, Piece::Content(self.text.line_end()));
                 }
                 Place::Cr | Place::DotCr => {
                     self.place = Place::Text;
-                    self.odd = true;
-                    return (at, Piece::Content(b"\r\n"));
+                    return (at, Piece::Content(self.text.odd_line_end()));
                 }
             }
         }
         (at, Piece::More)
     }
-
-    /// From `start` up to what cannot be handed out as it is: a dot to take out, an odd octet, the end of the input.
-    /// Returns how far it came and the slice, or none if it is empty.
-    fn text<'a>(&mut self, input: &'a [u8], start: usize) -> (usize, Option<&'a [u8]>) {
-        let mut at = start;
-        self.place = Place::Text;
-        let given = |end: usize| (end > start).then(|| &input[start..end]);
-        while let Some(found) = memchr3(b'\r', b'\n', 0, &input[at..]) {
-            let hit = at + found;
-            match (input[hit], input.get(hit + 1)) {
-                (b'\r', Some(b'\n')) => {
-                    at = hit + 2;
-                    if input.get(at).is_none_or(|&octet| octet == b'.') {
-                        self.place = Place::LineStart;
-                        return (at, given(at));
-                    }
-                }
-                (b'\r', _) => {
-                    self.place = Place::Cr;
-                    return (hit + 1, given(hit));
-                }
-                (b'\n', _) if hit == start => {
-                    self.odd = true;
-                    return (hit + 1, Some(b"\r\n"));
-                }
-                (_, _) if hit == start => {
-                    self.odd = true;
-                    return (hit + 1, None);
-                }
-                // The odd octet is met again at the start of the next call.
-                (_, _) => return (hit, given(hit)),
-            }
-        }
-        (input.len(), given(input.len()))
-    }
-
-    /// Is the message to be refused for what it holds?
-    pub fn refused(&self) -> bool {
-        self.odd && self.odd_bytes == OddBytes::Reject
-    }
 }
 
-/// The same rules, octet by octet, for tests and benches: what is handed out in all, whether something odd was seen, and
-/// how much of `input` was consumed up to the end of the data, if it came.
+/// The same rules, octet by octet, for tests and benches: what is handed out in all, what was found, and how much of
+/// `input` was consumed up to the end of the data, if it came.
 #[doc(hidden)]
-pub fn naive(input: &[u8]) -> (Vec<u8>, bool, Option<usize>) {
-    let mut content = Vec::new();
-    let mut odd = false;
+pub fn naive(input: &[u8]) -> (Vec<u8>, Findings, Option<usize>) {
+    let (mut content, mut odd, mut end) = (Vec::new(), false, None);
     let mut at = 0;
     let mut line_start = true;
     while at < input.len() {
         let rest = &input[at..];
         if line_start && rest.starts_with(b".\r\n") {
-            return (content, odd, Some(at + 3));
+            end = Some(at + 3);
+            break;
         }
         if line_start && rest[0] == b'.' {
             at += 1;
@@ -192,7 +152,8 @@ pub fn naive(input: &[u8]) -> (Vec<u8>, bool, Option<usize>) {
             }
         }
     }
-    (content, odd, None)
+    let found = Findings { odd, ..text::naive(&content) };
+    (content, found, end)
 }
 
 #[cfg(test)]
@@ -200,7 +161,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn scan(pieces: &[&[u8]]) -> (Vec<u8>, bool, Option<usize>) {
+    fn scan(pieces: &[&[u8]]) -> (Vec<u8>, Findings, Option<usize>) {
         let mut scanner = BodyScanner::new(OddBytes::Normalize);
         let (mut content, mut consumed) = (Vec::new(), 0);
         for piece in pieces {
@@ -211,13 +172,13 @@ mod tests {
                 rest = &rest[used..];
                 match found {
                     Piece::Content(slice) => content.extend_from_slice(slice),
-                    Piece::End => return (content, scanner.odd(), Some(consumed)),
+                    Piece::End => return (content, scanner.found(), Some(consumed)),
                     Piece::More => break,
                 }
             }
             assert!(rest.is_empty(), "More means that all was consumed");
         }
-        (content, scanner.odd(), None)
+        (content, scanner.found(), None)
     }
 
     fn same_in_every_split(input: &[u8]) {
@@ -259,7 +220,7 @@ mod tests {
         for (input, odd) in
             [(&b"a\r\n"[..], false), (b"a\nb", true), (b"a\rb", true), (b"a\0b", true), (b"\xff", false)]
         {
-            assert_eq!(scan(&[input]).1, odd, "{}", input.escape_ascii());
+            assert_eq!(scan(&[input]).1.odd, odd, "{}", input.escape_ascii());
         }
         let mut scanner = BodyScanner::new(OddBytes::Reject);
         scanner.next(b"a");

@@ -68,12 +68,14 @@ pub enum Tag {
     Spilled = 0x8022,
     /// u8: 1 if the content holds an octet above 127, 0 if not. Without it nobody has looked.
     EightBit = 0x0023,
+    /// u8: 1 if a line of the content has more than 998 octets, 0 if not. Without it nobody has looked.
+    LongLine = 0x0024,
     /// The fate of one recipient of another message: queue id u64, recipient index u32, status u8, then text.
     Outcome = 0x8030,
 }
 
 impl Tag {
-    const ALL: [Tag; 21] = [
+    const ALL: [Tag; 22] = [
         Tag::Arrival,
         Tag::Listener,
         Tag::Peer,
@@ -95,6 +97,7 @@ impl Tag {
         Tag::RemovedRange,
         Tag::Spilled,
         Tag::EightBit,
+        Tag::LongLine,
     ];
 
     fn from_stored(stored: u16) -> Option<Tag> {
@@ -352,6 +355,8 @@ pub struct View<'a> {
     pub spilled: Option<SpillReference>,
     /// The content holds an octet above 127; None: nobody has looked.
     pub eight_bit: Option<bool>,
+    /// A line of the content has more than 998 octets; None: nobody has looked.
+    pub long_line: Option<bool>,
     /// Fates of recipients of other messages.
     pub outcomes: Vec<Outcome<'a>>,
 }
@@ -390,6 +395,7 @@ impl<'a> View<'a> {
             Tag::RemovedRange => self.removed.push((number(value.get(..8)?)?, number(value.get(8..)?)?)),
             Tag::Spilled => self.spilled = Some(SpillReference::parse(value)?),
             Tag::EightBit => self.eight_bit = Some(octet(value)? != 0),
+            Tag::LongLine => self.long_line = Some(octet(value)? != 0),
             Tag::Outcome => self.outcomes.push(Outcome::parse(value)?),
         }
         Some(())
@@ -420,6 +426,8 @@ mod tests {
         envelope.push(Tag::Recipient, b"ben@example.edu");
         envelope.push(Tag::Notify, b"NEVER");
         envelope.push(Tag::Recipient, b"cleo@example.org");
+        envelope.push(Tag::EightBit, &[1]);
+        envelope.push(Tag::LongLine, &[0]);
         Outcome { queue_id: 9, recipient: 1, fate: Fate::Failed, text: b"550 no" }.push_to(&mut envelope);
         SpillReference { file: 1, length: 2, generation: 3, checksum: 4 }.push_to(&mut envelope);
         envelope
@@ -436,6 +444,7 @@ mod tests {
         assert_eq!(view.recipients[0].notify, Some(&b"NEVER"[..]));
         assert_eq!(view.recipients[1].path, b"cleo@example.org");
         assert_eq!(view.outcomes[0].text, b"550 no");
+        assert_eq!((view.eight_bit, view.long_line), (Some(true), Some(false)));
         assert_eq!(view.spilled, Some(SpillReference { file: 1, length: 2, generation: 3, checksum: 4 }));
         assert_eq!((envelope.recipients(), envelope.only_recipient()), (2, None));
     }

@@ -1,6 +1,7 @@
 //! The protocol: both sides of one SMTP connection as plain state machines. No I/O, no clock, no `async`, no `unsafe`.
 
 pub mod body;
+pub mod chunk;
 pub mod client;
 pub mod command;
 pub mod envelope;
@@ -8,6 +9,7 @@ pub mod line;
 pub mod path;
 pub mod reply;
 pub mod session;
+mod text;
 
 pub use client::Client;
 pub use envelope::Envelope;

@@ -1,7 +1,8 @@
 //! Content: from the driver's word that there is room to the end of the data.
 
 use super::{Action, Mode, QueueName, Session, Wait};
-use crate::smtp::body::{BodyScanner, OddBytes, Piece};
+use crate::smtp::body::{BodyScanner, Findings, OddBytes, Piece};
+use crate::smtp::envelope::Tag;
 use crate::smtp::reply;
 
 impl Session {
@@ -22,16 +23,19 @@ impl Session {
                 }
             }
             Piece::End => {
-                let odd = scanner.refused();
-                self.end_of_data(odd, out)
+                let (odd, found) = (scanner.refused(), scanner.found());
+                self.end_of_data(odd, found, out)
             }
         };
         (used, action)
     }
 
-    fn end_of_data(&mut self, odd: bool, out: &mut Vec<u8>) -> Option<Action<'static>> {
+    fn end_of_data(&mut self, odd: bool, found: Findings, out: &mut Vec<u8>) -> Option<Action<'static>> {
         let too_big = self.content_bytes > self.rules.message_bytes_max;
         if !too_big && !odd {
+            // By these the relay knows what to ask of a next hop, without reading the content again.
+            self.envelope.push(Tag::EightBit, &[u8::from(found.eight_bit)]);
+            self.envelope.push(Tag::LongLine, &[u8::from(found.long_line)]);
             self.mode = Mode::Waiting(Wait::Commit);
             return Some(Action::Commit);
         }

@@ -24,5 +24,5 @@ fuzz_target!(|input: &[u8]| {
             }
         }
     }
-    assert_eq!((content, scanner.odd(), end), naive(input));
+    assert_eq!((content, scanner.found(), end), naive(input));
 });

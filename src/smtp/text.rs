@@ -1,0 +1,116 @@
+//! The lines of content: up to where they can be handed out as they are, and what is to be known about them, in one pass.
+//!
+//! One `memchr3` for CR, LF and NUL finds the end of each line; an honest line costs one hit, because the LF behind its
+//! CR is stepped over. On the way its length is added up and octets above 127 are looked for.
+//!
+//! [`super::body`] puts the rules for dots on top of it, [`super::chunk`] those for chunks.
+
+use memchr::memchr3;
+
+/// Octets of a line of text without its CRLF. RFC 5321 section 4.5.3.1.6, RFC 5322 section 2.1.1.
+pub const LINE_BYTES_MAX: usize = 998;
+
+/// What happens to bare CR, bare LF and NUL in content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OddBytes {
+    /// Bare CR and LF become CRLF, NUL is dropped: printers and scripts send such things.
+    Normalize,
+    /// The message is refused at its end.
+    Reject,
+}
+
+/// What was found in content so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// A bare CR, a bare LF or a NUL came in.
+    pub odd: bool,
+    /// A line of more than [`LINE_BYTES_MAX`] octets was handed out.
+    pub long_line: bool,
+    /// An octet above 127 was handed out.
+    pub eight_bit: bool,
+}
+
+/// Why [`Text::next`] stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Behind CRLF: a dot comes next, or the input was used up.
+    LineStart,
+    /// Within a line: a bare LF or NUL was met, or the input was used up.
+    Within,
+    /// A CR was consumed and not handed out; what comes behind it decides.
+    Cr,
+}
+
+/// Finds what can be handed out, and looks at it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Text {
+    pub(super) found: Findings,
+    /// Octets handed out of the line that has not ended.
+    line_bytes: usize,
+}
+
+impl Text {
+    /// From the start of `input`, which is not empty, up to what cannot be handed out as it is. Returns how much was
+    /// consumed, what to hand out, which may be nothing, and why it stopped.
+    pub(super) fn next<'a>(&mut self, input: &'a [u8]) -> (usize, &'a [u8], Stop) {
+        let mut at = 0;
+        while let Some(length) = memchr3(b'\r', b'\n', 0, &input[at..]) {
+            let hit = at + length;
+            self.part(&input[at..hit]);
+            match (input[hit], input.get(hit + 1)) {
+                (b'\r', Some(b'\n')) => {
+                    self.line_bytes = 0;
+                    at = hit + 2;
+                    if input.get(at).is_none_or(|&octet| octet == b'.') {
+                        return (at, &input[..at], Stop::LineStart);
+                    }
+                }
+                (b'\r', _) => return (hit + 1, &input[..hit], Stop::Cr),
+                (b'\n', _) if hit == 0 => return (1, self.odd_line_end(), Stop::Within),
+                (_, _) if hit == 0 => {
+                    self.found.odd = true;
+                    return (1, b"", Stop::Within);
+                }
+                // The odd octet is met again at the start of the next call.
+                (_, _) => return (hit, &input[..hit], Stop::Within),
+            }
+        }
+        self.part(&input[at..]);
+        (input.len(), input, Stop::Within)
+    }
+
+    /// The CRLF that was not within one input.
+    pub(super) fn line_end(&mut self) -> &'static [u8] {
+        self.line_bytes = 0;
+        b"\r\n"
+    }
+
+    /// What is handed out for a bare CR or LF.
+    pub(super) fn odd_line_end(&mut self) -> &'static [u8] {
+        self.found.odd = true;
+        self.line_end()
+    }
+
+    /// A part of a line, without its CRLF.
+    pub(super) fn part(&mut self, part: &[u8]) {
+        self.line_bytes += part.len();
+        self.found.long_line |= self.line_bytes > LINE_BYTES_MAX;
+        self.found.eight_bit |= !part.is_ascii();
+    }
+}
+
+/// What is found in content that was handed out, octet by octet, for tests.
+pub(super) fn naive(content: &[u8]) -> Findings {
+    let mut found = Findings::default();
+    let mut line_bytes = 0;
+    for (at, &octet) in content.iter().enumerate() {
+        found.eight_bit |= octet >= 128;
+        match &content[..at] {
+            _ if octet == b'\r' && content.get(at + 1) == Some(&b'\n') => {}
+            [.., b'\r'] if octet == b'\n' => line_bytes = 0,
+            _ => line_bytes += 1,
+        }
+        found.long_line |= line_bytes > 998;
+    }
+    found
+}
