@@ -6,7 +6,7 @@ mod support;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use naive::Summary;
-use penstock::smtp::command::{Body, Command};
+use penstock::smtp::command::{Body, Command, Rcpt};
 use penstock::smtp::path::{ForwardPath, ReversePath};
 use std::hint::black_box;
 
@@ -44,7 +44,7 @@ fn summary(line: &[u8]) -> Option<Summary> {
             summary.eight_bit = mail.body == Body::EightBitMime;
             summary.smtputf8 = mail.smtputf8;
         }
-        Command::Rcpt(ForwardPath::Mailbox(mailbox)) => summary.argument = text(mailbox.as_bytes()),
+        Command::Rcpt(Rcpt { path: ForwardPath::Mailbox(mailbox), .. }) => summary.argument = text(mailbox.as_bytes()),
         _ => {}
     }
     Some(summary)

@@ -4,6 +4,8 @@
 //! tolerated: white space at the end of a line, and a space behind `FROM:` and `TO:`. No octet below 32 nor 127 passes,
 //! so that nothing odd can reach a reply, a log or a header field from here.
 
+use super::parameter::digits;
+pub use super::parameter::{Body, Mail, Parameter, Parameters, Rcpt};
 use super::path::{ForwardPath, ReversePath, path_length};
 
 /// A command of a client.
@@ -20,7 +22,7 @@ pub enum Command<'a> {
     /// MAIL.
     Mail(Mail<'a>),
     /// RCPT.
-    Rcpt(ForwardPath<'a>),
+    Rcpt(Rcpt<'a>),
     /// DATA.
     Data,
     /// RSET.
@@ -35,33 +37,13 @@ pub enum Command<'a> {
     Help,
     /// A command of the RFCs that is not offered.
     NotImplemented,
-    /// BDAT: not offered, and what follows it is no command.
-    Bdat,
-}
-
-/// The arguments of MAIL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mail<'a> {
-    /// From whom.
-    pub reverse_path: ReversePath<'a>,
-    /// SIZE, octets; a number past u64 is `u64::MAX`. RFC 1870.
-    pub size: Option<u64>,
-    /// BODY. RFC 6152.
-    pub body: Body,
-    /// SMTPUTF8. RFC 6531.
-    pub smtputf8: bool,
-    /// AUTH, xtext as given. RFC 4954 section 5.
-    pub auth: Option<&'a [u8]>,
-}
-
-/// The value of BODY. The numbers are the stored ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Body {
-    /// 7BIT, also when nothing is said.
-    SevenBit = 0,
-    /// 8BITMIME.
-    EightBitMime = 1,
+    /// BDAT: so many octets follow the line. RFC 3030 section 2.
+    Bdat {
+        /// Octets of the chunk.
+        octets: u64,
+        /// It is the last chunk.
+        last: bool,
+    },
 }
 
 /// What is wrong with a line; the reply follows from it.
@@ -77,8 +59,14 @@ pub enum Mistake {
     Sender,
     /// The forward-path.
     Recipient,
-    /// A parameter that is not offered.
+    /// A parameter that nobody knows.
     Parameter,
+    /// A parameter whose value is missing, wrong or not expected, or that was given before.
+    Value(Parameter),
+    /// BDAT with an odd argument behind its size: so many octets follow, which are no commands.
+    Chunk(u64),
+    /// BDAT whose size cannot be told: nobody knows where the next command starts.
+    ChunkSize,
 }
 
 /// What argument a verb takes.
@@ -90,7 +78,7 @@ enum Takes {
 }
 
 /// Verbs that need no parser of their own.
-const SIMPLE: [(&[u8], Takes, Command<'static>); 14] = [
+const SIMPLE: [(&[u8], Takes, Command<'static>); 13] = [
     (b"STARTTLS", Takes::Nothing, Command::StartTls),
     (b"DATA", Takes::Nothing, Command::Data),
     (b"RSET", Takes::Nothing, Command::Rset),
@@ -98,7 +86,6 @@ const SIMPLE: [(&[u8], Takes, Command<'static>); 14] = [
     (b"QUIT", Takes::Nothing, Command::Quit),
     (b"VRFY", Takes::Something, Command::Vrfy),
     (b"HELP", Takes::Anything, Command::Help),
-    (b"BDAT", Takes::Anything, Command::Bdat),
     (b"EXPN", Takes::Anything, Command::NotImplemented),
     (b"TURN", Takes::Anything, Command::NotImplemented),
     (b"SEND", Takes::Anything, Command::NotImplemented),
@@ -119,6 +106,7 @@ impl<'a> Command<'a> {
         match verb.len() {
             4 if verb.eq_ignore_ascii_case(b"MAIL") => mail(argument),
             4 if verb.eq_ignore_ascii_case(b"RCPT") => recipient(argument),
+            4 if verb.eq_ignore_ascii_case(b"BDAT") => chunk(argument),
             4 if verb.eq_ignore_ascii_case(b"EHLO") => name(argument).map(Command::Ehlo),
             4 if verb.eq_ignore_ascii_case(b"HELO") => name(argument).map(Command::Helo),
             4 if verb.eq_ignore_ascii_case(b"AUTH") => auth(argument),
@@ -158,50 +146,24 @@ fn auth(argument: &[u8]) -> Result<Command<'_>, Mistake> {
 fn mail(argument: &[u8]) -> Result<Command<'_>, Mistake> {
     let (path, parameters) = path_and_parameters(argument, b"FROM:", Mistake::Sender)?;
     let reverse_path = ReversePath::parse(path).ok_or(Mistake::Sender)?;
-    let mut mail = Mail { reverse_path, size: None, body: Body::SevenBit, smtputf8: false, auth: None };
-    let mut seen = 0u8;
-    for parameter in parameters.split(|octet| *octet == b' ').filter(|word| !word.is_empty()) {
-        let bit = mail.take(parameter)?;
-        if seen & bit != 0 {
-            return Err(Mistake::Argument);
-        }
-        seen |= bit;
-    }
-    Ok(Command::Mail(mail))
-}
-
-impl<'a> Mail<'a> {
-    /// Takes one parameter; returns a bit that tells which, so that none is given twice.
-    fn take(&mut self, parameter: &'a [u8]) -> Result<u8, Mistake> {
-        let (keyword, value) = match parameter.iter().position(|octet| *octet == b'=') {
-            Some(at) => (&parameter[..at], Some(&parameter[at + 1..])),
-            None => (parameter, None),
-        };
-        if keyword.eq_ignore_ascii_case(b"SIZE") {
-            self.size = Some(value.and_then(size).ok_or(Mistake::Argument)?);
-            Ok(1)
-        } else if keyword.eq_ignore_ascii_case(b"BODY") {
-            self.body = value.and_then(body).ok_or(Mistake::Argument)?;
-            Ok(2)
-        } else if keyword.eq_ignore_ascii_case(b"SMTPUTF8") {
-            self.smtputf8 = true;
-            if value.is_none() { Ok(4) } else { Err(Mistake::Argument) }
-        } else if keyword.eq_ignore_ascii_case(b"AUTH") {
-            self.auth = Some(value.filter(|value| is_xtext(value)).ok_or(Mistake::Argument)?);
-            Ok(8)
-        } else {
-            Err(Mistake::Parameter)
-        }
-    }
+    Mail::parse(reverse_path, parameters).map(Command::Mail)
 }
 
 fn recipient(argument: &[u8]) -> Result<Command<'_>, Mistake> {
     let (path, parameters) = path_and_parameters(argument, b"TO:", Mistake::Recipient)?;
     let path = ForwardPath::parse(path).ok_or(Mistake::Recipient)?;
-    if !parameters.is_empty() {
-        return Err(Mistake::Parameter);
+    Rcpt::parse(path, parameters).map(Command::Rcpt)
+}
+
+/// `BDAT size [LAST]`. RFC 3030 section 2. A size past u64 cannot be counted off.
+fn chunk(argument: &[u8]) -> Result<Command<'_>, Mistake> {
+    let mut words = argument.split(|octet| *octet == b' ').filter(|word| !word.is_empty());
+    let octets = words.next().and_then(digits).flatten().ok_or(Mistake::ChunkSize)?;
+    match (words.next(), words.next()) {
+        (None, _) => Ok(Command::Bdat { octets, last: false }),
+        (Some(word), None) if word.eq_ignore_ascii_case(b"LAST") => Ok(Command::Bdat { octets, last: true }),
+        _ => Err(Mistake::Chunk(octets)),
     }
-    Ok(Command::Rcpt(path))
 }
 
 /// Splits `FROM:<path> parameters`. A path ends at its `>`; then comes a space or the end.
@@ -222,42 +184,6 @@ fn path_and_parameters<'a>(
     }
 }
 
-/// 1*20DIGIT. RFC 1870 section 3. A number past u64 is larger than any limit.
-fn size(value: &[u8]) -> Option<u64> {
-    if !(1..=20).contains(&value.len()) || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(std::str::from_utf8(value).ok()?.parse().unwrap_or(u64::MAX))
-}
-
-fn body(value: &[u8]) -> Option<Body> {
-    if value.eq_ignore_ascii_case(b"7BIT") {
-        Some(Body::SevenBit)
-    } else if value.eq_ignore_ascii_case(b"8BITMIME") {
-        Some(Body::EightBitMime)
-    } else {
-        None
-    }
-}
-
-/// RFC 3461 section 4; not empty, at most 500 octets.
-fn is_xtext(value: &[u8]) -> bool {
-    let mut octets = value.iter();
-    while let Some(octet) = octets.next() {
-        let upper_hex = |octet: &u8| matches!(octet, b'0'..=b'9' | b'A'..=b'F');
-        let legal = match octet {
-            b'+' => octets.next().is_some_and(upper_hex) && octets.next().is_some_and(upper_hex),
-            b'=' => false,
-            33..=126 => true,
-            _ => false,
-        };
-        if !legal {
-            return false;
-        }
-    }
-    (1..=500).contains(&value.len())
-}
-
 /// Are tabs the only control characters, and only where white space is tolerated: at the end?
 fn only_tabs(line: &[u8]) -> bool {
     trim_end(line).iter().all(|octet| *octet >= b' ' && *octet != 127)
@@ -276,6 +202,7 @@ fn trim_start(line: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::parameter::Submitter;
     use proptest::prelude::*;
 
     #[test]
@@ -319,13 +246,13 @@ mod tests {
             ("MAIL FROM:a@b", Mistake::Sender),
             ("MAIL FROM:<a@b>x", Mistake::Sender),
             ("MAIL FROM:<a@b", Mistake::Sender),
-            ("MAIL FROM:<a@b> SIZE=x", Mistake::Argument),
-            ("MAIL FROM:<a@b> SIZE=", Mistake::Argument),
-            ("MAIL FROM:<a@b> SIZE=123456789012345678901", Mistake::Argument),
-            ("MAIL FROM:<a@b> SIZE=1 size=2", Mistake::Argument),
-            ("MAIL FROM:<a@b> BODY=6BIT", Mistake::Argument),
-            ("MAIL FROM:<a@b> SMTPUTF8=1", Mistake::Argument),
-            ("MAIL FROM:<a@b> AUTH=a+b", Mistake::Argument),
+            ("MAIL FROM:<a@b> SIZE=x", Mistake::Value(Parameter::Size)),
+            ("MAIL FROM:<a@b> SIZE=", Mistake::Value(Parameter::Size)),
+            ("MAIL FROM:<a@b> SIZE=123456789012345678901", Mistake::Value(Parameter::Size)),
+            ("MAIL FROM:<a@b> SIZE=1 size=2", Mistake::Value(Parameter::Size)),
+            ("MAIL FROM:<a@b> BODY=6BIT", Mistake::Value(Parameter::Body)),
+            ("MAIL FROM:<a@b> SMTPUTF8=1", Mistake::Value(Parameter::SmtpUtf8)),
+            ("MAIL FROM:<a@b> AUTH=a+b", Mistake::Value(Parameter::Auth)),
             ("MAIL FROM:<a@b> FOO=1", Mistake::Parameter),
             ("RCPT TO:<>", Mistake::Recipient),
             ("RCPT TO:<a b@c>", Mistake::Recipient),
@@ -340,7 +267,7 @@ mod tests {
         let line = b"mail from: <a@b> size=12  BODY=8bitmime SMTPUTF8 AUTH=<>";
         let Ok(Command::Mail(mail)) = Command::parse(line) else { panic!("legal") };
         assert_eq!((mail.size, mail.body, mail.smtputf8), (Some(12), Body::EightBitMime, true));
-        assert_eq!(mail.auth, Some(&b"<>"[..]));
+        assert_eq!(mail.auth, Some(Submitter::Unknown));
         let Ok(Command::Mail(mail)) = Command::parse(b"MAIL FROM:<> SIZE=99999999999999999999") else {
             panic!("legal")
         };

@@ -6,10 +6,12 @@ pub mod client;
 pub mod command;
 pub mod envelope;
 pub mod line;
+pub mod parameter;
 pub mod path;
 pub mod reply;
 pub mod session;
 mod text;
+pub mod xtext;
 
 pub use client::Client;
 pub use envelope::Envelope;

@@ -150,7 +150,7 @@ fn quoted_string_end(text: &[u8]) -> Option<usize> {
     }
 }
 
-fn is_atext(octet: &u8) -> bool {
+pub(super) fn is_atext(octet: &u8) -> bool {
     octet.is_ascii_alphanumeric() || *octet >= 128 || b"!#$%&'*+-/=?^_`{|}~".contains(octet)
 }
 

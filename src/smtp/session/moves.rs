@@ -4,13 +4,15 @@ use super::{Action, Mode, Question, Session, State, Wait};
 use crate::policy::TlsMode;
 use crate::policy::relaying::{self, Relaying};
 use crate::sasl::{Exchange, Mechanism, Step};
-use crate::smtp::command::{Command, Mail, Mistake, verb};
+use crate::smtp::command::{Body, Command, Mail, Mistake, Parameter, Parameters, Rcpt, verb};
 use crate::smtp::envelope::Tag;
 use crate::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use crate::smtp::reply;
 
 /// Commands that need no TLS where TLS is required (RFC 3207 section 4). BDAT is there to be closed upon.
 const BEFORE_TLS: [&[u8]; 7] = [b"EHLO", b"STARTTLS", b"NOOP", b"RSET", b"QUIT", b"HELP", b"BDAT"];
+/// Parameters that every session offers.
+const OFFERED: Parameters = Parameters::of(&[Parameter::Size, Parameter::Body, Parameter::SmtpUtf8, Parameter::Auth]);
 /// Commands that need AUTH on a submission listener (RFC 4954 section 6).
 const TRANSACTION: [&[u8]; 3] = [b"MAIL", b"RCPT", b"DATA"];
 
@@ -33,7 +35,7 @@ impl Session {
             (_, Command::Vrfy) => say(reply::CANNOT_VERIFY, out),
             (_, Command::NotImplemented) => self.bad_command(reply::NOT_IMPLEMENTED, out),
             // Its octets would follow, and they must never be read as commands.
-            (_, Command::Bdat) => self.close(reply::NOT_IMPLEMENTED, out),
+            (_, Command::Bdat { .. }) => self.close(reply::NOT_IMPLEMENTED, out),
             (_, Command::Rset) => {
                 self.reset();
                 say(reply::OK, out)
@@ -50,7 +52,7 @@ impl Session {
             (Greeted, Command::Mail(mail)) => self.mail(mail, out),
             (_, Command::Mail(_)) => self.bad_command(reply::NESTED_MAIL, out),
 
-            (Sender | Recipients, Command::Rcpt(path)) => self.recipient(path, out),
+            (Sender | Recipients, Command::Rcpt(rcpt)) => self.recipient(rcpt, out),
             (_, Command::Rcpt(_)) => self.bad_command(reply::MAIL_FIRST, out),
 
             (Recipients, Command::Data) => {
@@ -87,6 +89,9 @@ impl Session {
             Mistake::Sender => reply::BAD_SENDER,
             Mistake::Recipient => reply::BAD_RECIPIENT,
             Mistake::Parameter => reply::UNKNOWN_PARAMETER,
+            Mistake::Value(_) => reply::BAD_ARGUMENT,
+            // Its octets would follow, and they must never be read as commands.
+            Mistake::Chunk(_) | Mistake::ChunkSize => return self.close(reply::NOT_IMPLEMENTED, out),
         };
         self.bad_command(text, out)
     }
@@ -161,6 +166,12 @@ impl Session {
     }
 
     fn mail(&mut self, mail: Mail, out: &mut Vec<u8>) -> Option<Action<'static>> {
+        if mail.body == Body::BinaryMime {
+            return self.bad_command(reply::BAD_ARGUMENT, out);
+        }
+        if !mail.given.are_among(OFFERED) {
+            return self.bad_command(reply::UNKNOWN_PARAMETER, out);
+        }
         if mail.size.is_some_and(|size| size > self.rules.message_bytes_max) {
             return self.refuse(reply::TOO_BIG, out);
         }
@@ -178,7 +189,7 @@ impl Session {
             self.envelope.push(Tag::SmtpUtf8, b"");
         }
         if let Some(auth) = mail.auth {
-            self.envelope.push(Tag::Auth, auth);
+            self.envelope.push(Tag::Auth, auth.as_bytes());
         }
         self.smtputf8 = mail.smtputf8;
         self.declared_bytes = mail.size.unwrap_or(0);
@@ -186,11 +197,14 @@ impl Session {
         say(reply::SENDER_OK, out)
     }
 
-    fn recipient(&mut self, path: ForwardPath, out: &mut Vec<u8>) -> Option<Action<'static>> {
+    fn recipient(&mut self, rcpt: Rcpt, out: &mut Vec<u8>) -> Option<Action<'static>> {
+        if !rcpt.given.are_among(OFFERED) {
+            return self.bad_command(reply::UNKNOWN_PARAMETER, out);
+        }
         if self.envelope.recipients() >= self.rules.recipients_max {
             return self.refuse_recipient(reply::TOO_MANY_RECIPIENTS, out);
         }
-        match path {
+        match rcpt.path {
             ForwardPath::Postmaster => {
                 let domain = self.rules.postmaster_domain.as_bytes();
                 self.envelope.push_with(Tag::Recipient, |value| {

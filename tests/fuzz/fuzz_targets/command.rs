@@ -1,7 +1,7 @@
 //! Any line is a command or a mistake; a path that was parsed prints as it was written.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use penstock::smtp::command::Command;
+use penstock::smtp::command::{Command, Rcpt};
 use penstock::smtp::path::{ForwardPath, ReversePath};
 
 fuzz_target!(|line: &[u8]| {
@@ -10,7 +10,7 @@ fuzz_target!(|line: &[u8]| {
             ReversePath::Mailbox(mailbox) => mailbox,
             ReversePath::Null => return,
         },
-        Ok(Command::Rcpt(ForwardPath::Mailbox(mailbox))) => mailbox,
+        Ok(Command::Rcpt(Rcpt { path: ForwardPath::Mailbox(mailbox), .. })) => mailbox,
         _ => return,
     };
     let printed = [mailbox.local_part(), b"@", mailbox.domain()].concat();
