@@ -129,6 +129,7 @@ fn rules(options: &Sink) -> Rules {
         auth: true,
         message_bytes_max: options.message_bytes_max,
         recipients_max: RECIPIENTS_MAX,
+        messages_per_session: u32::MAX,
         ..Rules::new(&options.hostname)
     }
 }

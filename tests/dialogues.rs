@@ -105,7 +105,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(setting: &Setting, expected: &'a [Expected]) -> Run<'a> {
         let mut out = Vec::new();
-        let session = Session::new(Arc::new(setting.rules.clone()), setting.trusted, setting.secured, &mut out);
+        let mut session = Session::new(Arc::new(setting.rules.clone()), setting.trusted, setting.secured, &mut out);
+        session.set_clock(setting.clock_ms);
         Run { session, all: expected, expected, out, content: Vec::new(), closed: false, line: 0, log: Vec::new() }
     }
 
@@ -274,6 +275,26 @@ fn refusal(word: &str) -> Result<Refusal, String> {
     }
 }
 
+/// The parameters of MAIL and RCPT in an envelope, a line each.
+fn parameters_kept(view: &View) -> Vec<String> {
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    let mut kept = vec![format!("body {}", ["7BIT", "8BITMIME", "BINARYMIME"][usize::from(view.body)])];
+    kept.extend(view.smtputf8.then(|| "smtputf8".to_owned()));
+    kept.extend(view.require_tls.then(|| "requiretls".to_owned()));
+    kept.extend(view.auth.map(|auth| format!("auth {}", text(auth))));
+    kept.extend(view.ret.map(|ret| format!("ret {}", ["FULL", "HDRS"][usize::from(ret)])));
+    kept.extend(view.envid.map(|envid| format!("envid {}", text(envid))));
+    kept.extend(view.hold_until_ms.map(|hold| format!("hold {hold}")));
+    kept.extend(view.eight_bit.filter(|yes| *yes).map(|_| "eight-bit".to_owned()));
+    kept.extend(view.long_line.filter(|yes| *yes).map(|_| "long-line".to_owned()));
+    for recipient in &view.recipients {
+        let path = text(recipient.path);
+        kept.extend(recipient.notify.map(|notify| format!("notify {path} {}", text(notify))));
+        kept.extend(recipient.orcpt.map(|orcpt| format!("orcpt {path} {}", text(orcpt))));
+    }
+    kept
+}
+
 /// Holds what is to be made durable against what the dialogue says of it.
 fn hold_message(check: &Check, envelope: &[u8], content: &[u8]) -> Result<(), String> {
     let view = View::parse(envelope).map_err(|damage| format!("{damage:?}"))?;
@@ -285,6 +306,14 @@ fn hold_message(check: &Check, envelope: &[u8], content: &[u8]) -> Result<(), St
     }
     if !check.to.is_empty() && check.to != to {
         return Err(format!("the recipients are {to:?}, expected {:?}", check.to));
+    }
+    let kept = parameters_kept(&view);
+    if let Some(missing) = check.with.iter().find(|line| !kept.contains(line)) {
+        return Err(format!("kept is {kept:?}, expected {missing}"));
+    }
+    if let Some(name) = check.without.iter().find(|name| kept.iter().any(|line| line.split(' ').next() == Some(*name)))
+    {
+        return Err(format!("kept is {kept:?}, expected no {name}"));
     }
     match &check.content {
         Some(expected) if expected != content => {

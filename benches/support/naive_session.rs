@@ -57,8 +57,9 @@ impl Session {
         let words: Vec<&str> = line.split(' ').collect();
         let text = match words[0].to_uppercase().as_str() {
             "EHLO" => {
-                "250-mx.example.edu\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n\
-                 250-ENHANCEDSTATUSCODES\r\n250-SMTPUTF8\r\n250-AUTH PLAIN LOGIN\r\n250 HELP\r\n"
+                "250-mx.example.edu\r\n250-SIZE 52428800\r\n250-PIPELINING\r\n250-8BITMIME\r\n\
+                 250-ENHANCEDSTATUSCODES\r\n250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250-BINARYMIME\r\n\
+                 250-LIMITS RCPTMAX=1000 MAILMAX=10000\r\n250-AUTH PLAIN LOGIN\r\n250-REQUIRETLS\r\n250 HELP\r\n"
             }
             "AUTH" => match BASE64_STANDARD.decode(words[2]) {
                 Ok(plain) if plain.split(|&octet| octet == 0).count() == 3 => "235 2.7.0 Authentication successful\r\n",

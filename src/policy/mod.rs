@@ -28,3 +28,12 @@ pub enum TlsMode {
     /// STARTTLS offered.
     Offered,
 }
+
+/// What happens to bare CR, bare LF and NUL in content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OddBytes {
+    /// Bare CR and LF become CRLF, NUL is dropped: printers and scripts send such things.
+    Normalize,
+    /// The message is refused at its end.
+    Reject,
+}

@@ -21,13 +21,16 @@ pub const AUTH_BYTES_MAX: usize = 12_288;
 /// Octets of one line that are swallowed before the connection is given up.
 const ENDLESS_BYTES: usize = 1 << 20;
 
+/// What is kept of a line over the limit, octets: a verb and the space behind it.
+pub const HEAD_BYTES: usize = 8;
+
 /// What the scanner found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line<'a> {
     /// A line without its CRLF.
     Whole(&'a [u8]),
-    /// A line over the limit ended; it was swallowed.
-    TooLong,
+    /// A line over the limit ended; it was swallowed but for its first octets, which tell what it was about.
+    TooLong([u8; HEAD_BYTES]),
     /// LF without CR before it.
     BareNewline,
     /// A line that does not end: give up.
@@ -41,6 +44,8 @@ pub struct LineScanner {
     carry: Vec<u8>,
     /// Octets of an over-long line that were dropped.
     swallowed: usize,
+    /// How that line began.
+    head: [u8; HEAD_BYTES],
 }
 
 impl LineScanner {
@@ -57,14 +62,25 @@ impl LineScanner {
             return (used, Some(Line::BareNewline));
         }
         if self.swallowed > 0 || self.carry.len() + used > limit {
+            let head = if self.swallowed > 0 { self.head } else { self.head_with(input) };
             self.forget();
-            return (used, Some(Line::TooLong));
+            return (used, Some(Line::TooLong(head)));
         }
         if self.carry.is_empty() {
             return (used, Some(Line::Whole(&input[..newline - 1])));
         }
         self.carry.extend_from_slice(&input[..newline]);
         (used, Some(Line::Whole(&self.carry[..self.carry.len() - 1])))
+    }
+
+    /// Are these the first octets of a line that goes on in `input`?
+    pub fn begins_with(&self, octets: [u8; 2], input: &[u8]) -> bool {
+        match (&self.carry[..], input) {
+            _ if self.swallowed > 0 => false,
+            ([], input) => input.starts_with(&octets),
+            ([first], [second, ..]) => [*first, *second] == octets,
+            _ => false,
+        }
     }
 
     /// Has a line begun whose CRLF has not come?
@@ -78,12 +94,16 @@ impl LineScanner {
         self.carry.zeroize();
         self.carry = Vec::new();
         self.swallowed = 0;
+        self.head = [0; HEAD_BYTES];
     }
 
     fn keep(&mut self, input: &[u8], limit: usize) -> Option<Line<'static>> {
         if self.swallowed == 0 && self.carry.len() + input.len() <= limit {
             self.carry.extend_from_slice(input);
             return None;
+        }
+        if self.swallowed == 0 {
+            self.head = self.head_with(input);
         }
         // The last octet stays: it may be the CR of the CRLF that ends the line.
         self.swallowed += input.len();
@@ -92,6 +112,12 @@ impl LineScanner {
             self.carry.push(last);
         }
         (self.swallowed > ENDLESS_BYTES).then_some(Line::Endless)
+    }
+
+    fn head_with(&self, input: &[u8]) -> [u8; HEAD_BYTES] {
+        let mut head = [0; HEAD_BYTES];
+        head.iter_mut().zip(self.carry.iter().chain(input)).for_each(|(place, octet)| *place = *octet);
+        head
     }
 
     fn last(&self) -> u8 {
@@ -115,6 +141,7 @@ mod tests {
                 if let Some(line) = line {
                     found.push(match line {
                         Line::Whole(text) => format!("whole {}", text.escape_ascii()),
+                        Line::TooLong(head) => format!("TooLong {}", head.escape_ascii()),
                         other => format!("{other:?}"),
                     });
                     scanner.forget();
@@ -149,7 +176,7 @@ mod tests {
     #[test]
     fn a_long_line_is_swallowed_in_step() {
         let input = b"0123456789\r\n012345\r\n0123456\r\nA\r\n";
-        assert_eq!(in_every_split(input, 8), ["TooLong", "whole 012345", "TooLong", "whole A"]);
+        assert_eq!(in_every_split(input, 8), ["TooLong 01234567", "whole 012345", r"TooLong 0123456\r", "whole A"]);
     }
 
     #[test]

@@ -31,6 +31,17 @@ pub const TOO_MANY_CONNECTIONS: &[u8] = b"421 4.3.2 Too many connections, try ag
 pub const TIMED_OUT: &[u8] = b"421 4.4.2 Timed out\r\n";
 /// 421 after too many errors.
 pub const TOO_MANY_ERRORS: &[u8] = b"421 4.7.0 Too many errors\r\n";
+/// 421 past the commands that move nothing forward.
+pub const TOO_MANY_IDLE: &[u8] = b"421 4.7.0 Too many commands without a message\r\n";
+/// 421 past the messages of one session, which EHLO has told. RFC 9422.
+pub const TOO_MANY_MESSAGES: &[u8] = b"421 4.7.0 Too many messages in one session, open another\r\n";
+/// 421 when what follows cannot be told from commands, or is too much to be swallowed.
+pub const OUT_OF_STEP: &[u8] = b"421 4.7.0 Cannot keep in step, closing\r\n";
+/// 421 to TLS from the first octet where clients begin in the clear. RFC 8314 section 3.
+pub const TLS_IN_THE_CLEAR: &[u8] =
+    b"421 4.7.0 TLS from the first octet, but this port begins in the clear: use STARTTLS\r\n";
+/// 421 to a web browser, which somebody else may have sent here.
+pub const HTTP: &[u8] = b"421 4.7.0 This is SMTP, not HTTP\r\n";
 /// 451 when the disk failed.
 pub const DISK_TROUBLE: &[u8] = b"451 4.3.0 Could not store the message, try again later\r\n";
 /// 452 when there is no room.
@@ -52,6 +63,8 @@ pub const AUTH_TOO_LONG: &[u8] = b"500 5.5.6 Authentication exchange line is too
 pub const BARE_NEWLINE: &[u8] = b"500 5.5.2 Lines must end with CRLF\r\n";
 /// 501 to an argument that is missing, odd or not expected.
 pub const BAD_ARGUMENT: &[u8] = b"501 5.5.4 Syntax error in arguments\r\n";
+/// 501 to HOLDFOR or HOLDUNTIL past what EHLO has told. RFC 4865 section 4.
+pub const HOLD_TOO_LONG: &[u8] = b"501 5.5.4 Message would be held for too long\r\n";
 /// 501 to a reverse-path that is none.
 pub const BAD_SENDER: &[u8] = b"501 5.1.7 Bad sender address syntax\r\n";
 /// 501 to a forward-path that is none.
@@ -72,6 +85,8 @@ pub const NESTED_MAIL: &[u8] = b"503 5.5.1 Sender already given\r\n";
 pub const MAIL_FIRST: &[u8] = b"503 5.5.1 Need MAIL command\r\n";
 /// 503 to DATA before RCPT.
 pub const RCPT_FIRST: &[u8] = b"503 5.5.1 Need RCPT command\r\n";
+/// 503 to DATA after BODY=BINARYMIME. RFC 3030 section 3.
+pub const BDAT_ONLY: &[u8] = b"503 5.5.1 BODY=BINARYMIME needs BDAT\r\n";
 /// 503 to STARTTLS inside TLS. RFC 3207 section 4.
 pub const TLS_ALREADY: &[u8] = b"503 5.5.1 TLS is already active\r\n";
 /// 503 to AUTH after success. RFC 4954 section 4.
@@ -98,6 +113,8 @@ pub const NEEDS_SMTPUTF8: &[u8] = b"553 5.6.7 Address needs SMTPUTF8\r\n";
 pub const TLS_INJECTION: &[u8] = b"554 5.5.0 Input after STARTTLS, closing\r\n";
 /// 554 to DATA when every recipient was refused. RFC 2920 section 3.1.
 pub const NO_VALID_RECIPIENTS: &[u8] = b"554 5.5.1 No valid recipients\r\n";
+/// 554 to a stranger's line of more than 998 octets. RFC 5321 section 4.5.3.1.6.
+pub const LONG_LINE: &[u8] = b"554 5.6.0 Message holds a line of more than 998 octets\r\n";
 /// 554 when a message has been here too often. RFC 5321 section 6.3.
 pub const TOO_MANY_HOPS: &[u8] = b"554 5.4.6 Too many Received fields, the message loops\r\n";
 /// 552 to a header that is too large.
@@ -115,14 +132,77 @@ pub fn hello(hostname: &str, out: &mut Vec<u8>) {
     join(&["250 ", hostname, "\r\n"], out);
 }
 
-/// EHLO's answer: our name, then a line for each of `keywords`. RFC 5321 section 4.1.1.1.
-pub fn extended_hello(hostname: &str, keywords: &[&str], out: &mut Vec<u8>) {
-    let (last, others) = keywords.split_last().expect("something is always offered");
+/// The first line of EHLO's answer. RFC 5321 section 4.1.1.1.
+pub fn extended_hello(hostname: &str, out: &mut Vec<u8>) {
     join(&["250-", hostname, "\r\n"], out);
-    for keyword in others {
-        join(&["250-", keyword, "\r\n"], out);
+}
+
+/// A further line of EHLO's answer, not the last; `parts` stand behind one another.
+pub fn keyword(parts: &[&str], out: &mut Vec<u8>) {
+    join(&["250-"], out);
+    join(parts, out);
+    join(&["\r\n"], out);
+}
+
+/// FUTURERELEASE: the longest time in seconds, and the latest moment in seconds since the Unix epoch. RFC 4865 section 3.
+pub fn future_release(interval: &str, latest_s: u64, out: &mut Vec<u8>) {
+    let seconds = i64::try_from(latest_s).unwrap_or(0);
+    let moment = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    let date = jiff::tz::Offset::UTC.to_datetime(moment);
+    let two = |number: i8| Digits::padded(number.unsigned_abs().into(), 2);
+    let year = Digits::padded(date.year().unsigned_abs().into(), 4);
+    let (month, day, hour) = (two(date.month()), two(date.day()), two(date.hour()));
+    let (minute, second) = (two(date.minute()), two(date.second()));
+    let date = [year.as_str(), "-", month.as_str(), "-", day.as_str(), "T"];
+    let time = [hour.as_str(), ":", minute.as_str(), ":", second.as_str(), "Z\r\n"];
+    join(&["250-FUTURERELEASE ", interval, " "], out);
+    join(&date, out);
+    join(&time, out);
+}
+
+/// The last line of EHLO's answer.
+pub const LAST_KEYWORD: &[u8] = b"250 HELP\r\n";
+
+/// The 250 to a chunk that is not the last. RFC 3030 section 2.
+pub fn chunk_taken(octets: u64, out: &mut Vec<u8>) {
+    join(&["250 2.0.0 ", Digits::of(octets).as_str(), " octets received\r\n"], out);
+}
+
+/// A refusal with the address where a person can read on.
+pub fn with_help(text: &[u8], help: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(text.strip_suffix(b"\r\n").unwrap_or(text));
+    join(&[", see ", help, "\r\n"], out);
+}
+
+/// A number as it is printed, without an allocation.
+pub struct Digits {
+    /// ASCII digits, of which those from `start` on count. `start < 20`.
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    /// Without leading zeros.
+    pub fn of(number: u64) -> Digits {
+        Digits::padded(number, 1)
     }
-    join(&["250 ", last, "\r\n"], out);
+
+    /// With at least `width` digits, 1 to 20.
+    pub fn padded(mut number: u64, width: usize) -> Digits {
+        let mut digits = Digits { text: [b'0'; 20], start: 20 };
+        while number > 0 {
+            digits.start -= 1;
+            digits.text[digits.start] = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        digits.start = digits.start.min(20 - width);
+        digits
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[self.start..]).unwrap_or("0")
+    }
 }
 
 /// A 334 with its challenge, which is base64 already. RFC 4954 section 4.
@@ -138,5 +218,25 @@ pub fn queued(queue_id: &str, out: &mut Vec<u8>) {
 fn join(parts: &[&str], out: &mut Vec<u8>) {
     for part in parts {
         out.extend_from_slice(part.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        for number in [0, 1, 9, 10, 52_428_800, u64::MAX] {
+            assert_eq!(Digits::of(number).as_str(), number.to_string());
+            assert_eq!(Digits::padded(number, 4).as_str(), format!("{number:04}"));
+        }
+    }
+
+    #[test]
+    fn help_stands_behind_the_reason() {
+        let mut out = Vec::new();
+        with_help(AUTH_REQUIRED, "https://help.example.edu", &mut out);
+        assert_eq!(out, b"530 5.7.0 Authentication required, see https://help.example.edu\r\n");
     }
 }

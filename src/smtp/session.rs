@@ -17,25 +17,32 @@
 //! [`Answer::Committed`]; no secret is taken outside TLS; nothing of what came before STARTTLS is remembered after it.
 
 mod action;
+mod chunk;
 mod client;
 mod content;
+mod foreign;
+mod hello;
 mod lines;
 mod moves;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 pub use action::{Action, Answer, Question, QueueName, Refusal};
 pub use client::Client;
 pub use rules::Rules;
 
 use super::body::BodyScanner;
+use super::chunk::ChunkScanner;
 use super::envelope::Envelope;
 use super::line::LineScanner;
 use super::reply;
 use crate::policy::relaying;
 use crate::sasl::Exchange;
+use chunk::Chunk;
 use client::protocol;
+use content::Incoming;
 use std::sync::Arc;
 
 /// Failed authentications in one session before it is closed.
@@ -48,8 +55,10 @@ enum Mode {
     Command,
     /// A line of an AUTH exchange.
     Exchange(Exchange),
-    /// Content.
-    Receiving(BodyScanner),
+    /// Content by DATA.
+    Data(BodyScanner),
+    /// The octets of a chunk.
+    Chunk(Chunk),
     /// Nothing, until the driver has answered.
     Waiting(Wait),
     /// Nothing any more.
@@ -76,7 +85,7 @@ pub enum Phase {
 /// Which answer is outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
-    Begin,
+    Begin(Incoming),
     Commit,
     Verdict,
     Tls,
@@ -89,6 +98,8 @@ enum State {
     Greeted,
     Sender,
     Recipients,
+    /// A chunk was taken, and it was not the last.
+    Chunks,
 }
 
 /// Server side of one connection.
@@ -104,16 +115,26 @@ pub struct Session {
     helo: Box<[u8]>,
     user: Option<Arc<str>>,
     queue_name: QueueName,
-    /// SIZE of MAIL, octets; 0 if it was not given.
+    /// SIZE of MAIL or the first chunk's, octets; 0 if neither was given.
     declared_bytes: u64,
+    /// Between the first chunk and the end of the last.
+    chunks: Option<ChunkScanner>,
     /// The last refusal that an operator may want to see.
     refused: Option<&'static [u8]>,
     /// Octets of content handed out for the message being received.
     content_bytes: u64,
+    /// MAIL commands that were taken.
+    messages: u32,
     bad_commands: u8,
+    /// Commands since the last message that moved nothing forward.
+    idle_commands: u8,
     failed_authentications: u8,
     extended: bool,
     smtputf8: bool,
+    /// BODY=BINARYMIME.
+    binary: bool,
+    /// A chunk of a message was refused; others of it may come.
+    chunk_lost: bool,
     secured: bool,
     trusted: bool,
     stopping: bool,
@@ -137,11 +158,16 @@ impl Session {
             queue_name: QueueName([b'0'; 13]),
             declared_bytes: 0,
             refused: None,
+            chunks: None,
             content_bytes: 0,
+            messages: 0,
             bad_commands: 0,
+            idle_commands: 0,
             failed_authentications: 0,
             extended: false,
             smtputf8: false,
+            binary: false,
+            chunk_lost: false,
             secured,
             trusted,
             stopping: false,
@@ -154,14 +180,15 @@ impl Session {
     pub fn step<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> (usize, Action<'a>) {
         let mut used = 0;
         loop {
-            if self.stopping && matches!(self.mode, Mode::Command | Mode::Exchange(_)) {
+            if self.stopping && matches!(self.mode, Mode::Command | Mode::Exchange(_)) && !self.is_receiving() {
                 out.extend_from_slice(reply::SHUTTING_DOWN);
                 self.mode = Mode::Closed;
             }
             let (took, action) = match &self.mode {
                 Mode::Closed => return (input.len(), Action::Close),
                 Mode::Waiting(wait) => panic!("step called while an answer is outstanding: {wait:?}"),
-                Mode::Receiving(_) => self.content(&input[used..], out),
+                Mode::Data(_) => self.data(&input[used..], out),
+                Mode::Chunk(_) => self.chunk(&input[used..], out),
                 Mode::Command | Mode::Exchange(_) => self.line(&input[used..], out),
             };
             used += took;
@@ -176,12 +203,16 @@ impl Session {
         let Mode::Waiting(wait) = self.mode else { panic!("no answer is outstanding, got {answer:?}") };
         self.mode = Mode::Command;
         match (wait, answer) {
-            (Wait::Begin, Answer::Begun(queue_name)) => self.begun(queue_name, out),
+            (Wait::Begin(incoming), Answer::Begun(queue_name)) => self.begun(incoming, queue_name, out),
             (Wait::Commit, Answer::Committed) => {
                 reply::queued(self.queue_name.as_str(), out);
+                self.idle_commands = 0;
                 self.reset();
             }
-            (Wait::Begin | Wait::Commit, Answer::Refused(refusal)) => {
+            (Wait::Begin(Incoming::Chunk(chunk)), Answer::Refused(refusal)) => {
+                self.mode = Mode::Chunk(Chunk { refused: Some(refused(refusal)), ..chunk });
+            }
+            (Wait::Begin(Incoming::Data) | Wait::Commit, Answer::Refused(refusal)) => {
                 self.refuse(refused(refusal), out);
                 self.reset();
             }
@@ -218,15 +249,19 @@ impl Session {
             Mode::Command if self.lines.is_begun() => Phase::Line,
             Mode::Command => Phase::Idle,
             Mode::Exchange(_) => Phase::Exchange,
-            Mode::Receiving(_) => Phase::Content,
+            Mode::Data(_) | Mode::Chunk(_) => Phase::Content,
             Mode::Waiting(_) => Phase::Waiting,
             Mode::Closed => Phase::Closed,
         }
     }
 
-    /// Is content being received? Then a shut-down waits for its end.
+    /// Is content being received, or the next chunk of it awaited? Then a shut-down waits for its end.
     pub fn is_receiving(&self) -> bool {
-        self.phase() == Phase::Content
+        match self.phase() {
+            Phase::Content => true,
+            Phase::Idle | Phase::Line => self.state == State::Chunks,
+            Phase::Exchange | Phase::Waiting | Phase::Closed => false,
+        }
     }
 
     /// Has MAIL been taken, and neither answered at the end of the data nor dropped?
@@ -249,7 +284,7 @@ impl Session {
         self.secured
     }
 
-    /// SIZE as the client declared it, octets; 0 if it did not.
+    /// SIZE as the client declared it, or its first chunk's, octets; 0 if it did neither.
     pub fn declared_bytes(&self) -> u64 {
         self.declared_bytes
     }
@@ -270,7 +305,7 @@ impl Session {
             helo: &self.helo,
             user: self.user.as_deref(),
             protocol: protocol(self.extended, self.smtputf8, self.secured, self.user.is_some()),
-            submission: self.user.is_some() || self.trusted,
+            submission: self.is_submission(),
         };
         (&mut self.envelope, client)
     }
@@ -290,9 +325,25 @@ impl Session {
         relaying::Client { authenticated: self.user.is_some(), trusted: self.trusted }
     }
 
+    /// Is the client authenticated or trusted, and not just anybody?
+    fn is_submission(&self) -> bool {
+        self.user.is_some() || self.trusted
+    }
+
+    /// Forgets the transaction; if the driver holds content of it, it is told to let go of it.
+    fn abandon(&mut self) -> Option<Action<'static>> {
+        let begun = self.state == State::Chunks;
+        self.reset();
+        begun.then_some(Action::Abort)
+    }
+
     /// Forgets the transaction.
     fn reset(&mut self) {
         self.envelope.clear();
+        self.chunks = None;
+        self.content_bytes = 0;
+        self.binary = false;
+        self.chunk_lost = false;
         self.smtputf8 = false;
         self.recipient_refused = false;
         self.declared_bytes = 0;
@@ -308,11 +359,19 @@ impl Session {
         }
     }
 
-    /// A refusal that is worth a log line.
+    /// A refusal that is worth a log line. Who is told to use TLS or to log in (530) learns where to read on.
     fn refuse(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
         self.refused = Some(text);
-        out.extend_from_slice(text);
+        match text.starts_with(b"530 ") && !self.rules.help.is_empty() {
+            true => reply::with_help(text, &self.rules.help, out),
+            false => out.extend_from_slice(text),
+        }
         None
+    }
+
+    fn refuse_and_close(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
+        self.refused = Some(text);
+        self.close(text, out)
     }
 
     fn close(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
@@ -320,6 +379,11 @@ impl Session {
         self.mode = Mode::Closed;
         Some(Action::Close)
     }
+}
+
+fn say(text: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
+    out.extend_from_slice(text);
+    None
 }
 
 fn refused(refusal: Refusal) -> &'static [u8] {

@@ -5,19 +5,11 @@
 //!
 //! [`super::body`] puts the rules for dots on top of it, [`super::chunk`] those for chunks.
 
+pub use crate::policy::OddBytes;
 use memchr::memchr3;
 
 /// Octets of a line of text without its CRLF. RFC 5321 section 4.5.3.1.6, RFC 5322 section 2.1.1.
 pub const LINE_BYTES_MAX: usize = 998;
-
-/// What happens to bare CR, bare LF and NUL in content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OddBytes {
-    /// Bare CR and LF become CRLF, NUL is dropped: printers and scripts send such things.
-    Normalize,
-    /// The message is refused at its end.
-    Reject,
-}
 
 /// What was found in content so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,6 +8,12 @@
 //! auth: yes                    does anybody check passwords?
 //! message_bytes_max: 10000
 //! recipients_max: 100
+//! messages_per_session: 1000
+//! hold_max_s: 0
+//! bare_newlines: normalize     normalize | reject: of authenticated and trusted clients
+//! bare_newlines_of_strangers: reject
+//! help: https://...            nothing if it is not given
+//! clock_ms: 0                  milliseconds since the Unix epoch
 //! local_domains: example.edu
 //! splits: every                every | whole (only where a split is meant to matter)
 //!
@@ -21,6 +27,8 @@
 //! !from anna@example.edu       the envelope of the next !committed or !refused-commit; likewise
 //! !to ben@example.org          .. one line a recipient,
 //! !content Hi.\r\n             .. its content with dots unstuffed, escaped as in C|
+//! !with notify ben@example.org NEVER    .. a parameter that is kept, see `parameters_kept` in tests/dialogues.rs,
+//! !without auth                .. none of this name
 //! !committed                   the message is durable; or !refused-commit no-room | disk | hops | header
 //! !abort                       the driver is told to forget the message
 //! !tls                         the driver shakes hands. The client waits here
@@ -29,7 +37,7 @@
 //! !close                       the driver closes the connection
 //! ```
 
-use penstock::policy::{Domains, Role, TlsMode};
+use penstock::policy::{Domains, OddBytes, Role, TlsMode};
 use penstock::smtp::session::Rules;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +48,7 @@ pub struct Setting {
     pub secured: bool,
     pub trusted: bool,
     pub every_split: bool,
+    pub clock_ms: u64,
 }
 
 impl Default for Setting {
@@ -48,11 +57,12 @@ impl Default for Setting {
             auth: true,
             message_bytes_max: 10_000,
             recipients_max: 100,
+            messages_per_session: 1000,
             local_domains: Arc::new(Domains::new(["example.edu"])),
             postmaster_domain: "example.edu".into(),
             ..Rules::new("mx.example.edu")
         };
-        Setting { rules, secured: false, trusted: false, every_split: true }
+        Setting { rules, secured: false, trusted: false, every_split: true, clock_ms: 0 }
     }
 }
 
@@ -75,12 +85,26 @@ impl Setting {
             ("trusted", _) => self.trusted = flag(value)?,
             ("message_bytes_max", _) => self.rules.message_bytes_max = number(value)?,
             ("recipients_max", _) => self.rules.recipients_max = number(value)? as u32,
+            ("messages_per_session", _) => self.rules.messages_per_session = number(value)? as u32,
+            ("hold_max_s", _) => self.rules.hold_max_s = number(value)? as u32,
+            ("bare_newlines", _) => self.rules.odd_bytes = odd_bytes(value)?,
+            ("bare_newlines_of_strangers", _) => self.rules.odd_bytes_of_strangers = odd_bytes(value)?,
+            ("help", _) => self.rules.help = value.to_owned(),
+            ("clock_ms", _) => self.clock_ms = number(value)?,
             ("local_domains", _) => self.rules.local_domains = Arc::new(Domains::new(value.split_whitespace())),
             ("splits", "every") => self.every_split = true,
             ("splits", "whole") => self.every_split = false,
             _ => return Err(format!("unknown setting {key}: {value}")),
         }
         Ok(())
+    }
+}
+
+fn odd_bytes(value: &str) -> Result<OddBytes, String> {
+    match value {
+        "normalize" => Ok(OddBytes::Normalize),
+        "reject" => Ok(OddBytes::Reject),
+        _ => Err(format!("{value} is neither normalize nor reject")),
     }
 }
 
@@ -112,6 +136,8 @@ pub struct Check {
     pub from: Option<String>,
     pub to: Vec<String>,
     pub content: Option<Vec<u8>>,
+    pub with: Vec<String>,
+    pub without: Vec<String>,
 }
 
 pub struct Dialogue {
@@ -171,6 +197,14 @@ impl Dialogue {
             }
             "to" => {
                 check.to.push(rest.to_owned());
+                return Ok(());
+            }
+            "with" => {
+                check.with.push(rest.to_owned());
+                return Ok(());
+            }
+            "without" => {
+                check.without.push(rest.to_owned());
                 return Ok(());
             }
             "content" => {

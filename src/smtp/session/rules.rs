@@ -1,6 +1,6 @@
 //! What one listener lets its clients do.
 
-use crate::policy::{Domains, Role, TlsMode};
+use crate::policy::{Domains, OddBytes, Role, TlsMode};
 use std::sync::Arc;
 
 /// What one listener lets its clients do; constant after start.
@@ -18,6 +18,16 @@ pub struct Rules {
     pub message_bytes_max: u64,
     /// Recipients of one message.
     pub recipients_max: u32,
+    /// Messages of one session: MAIL commands that are taken. RFC 9422.
+    pub messages_per_session: u32,
+    /// Longest time for which an authenticated client may have a message held, seconds; 0: not offered. RFC 4865.
+    pub hold_max_s: u32,
+    /// Bare CR, bare LF and NUL in content of authenticated and trusted clients.
+    pub odd_bytes: OddBytes,
+    /// The same of all others.
+    pub odd_bytes_of_strangers: OddBytes,
+    /// Where a person can read on who was told to use TLS or to log in; empty: nowhere.
+    pub help: String,
     /// Domains that anybody may send to, on a listener of role `smtp`.
     pub local_domains: Arc<Domains>,
     /// Where `<postmaster>` without a domain goes.
@@ -34,6 +44,11 @@ impl Rules {
             auth: false,
             message_bytes_max: 50 << 20,
             recipients_max: 1000,
+            messages_per_session: 10_000,
+            hold_max_s: 0,
+            odd_bytes: OddBytes::Normalize,
+            odd_bytes_of_strangers: OddBytes::Reject,
+            help: String::new(),
             local_domains: Arc::new(Domains::new([])),
             postmaster_domain: hostname.into(),
         }

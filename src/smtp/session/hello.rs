@@ -1,0 +1,72 @@
+//! EHLO and HELO, and what is offered to whom. RFC 5321 section 4.1.1.1.
+//!
+//! | keyword | offered | source |
+//! |---|---|---|
+//! | STARTTLS | in the clear | RFC 3207 section 4 |
+//! | SIZE, PIPELINING, 8BITMIME, ENHANCEDSTATUSCODES, SMTPUTF8, DSN | always | RFC 1870, 2920, 6152, 2034, 6531, 3461 |
+//! | CHUNKING, BINARYMIME | always; the second never without the first | RFC 3030 |
+//! | LIMITS | always: exactly what is enforced | RFC 9422 section 3 |
+//! | AUTH | in TLS, if anybody checks passwords | RFC 4954 section 4, RFC 8314 section 4.1 |
+//! | REQUIRETLS | in TLS | RFC 8689 section 2 |
+//! | FUTURERELEASE | to authenticated clients, unless `hold_max_s` is 0 | RFC 4865 section 3 |
+//! | HELP | always, and last | RFC 5321 section 4.1.1.8 |
+
+use super::{Action, Session, State};
+use crate::policy::TlsMode;
+use crate::smtp::reply::{self, Digits};
+
+/// The largest number that LIMITS can tell. RFC 9422 section 4.
+const LIMIT_MAX: u32 = 999_999;
+
+impl Session {
+    /// EHLO or HELO: greets, and drops the transaction. RFC 5321 section 4.1.4.
+    pub(super) fn hello(&mut self, name: &[u8], extended: bool, out: &mut Vec<u8>) -> Option<Action<'static>> {
+        let lost = self.abandon();
+        self.state = State::Greeted;
+        self.extended = extended;
+        if *self.helo != *name {
+            self.helo = name.into();
+        }
+        match extended {
+            true => self.offer(out),
+            false => reply::hello(&self.rules.hostname, out),
+        }
+        lost
+    }
+
+    fn offer(&self, out: &mut Vec<u8>) {
+        let rules = &self.rules;
+        reply::extended_hello(&rules.hostname, out);
+        if !self.secured && rules.tls != TlsMode::Implicit {
+            reply::keyword(&["STARTTLS"], out);
+        }
+        reply::keyword(&["SIZE ", Digits::of(rules.message_bytes_max).as_str()], out);
+        for always in ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME"] {
+            reply::keyword(&[always], out);
+        }
+        let recipients = Digits::of(rules.recipients_max.into());
+        let messages = Digits::of(rules.messages_per_session.into());
+        match rules.messages_per_session {
+            0..=LIMIT_MAX => {
+                reply::keyword(&["LIMITS RCPTMAX=", recipients.as_str(), " MAILMAX=", messages.as_str()], out);
+            }
+            _ => reply::keyword(&["LIMITS RCPTMAX=", recipients.as_str()], out),
+        }
+        if self.secured && rules.auth {
+            reply::keyword(&["AUTH PLAIN LOGIN"], out);
+        }
+        if self.secured {
+            reply::keyword(&["REQUIRETLS"], out);
+        }
+        if self.offers_hold() {
+            let seconds = Digits::of(rules.hold_max_s.into());
+            reply::future_release(seconds.as_str(), self.now_ms / 1000 + u64::from(rules.hold_max_s), out);
+        }
+        out.extend_from_slice(reply::LAST_KEYWORD);
+    }
+
+    /// May the client ask that a message be held?
+    pub(super) fn offers_hold(&self) -> bool {
+        self.user.is_some() && self.rules.hold_max_s > 0
+    }
+}
