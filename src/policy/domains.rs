@@ -1,28 +1,25 @@
-//! A set of domains, compared without regard to ASCII case (RFC 5321 section 2.4).
+//! A set of domains, compared without regard to case (RFC 5321 section 2.4), and U-labels equal to their A-labels.
 
+use super::domain_name::DomainName;
 use std::collections::HashSet;
 
-/// Domains in lower case, without a trailing dot.
+/// Domains in lower case and A-labels, without a trailing dot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Domains {
     names: HashSet<String>,
 }
 
 impl Domains {
-    /// From configured names.
+    /// From configured names. What is no domain name is in no set.
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Domains {
-        Domains { names: names.into_iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect() }
+        let form = |name: &str| Some(DomainName::new(name.trim_end_matches('.').as_bytes())?.as_str().to_string());
+        Domains { names: names.into_iter().filter_map(form).collect() }
     }
 
     /// Is `domain` one of them?
     pub fn contains(&self, domain: &[u8]) -> bool {
-        let Ok(domain) = std::str::from_utf8(domain) else { return false };
-        let domain = domain.strip_suffix('.').unwrap_or(domain);
-        if domain.bytes().any(|octet| octet.is_ascii_uppercase()) {
-            self.names.contains(&domain.to_ascii_lowercase())
-        } else {
-            self.names.contains(domain)
-        }
+        let domain = domain.strip_suffix(b".").unwrap_or(domain);
+        DomainName::new(domain).is_some_and(|name| self.names.contains(name.as_str()))
     }
 
     /// Is the set empty?
@@ -45,5 +42,16 @@ mod tests {
             assert!(!domains.contains(name.as_bytes()), "{name}");
         }
         assert!(!domains.contains(b"example.edu\xff"));
+    }
+
+    #[test]
+    fn u_labels_and_a_labels_are_the_same_domain() {
+        for configured in ["münchen.example", "xn--mnchen-3ya.example"] {
+            let domains = Domains::new([configured]);
+            for name in ["münchen.example", "Xn--Mnchen-3ya.EXAMPLE", "MÜNCHEN.example"] {
+                assert!(domains.contains(name.as_bytes()), "{configured}: {name}");
+            }
+            assert!(!domains.contains("munchen.example".as_bytes()));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What clients may do: networks, domains, roles. No I/O.
 
+pub mod domain_name;
 pub mod domains;
 pub mod networks;
 pub mod relaying;

@@ -8,16 +8,31 @@
 //!  <postmaster>             forward-path only, any case
 //! ```
 //!
-//! Beyond the grammar: an underscore inside a label is taken, because real host names have them; source routes
-//! (`<@a:b@c>`, RFC 5321 appendix C) are refused, because nothing honest sends them and relaying has been tricked by
-//! them; octets above 127 are taken if they are valid UTF-8, and the caller asks [`Mailbox::is_ascii`].
+//! Where this differs from the grammar:
+//!
+//! | what | here | why |
+//! |---|---|---|
+//! | underscore in a label | taken | real host names have them |
+//! | source route `<@a:b@c>` (RFC 5321 appendix C) | refused | nothing honest sends it, and relaying was tricked by it |
+//! | `[tag:...]` but `IPv6:` | refused | no other tag was ever registered |
+//! | `[010.0.0.1]` | refused | octal to some readers, decimal to others |
+//! | controls, white space, invisible and bidirectional format characters above 127 | refused | they reach logs and headers |
+//! | U-labels | as UTS 46 maps and checks them | two spellings of one domain must be one domain |
+//! | more than 256 octets with the brackets | refused | RFC 5321 section 4.5.3.1.3: the next server need not take it |
+//!
+//! Octets above 127 are taken if they are UTF-8, and the caller asks [`Mailbox::is_ascii`]. A local part is only octets,
+//! whatever a shell, a file system or a data base would read into it: it is kept and passed on unchanged.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+mod characters;
+mod domain;
+
+pub(super) use characters::is_ordinary;
+use domain::is_domain;
 
 /// RFC 5321 section 4.5.3.1.1, octets.
 pub const LOCAL_PART_BYTES_MAX: usize = 64;
-/// RFC 5321 section 4.5.3.1.2, octets.
-pub const DOMAIN_BYTES_MAX: usize = 255;
+/// RFC 5321 section 4.5.3.1.3, octets with the angle brackets.
+pub const PATH_BYTES_MAX: usize = 256;
 
 /// A legal mailbox, borrowed from the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +45,12 @@ pub struct Mailbox<'a> {
 impl<'a> Mailbox<'a> {
     /// Parses `local-part@domain`.
     pub fn parse(text: &'a [u8]) -> Option<Mailbox<'a>> {
-        std::str::from_utf8(text).ok()?;
+        if text.len() + 2 > PATH_BYTES_MAX {
+            return None;
+        }
+        if !text.is_ascii() && !std::str::from_utf8(text).ok()?.chars().all(is_ordinary) {
+            return None;
+        }
         let at = local_part_end(text)?;
         let domain = text.get(at + 1..)?;
         let legal = (1..=LOCAL_PART_BYTES_MAX).contains(&at) && text[at] == b'@' && is_domain(domain);
@@ -154,31 +174,6 @@ pub(super) fn is_atext(octet: &u8) -> bool {
     octet.is_ascii_alphanumeric() || *octet >= 128 || b"!#$%&'*+-/=?^_`{|}~".contains(octet)
 }
 
-fn is_domain(text: &[u8]) -> bool {
-    if text.is_empty() || text.len() > DOMAIN_BYTES_MAX {
-        return false;
-    }
-    if let Some(literal) = text.strip_prefix(b"[") {
-        return literal.strip_suffix(b"]").is_some_and(is_address_literal);
-    }
-    text.split(|&octet| octet == b'.').all(is_label)
-}
-
-fn is_label(label: &[u8]) -> bool {
-    let edges = label.first().zip(label.last());
-    edges.is_some_and(|(first, last)| *first != b'-' && *last != b'-')
-        && label.len() <= 63
-        && label.iter().all(|&octet| octet.is_ascii_alphanumeric() || octet >= 128 || octet == b'-' || octet == b'_')
-}
-
-fn is_address_literal(text: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(text) else { return false };
-    match text.get(..5) {
-        Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => text[5..].parse::<Ipv6Addr>().is_ok(),
-        _ => text.parse::<Ipv4Addr>().is_ok(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,16 +233,60 @@ mod tests {
         assert_eq!(Mailbox::parse(b"a\xff@b"), None);
     }
 
+    // covers: 5.6
     #[test]
     fn lengths() {
-        let domain = "example.edu";
-        assert!(Mailbox::parse(format!("{}@{domain}", "a".repeat(64)).as_bytes()).is_some());
-        assert!(Mailbox::parse(format!("{}@{domain}", "a".repeat(65)).as_bytes()).is_none());
+        let mailbox =
+            |local: usize, domain: &str| Mailbox::parse(format!("{}@{domain}", "a".repeat(local)).as_bytes()).is_some();
+        assert!(mailbox(64, "example.edu"));
+        assert!(!mailbox(65, "example.edu"));
         let label = "a".repeat(63);
-        let long = format!("{label}.{label}.{label}.{label}");
-        assert!(Mailbox::parse(format!("a@{long}").as_bytes()).is_some());
-        assert!(Mailbox::parse(format!("a@{long}.b").as_bytes()).is_none());
-        assert!(Mailbox::parse(format!("a@{label}a").as_bytes()).is_none());
+        assert!(mailbox(1, &label));
+        assert!(!mailbox(1, &format!("{label}a")));
+        // 252 octets of domain, and what is left of the path's 256.
+        let long = format!("{label}.{label}.{label}.{}", "a".repeat(60));
+        assert!(mailbox(1, &long));
+        assert!(!mailbox(2, &long));
+        let shorter = format!("{label}.{label}.{}", "a".repeat(61));
+        assert!(mailbox(64, &shorter));
+        assert!(!mailbox(64, &format!("{shorter}a")));
+        assert!(!mailbox(65, "b"));
+    }
+
+    // covers: 5.18
+    #[test]
+    fn what_a_shell_would_read_is_only_octets() {
+        for local in [
+            "-oQ/tmp/x",
+            "|/bin/sh",
+            "/etc/passwd",
+            "\"$(id)\"",
+            "`id`",
+            "a'--",
+            "${run{x}}",
+            "\"; rm -rf $HOME\"",
+            "\"../../x\"",
+        ] {
+            let text = format!("{local}@example.edu");
+            let mailbox = Mailbox::parse(text.as_bytes()).unwrap_or_else(|| panic!("{text} is legal"));
+            assert_eq!((mailbox.local_part(), mailbox.as_bytes()), (local.as_bytes(), text.as_bytes()));
+        }
+    }
+
+    // covers: 1.3 1.9
+    #[test]
+    fn what_deceives_a_reader_is_refused_on_both_sides() {
+        for trick in ["\u{85}", "\u{2028}", "\u{2029}", "\u{202e}", "\u{200b}", "\u{feff}", "\u{3000}", "\u{fffe}"] {
+            for text in
+                [format!("a{trick}b@example.edu"), format!("\"a{trick}b\"@example.edu"), format!("a@b{trick}ü.example")]
+            {
+                assert_eq!(Mailbox::parse(text.as_bytes()), None, "{text:?}");
+            }
+        }
+        // Overlong forms, surrogates, and past the last character.
+        for octets in [&b"\xc0\xaf"[..], b"\xe0\x80\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc3", b"\x80"] {
+            assert_eq!(Mailbox::parse(&[b"a", octets, b"@example.edu"].concat()), None, "{octets:x?}");
+        }
     }
 
     #[test]
