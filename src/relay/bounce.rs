@@ -14,6 +14,7 @@
 use crate::message::date::push_date;
 use crate::smtp::client::Reply;
 use crate::smtp::envelope::{Envelope, Recipient, Tag, View};
+use crate::smtp::xtext;
 use std::fmt::Write;
 
 /// Longest text of one reply in the report, in octets: a header line has at most 998.
@@ -257,22 +258,7 @@ fn clean(path: &[u8]) -> String {
 
 /// xtext decoded (RFC 3461 section 4); what is no xtext stays as it is.
 fn from_xtext(text: &[u8]) -> String {
-    let mut decoded = Vec::new();
-    let mut at = 0;
-    while at < text.len() {
-        let hex = text.get(at + 1..at + 3).filter(|_| text[at] == b'+').and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(octet) => {
-                decoded.push(octet);
-                at += 3;
-            }
-            None => {
-                decoded.push(text[at]);
-                at += 1;
-            }
-        }
-    }
-    clean(&decoded)
+    clean(&xtext::decode(text))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use super::parameter::digits;
 pub use super::parameter::{Body, Mail, Parameter, Parameters, Rcpt};
 use super::path::{ForwardPath, ReversePath, path_length};
+use crate::policy::domain_name::DOMAIN_BYTES_MAX;
 
 /// A command of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub enum Command<'a> {
 /// What is wrong with a line; the reply follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
-    /// Control characters, DEL, or invalid UTF-8.
+    /// Control characters, DEL, invalid UTF-8, or octets above 127 where no address stands.
     Octets,
     /// No such command.
     Unknown,
@@ -97,11 +98,12 @@ const SIMPLE: [(&[u8], Takes, Command<'static>); 13] = [
 impl<'a> Command<'a> {
     /// Parses a line without its CRLF.
     pub fn parse(line: &'a [u8]) -> Result<Command<'a>, Mistake> {
-        if line.iter().any(|octet| *octet < b' ' || *octet == 127) && !only_tabs(line) {
-            return Err(Mistake::Octets);
-        }
         let line = trim_end(line);
         let verb = verb(line);
+        if !octets_are_legal(verb, line) {
+            // Without its size nobody knows where a chunk ends.
+            return Err(if verb.eq_ignore_ascii_case(b"BDAT") { Mistake::ChunkSize } else { Mistake::Octets });
+        }
         let argument = trim_start(&line[verb.len()..]);
         match verb.len() {
             4 if verb.eq_ignore_ascii_case(b"MAIL") => mail(argument),
@@ -129,8 +131,9 @@ fn simple<'a>(verb: &[u8], argument: &[u8]) -> Result<Command<'a>, Mistake> {
     }
 }
 
+/// EHLO and HELO: any name, as it is only told to others. RFC 5321 section 4.1.4.
 fn name(argument: &[u8]) -> Result<&[u8], Mistake> {
-    if argument.is_empty() || std::str::from_utf8(argument).is_err() { Err(Mistake::Argument) } else { Ok(argument) }
+    if (1..=DOMAIN_BYTES_MAX).contains(&argument.len()) { Ok(argument) } else { Err(Mistake::Argument) }
 }
 
 fn auth(argument: &[u8]) -> Result<Command<'_>, Mistake> {
@@ -184,9 +187,13 @@ fn path_and_parameters<'a>(
     }
 }
 
-/// Are tabs the only control characters, and only where white space is tolerated: at the end?
-fn only_tabs(line: &[u8]) -> bool {
-    trim_end(line).iter().all(|octet| *octet >= b' ' && *octet != 127)
+/// No controls; beyond ASCII only UTF-8, and only where an address may stand (RFC 6531 section 3.3) or where the octets
+/// of an AUTH response are looked at later.
+fn octets_are_legal(verb: &[u8], line: &[u8]) -> bool {
+    const BEYOND_ASCII: [&[u8]; 5] = [b"MAIL", b"RCPT", b"AUTH", b"VRFY", b"EXPN"];
+    !line.iter().any(|octet| *octet < b' ' || *octet == 127)
+        && (line.is_ascii()
+            || BEYOND_ASCII.iter().any(|known| verb.eq_ignore_ascii_case(known)) && std::str::from_utf8(line).is_ok())
 }
 
 fn trim_end(line: &[u8]) -> &[u8] {
@@ -259,6 +266,88 @@ mod tests {
             ("RCPT TO:<a@b> FOO", Mistake::Parameter),
         ] {
             assert_eq!(Command::parse(line.as_bytes()), Err(mistake), "{line:?}");
+        }
+    }
+
+    // covers: 6.13
+    #[test]
+    fn chunks() {
+        for (line, octets, last) in [
+            ("BDAT 0", 0, false),
+            ("bdat 86 ", 86, false),
+            ("BDAT 0 LAST", 0, true),
+            ("BDAT  12   last\t", 12, true),
+            ("BDAT 18446744073709551615", u64::MAX, false),
+            ("BDAT 000000000000000000000000000007", 7, false),
+        ] {
+            assert_eq!(Command::parse(line.as_bytes()), Ok(Command::Bdat { octets, last }), "{line}");
+        }
+        // The chunk can be swallowed, and the next command be found.
+        for line in ["BDAT 5 FIRST", "BDAT 5 LAST LAST", "BDAT 5 LASTS", "BDAT 5 5"] {
+            assert_eq!(Command::parse(line.as_bytes()), Err(Mistake::Chunk(5)), "{line}");
+        }
+        for line in [
+            &b"BDAT"[..],
+            b"BDAT ",
+            b"BDAT LAST",
+            b"BDAT -1",
+            b"BDAT +1",
+            b"BDAT 1x",
+            b"BDAT 0x10",
+            b"BDAT 1,000",
+            b"BDAT 18446744073709551616",
+            b"BDAT 99999999999999999999999999",
+            b"BDAT 5\0",
+            b"BDAT 5\tLAST",
+            b"BDAT 5 LAST\x7f",
+            b"BDAT\t5",
+            b"BDAT 5 \xff",
+            "BDAT ５".as_bytes(),
+        ] {
+            assert_eq!(Command::parse(line), Err(Mistake::ChunkSize), "{}", line.escape_ascii());
+        }
+    }
+
+    // covers: 1.2 1.3
+    #[test]
+    fn octets_that_no_command_may_hold() {
+        for octet in (0..32).chain([127]) {
+            for line in [
+                vec![octet],
+                [b"NOOP a", &[octet][..], b"b"].concat(),
+                [b"MAIL FROM:<a@b", &[octet][..], b">"].concat(),
+            ] {
+                // White space behind the line is tolerated.
+                if line != b"\t" {
+                    assert_eq!(Command::parse(&line), Err(Mistake::Octets), "{}", line.escape_ascii());
+                }
+            }
+        }
+        for line in ["NOOP é", "EHLO münchen.example", "HELP é", "DATA é", "RSET\u{a0}", "é"] {
+            assert_eq!(Command::parse(line.as_bytes()), Err(Mistake::Octets), "{line}");
+        }
+        for line in [
+            &b"MAIL FROM:<a\xff@b>"[..],
+            b"RCPT TO:<a@b> ORCPT=utf-8;\xc0\xaf",
+            b"VRFY \xed\xa0\x80",
+            b"AUTH PLAIN \xc3",
+        ] {
+            assert_eq!(Command::parse(line), Err(Mistake::Octets), "{}", line.escape_ascii());
+        }
+        assert_eq!(Command::parse("VRFY jörg".as_bytes()), Ok(Command::Vrfy));
+        assert!(matches!(Command::parse("MAIL FROM:<jörg@b>".as_bytes()), Ok(Command::Mail(_))));
+    }
+
+    // covers: 2.3 2.4
+    #[test]
+    fn names_of_clients() {
+        let longest = "a".repeat(255);
+        for name in ["localhost", "a_b", "[192.0.2.1]", "[IPv6:2001:db8::1]", "[999.1.1.1]", "-", "PC 7", &longest] {
+            assert_eq!(Command::parse(format!("EHLO {name}").as_bytes()), Ok(Command::Ehlo(name.as_bytes())));
+            assert_eq!(Command::parse(format!("helo {name}").as_bytes()), Ok(Command::Helo(name.as_bytes())));
+        }
+        for line in ["EHLO", "HELO ", &format!("EHLO {longest}a")] {
+            assert_eq!(Command::parse(line.as_bytes()), Err(Mistake::Argument), "{line}");
         }
     }
 

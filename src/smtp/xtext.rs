@@ -75,3 +75,45 @@ fn is_upper_hex(octet: &u8) -> bool {
 fn hex_value(digit: u8) -> u8 {
     if digit.is_ascii_digit() { digit - b'0' } else { digit - b'A' + 10 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    // covers: 5.11 5.12
+    #[test]
+    fn what_is_xtext_and_what_it_stands_for() {
+        for (text, plain) in
+            [("a", &b"a"[..]), ("a+2Bb", b"a+b"), ("+3D", b"="), ("+00+FF", b"\0\xff"), ("<>;,\"\\", b"<>;,\"\\")]
+        {
+            let xtext = Xtext::parse(text.as_bytes()).expect(text);
+            assert_eq!(xtext.decoded().collect::<Vec<u8>>(), plain, "{text}");
+            assert_eq!((xtext.as_bytes(), decode(text.as_bytes()).as_ref()), (text.as_bytes(), plain));
+        }
+        for text in ["", "+", "+2", "+2b", "+G0", "a+", "a=b", "a b", "a\tb", "\u{7f}", "\u{e9}", "++2B"] {
+            assert_eq!(Xtext::parse(text.as_bytes()), None, "{text:?}");
+            assert_eq!(decode(text.as_bytes()), text.as_bytes());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_itself(plain in proptest::collection::vec(any::<u8>(), 1..60)) {
+            let mut text = Vec::new();
+            encode(&plain, &mut text);
+            let xtext = Xtext::parse(&text).expect("legal");
+            prop_assert_eq!(xtext.decoded().collect::<Vec<u8>>(), plain);
+        }
+
+        #[test]
+        fn what_is_parsed_encodes_to_what_means_the_same(text in "[a-f+=0-9A-F;<>]{1,12}") {
+            if let Some(xtext) = Xtext::parse(text.as_bytes()) {
+                let plain: Vec<u8> = xtext.decoded().collect();
+                let mut again = Vec::new();
+                encode(&plain, &mut again);
+                prop_assert_eq!(decode(&again).into_owned(), plain);
+            }
+        }
+    }
+}
