@@ -37,6 +37,11 @@ pub fn text(size: usize) -> Vec<u8> {
     whole_lines(text, size)
 }
 
+/// [`text`] in Latin-1, so that every line has octets above 127 and is as long as before.
+pub fn eight_bit_text(size: usize) -> Vec<u8> {
+    text(size).into_iter().map(|octet| if octet == b'e' { 0xe9 } else { octet }).collect()
+}
+
 /// `size` octets of base64 lines of 76 characters with CRLF, as attachments have them.
 pub fn base64(size: usize) -> Vec<u8> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

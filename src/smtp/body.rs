@@ -191,6 +191,7 @@ mod tests {
         assert_eq!(scan(&octets), expected, "octet by octet: {}", input.escape_ascii());
     }
 
+    // covers: 6.4 6.5 6.6
     #[test]
     fn the_end_is_crlf_dot_crlf_and_nothing_else() {
         for (input, content, end) in [
@@ -247,10 +248,44 @@ mod tests {
         }
     }
 
+    /// Lines of mail, now and then with something odd in them: long enough for the scanner to go by blocks.
+    fn lines() -> impl Strategy<Value = Vec<u8>> {
+        let honest = (0..80usize).prop_map(|length| [&b"x".repeat(length)[..], b"\r\n"].concat());
+        const ODD: [&[u8]; 8] = [b".", b".\r\n", b"\n.\r\n", b"\r.\r\n", b"\n", b"\r", b"\0", b"\xe4"];
+        let odd = proptest::sample::select(&ODD[..]);
+        proptest::collection::vec(prop_oneof![20 => honest, 1 => odd.prop_map(<[u8]>::to_vec)], 0..40)
+            .prop_map(|lines| lines.concat())
+    }
+
+    // covers: 6.7
+    #[test]
+    fn long_lines_are_measured_without_their_end_and_their_stuffed_dot() {
+        for (start, length, long) in
+            [("", 998, false), ("", 999, true), ("..", 997, false), ("..", 998, true), ("a\r\n", 998, false)]
+        {
+            for (behind, before) in [(0, 0), (300, 0), (0, 300), (300, 300)] {
+                let honest = |size: usize| b"0123456\r\n".repeat(size / 9);
+                let line = [start.as_bytes(), &b"y".repeat(length), b"\r\n"].concat();
+                let input = [honest(before), line, honest(behind), b".\r\n".to_vec()].concat();
+                let expected = Findings { long_line: long, ..Findings::default() };
+                assert_eq!(naive(&input).1, expected, "{start:?} {length}");
+                same_in_every_split(&input);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn fast_and_naive_agree(input in proptest::collection::vec(prop_oneof![
             Just(b'\r'), Just(b'\n'), Just(b'.'), Just(0u8), any::<u8>(), Just(b'x')], 0..200)) {
+            same_in_every_split(&input);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn fast_and_naive_agree_on_mail(input in lines()) {
             same_in_every_split(&input);
         }
     }

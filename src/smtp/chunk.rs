@@ -249,12 +249,14 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn fast_and_naive_agree(input in proptest::collection::vec(prop_oneof![
             Just(b'\r'), Just(b'\n'), Just(b'.'), Just(0u8), any::<u8>(), Just(b'x')], 0..100),
             long in 990..1010usize) {
             same_in_every_chunking(&input);
             same_in_every_chunking(&[&input[..], &b"y".repeat(long), &input].concat());
+            same_in_every_chunking(&[&input[..], &b"plain text\r\n".repeat(40), &input].concat());
         }
     }
 }

@@ -1,12 +1,20 @@
 //! The lines of content: up to where they can be handed out as they are, and what is to be known about them, in one pass.
 //!
-//! One `memchr3` for CR, LF and NUL finds the end of each line; an honest line costs one hit, because the LF behind its
-//! CR is stepped over. On the way its length is added up and octets above 127 are looked for.
+//! ```text
+//!  ...lecture notes\r\nfor week one, \r\n..coursework \n at noon.
+//!  |--- block ---|--- block ---|--- block ---|
+//!      plain          plain      memchr3 to the next CRLF, then blocks again
+//! ```
+//!
+//! Honest text goes by in blocks: each octet is compared with the one before it, all of a block at once and without a
+//! branch, which the compiler turns into vector instructions by itself. A block that holds anything to decide about is
+//! gone through line by line with `memchr3` for CR, LF and NUL. A line by line search alone takes as long as one that
+//! checks nothing but line ends, and half as long again for the octets above 127 (`benches/end_of_data.rs`).
 //!
 //! [`super::body`] puts the rules for dots on top of it, [`super::chunk`] those for chunks.
 
 pub use crate::policy::OddBytes;
-use memchr::memchr3;
+use memchr::{memchr3, memrchr};
 
 /// Octets of a line of text without its CRLF. RFC 5321 section 4.5.3.1.6, RFC 5322 section 2.1.1.
 pub const LINE_BYTES_MAX: usize = 998;
@@ -45,7 +53,7 @@ impl Text {
     /// From the start of `input`, which is not empty, up to what cannot be handed out as it is. Returns how much was
     /// consumed, what to hand out, which may be nothing, and why it stopped.
     pub(super) fn next<'a>(&mut self, input: &'a [u8]) -> (usize, &'a [u8], Stop) {
-        let mut at = 0;
+        let (mut at, mut blocks_from) = (0, 0);
         while let Some(length) = memchr3(b'\r', b'\n', 0, &input[at..]) {
             let hit = at + length;
             self.part(&input[at..hit]);
@@ -53,7 +61,11 @@ impl Text {
                 (b'\r', Some(b'\n')) => {
                     self.line_bytes = 0;
                     at = hit + 2;
-                    if input.get(at).is_none_or(|&octet| octet == b'.') {
+                    if at >= blocks_from {
+                        at = self.blocks(input, at);
+                        blocks_from = at + BLOCK_BYTES;
+                    }
+                    if self.line_bytes == 0 && input.get(at).is_none_or(|&octet| octet == b'.') {
                         return (at, &input[..at], Stop::LineStart);
                     }
                 }
@@ -69,6 +81,26 @@ impl Text {
         }
         self.part(&input[at..]);
         (input.len(), input, Stop::Within)
+    }
+
+    /// From `start`, which is behind a CRLF, past all blocks that hold nothing to decide about. Where the next line by
+    /// line search starts.
+    fn blocks(&mut self, input: &[u8], start: usize) -> usize {
+        let mut at = start;
+        let mut bits = 0;
+        while let (Some(block), Some(before)) = (input[at..].first_chunk(), input[at - 1..].first_chunk()) {
+            let Some(seen) = plain(block, before) else { break };
+            bits |= seen;
+            at += BLOCK_BYTES;
+        }
+        if at == start {
+            return at;
+        }
+        self.found.eight_bit |= bits >= 128;
+        // What is behind the CR decides.
+        at -= usize::from(input[at - 1] == b'\r');
+        self.line_bytes = memrchr(b'\n', &input[start - 1..at]).map_or(0, |newline| at - start - newline);
+        at
     }
 
     /// The CRLF that was not within one input.
@@ -89,6 +121,22 @@ impl Text {
         self.found.long_line |= self.line_bytes > LINE_BYTES_MAX;
         self.found.eight_bit |= !part.is_ascii();
     }
+}
+
+/// Octets that are looked at together. A block in which no line ends is not plain, so that a long line is always measured
+/// line by line. Of 64, 128, 192 and 256 this is the fastest for lines of 60 to 78 octets.
+const BLOCK_BYTES: usize = 128;
+
+/// All bits of a block's octets, or none if something in it is to be decided: a CR or LF without the other, a NUL, a dot
+/// at the start of a line, or no line end at all. `before` is the block one octet earlier.
+fn plain(block: &[u8; BLOCK_BYTES], before: &[u8; BLOCK_BYTES]) -> Option<u8> {
+    let (mut bits, mut newlines, mut stops) = (0, false, false);
+    for (&octet, &before) in block.iter().zip(before) {
+        bits |= octet;
+        newlines |= octet == b'\n';
+        stops |= (octet == b'\n') != (before == b'\r') || octet == 0 || (before == b'\n' && octet == b'.');
+    }
+    (newlines && !stops).then_some(bits)
 }
 
 /// What is found in content that was handed out, octet by octet, for tests.
