@@ -348,7 +348,7 @@ impl Thread {
             mechanism: run.mechanism.mechanism(),
         });
         let starttls = if run.tls == RunTls::Starttls { StartTls::Required } else { StartTls::Never };
-        Options { hostname: run.hostname.clone(), lmtp: false, starttls, login, pipelining: !run.no_pipelining }
+        Options { starttls, login, pipelining: !run.no_pipelining, ..Options::new(&run.hostname) }
     }
 
     fn next_transaction(&self, message: &mut Message) -> Transaction {
@@ -356,10 +356,9 @@ impl Thread {
         workload.next(message);
         Transaction {
             reverse_path: message.reverse_path.as_bytes().to_vec(),
-            recipients: message.recipients.iter().map(|path| path.as_bytes().to_vec()).collect(),
+            recipients: message.recipients.iter().map(|path| path.as_bytes().into()).collect(),
             size: workload.size(),
-            eight_bit: false,
-            smtputf8: false,
+            ..Transaction::default()
         }
     }
 

@@ -106,7 +106,7 @@ impl Connection {
             Target::Maildir { .. } => return Err("a Maildir is not connected to".into()),
         };
         let (host, addresses) = look_up(address, &context.resolver).await?;
-        let mut options = Options { hostname: context.hostname.clone(), lmtp, starttls, login: None, pipelining: true };
+        let mut options = Options { lmtp, starttls, ..Options::new(&context.hostname) };
         let mut trouble = String::new();
         for address in addresses {
             options.starttls = starttls;
@@ -351,6 +351,7 @@ fn shown(trouble: &Trouble) -> String {
     match trouble {
         Trouble::Temporary(reply) | Trouble::Permanent(reply) => format!("it said {} {}", reply.code, reply.text),
         Trouble::TlsNotOffered => "TLS is required and not offered".into(),
+        Trouble::Loop => "it has our own name: mail would go in a circle".into(),
         Trouble::Garbled(seen) => format!("it does not speak SMTP: {seen}"),
     }
 }

@@ -1,6 +1,7 @@
 //! What is sent of a message: the prepended header fields, then the content without its removed ranges. And what the
 //! next server must offer so that it can be sent.
 
+use crate::smtp::client::Body;
 use crate::smtp::envelope::View;
 use crate::spool::Content;
 
@@ -85,10 +86,12 @@ impl Scan {
 /// What the next server must offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// 8BITMIME.
-    pub eight_bit: bool,
-    /// SMTPUTF8.
+    /// 8BITMIME or BINARYMIME.
+    pub body: Body,
+    /// SMTPUTF8, for the header; addresses are for the client to look at.
     pub smtputf8: bool,
+    /// Nobody takes that: lines of more than 998 octets.
+    pub long_lines: bool,
 }
 
 impl Needs {
@@ -106,8 +109,14 @@ impl Needs {
             (found, None) => (true, found.unwrap_or(view.body > 0)),
         };
         let prepended = !view.prepended.is_ascii();
-        let addresses = !view.reverse_path.is_ascii() || view.recipients.iter().any(|r| !r.path.is_ascii());
-        Needs { eight_bit: anywhere || prepended, smtputf8: addresses || view.smtputf8 && (header || prepended) }
+        let body = match (view.body, anywhere || prepended) {
+            // Whatever it holds, line ends in it are its own.
+            (2, _) => Body::Binary,
+            (_, true) => Body::EightBit,
+            (_, false) => Body::SevenBit,
+        };
+        let smtputf8 = view.smtputf8 && (header || prepended);
+        Needs { body, smtputf8, long_lines: false }
     }
 }
 
@@ -226,7 +235,11 @@ mod tests {
 
     #[test]
     fn what_the_next_server_must_offer() {
-        let needs = |eight_bit, smtputf8| Needs { eight_bit, smtputf8 };
+        let needs = |eight_bit, smtputf8| Needs {
+            body: if eight_bit { Body::EightBit } else { Body::SevenBit },
+            smtputf8,
+            long_lines: false,
+        };
         let (plain, body, header) = (&b"A: b\r\n\r\nc"[..], &b"A: b\r\n\r\n\xff"[..], &b"A: \xff\r\n\r\nc"[..]);
         for (eight_bit, declared, content, expected) in [
             (None, 1, Some(plain), needs(false, false)),
@@ -243,7 +256,7 @@ mod tests {
             let view = View { smtputf8: true, body: declared, eight_bit, ..View::default() };
             assert_eq!(Needs::of(&view, content), expected, "{eight_bit:?} {declared} {content:?}");
             let without = Needs::of(&View { smtputf8: false, ..view }, content);
-            assert_eq!(without, needs(expected.eight_bit, false), "{eight_bit:?} {declared} {content:?}");
+            assert_eq!(without, Needs { smtputf8: false, ..expected }, "{eight_bit:?} {declared} {content:?}");
         }
         let mut view = View { eight_bit: Some(false), ..View::default() };
         view.prepended = "X: \u{fc}\r\n".as_bytes();
@@ -251,7 +264,11 @@ mod tests {
         view.smtputf8 = true;
         assert_eq!(Needs::of(&view, None), needs(true, true));
         let view = View { reverse_path: "gr\u{fc}n@b".as_bytes(), eight_bit: Some(false), ..View::default() };
-        assert_eq!(Needs::of(&view, None), needs(false, true));
+        assert_eq!(Needs::of(&view, None), needs(false, false));
+        for content in [None, Some(plain)] {
+            let view = View { body: 2, eight_bit: Some(false), ..View::default() };
+            assert_eq!(Needs::of(&view, content).body, Body::Binary);
+        }
     }
 
     #[test]

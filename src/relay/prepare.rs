@@ -2,7 +2,7 @@
 
 use crate::relay::content::{self, Needs};
 use crate::relay::queue::Delivery;
-use crate::smtp::client::Transaction;
+use crate::smtp::client::{Recipient, Transaction};
 use crate::smtp::envelope::View;
 use crate::spool::{Content, Follower, Location, Stored};
 
@@ -17,14 +17,24 @@ pub fn read(follower: &mut Follower, delivery: &Delivery<Location>) -> Result<(S
     let spilled = view.spilled.map_or(0, |spilled| spilled.length);
     let length = in_memory.map_or(spilled, |content| content.len() as u64);
     let needs = Needs::of(&view, in_memory);
-    let path = |&index: &u32| view.recipients.get(index as usize).map(|recipient| recipient.path.to_vec());
-    let recipients: Option<Vec<_>> = delivery.recipients.iter().map(path).collect();
+    let recipient = |&index: &u32| {
+        let to = view.recipients.get(index as usize)?;
+        let given = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
+        Some(Recipient { path: to.path.to_vec(), notify: given(to.notify), orcpt: given(to.orcpt) })
+    };
+    let recipients: Option<Vec<_>> = delivery.recipients.iter().map(recipient).collect();
     let transaction = Transaction {
         reverse_path: view.reverse_path.to_vec(),
         recipients: recipients.ok_or("a recipient is missing")?,
         size: content::size(&view, length),
-        eight_bit: needs.eight_bit,
+        body: needs.body,
+        long_lines: needs.long_lines,
         smtputf8: needs.smtputf8,
+        require_tls: view.require_tls,
+        ret_full: view.ret.map(|ret| ret == 0),
+        envid: view.envid.map(<[u8]>::to_vec),
+        // What the session did not believe, or nobody said, is passed on as such: RFC 4954 section 5.
+        auth: Some(view.auth.unwrap_or(b"<>").to_vec()),
     };
     Ok((stored, transaction))
 }

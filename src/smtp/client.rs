@@ -8,61 +8,38 @@
 //!  Greeting -> EHLO [-> HELO] -> [STARTTLS -> EHLO] -> [AUTH] -> Ready <---------------------------------+
 //!                                                                  | send                                |
 //!                                             [RSET] MAIL RCPT.. DATA -> 354 -> content . -> replies -> Done
+//!                                                                BDAT n LAST -> content --^   (BINARYMIME only)
 //! ```
 //!
-//! Promises: every recipient of a transaction gets exactly one fate; nothing in an address or in the content can become
+//! BDAT is for BINARYMIME alone, as one chunk: for other content it saves the dots and costs the wait for the replies to
+//! RCPT, and DATA must be there anyway.
+//!
+//! Promises: every recipient of a transaction gets exactly one fate; nothing is sent in a form that was not offered; nothing in an address or in the content can become
 //! a command; memory is bounded by the transaction and by the bounds of the reply parser; 421 is temporary wherever it
 //! comes (RFC 5321 section 3.8); unknown codes are read by their first digit (section 4.2.1).
 
 mod command;
 mod content;
+mod fit;
 mod reply;
+mod standing;
 mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use terms::{Event, Fate, Login, Options, Phase, Reply, StartTls, Transaction, Trouble};
+pub use fit::Hindrance;
+pub use terms::{Body, Event, Fate, Login, Options, Phase, Recipient, Reply, StartTls, Transaction, Trouble};
 
 use crate::sasl::ClientExchange;
 use command::{Command, Offered};
+use content::{Outgoing, Stuffer};
+use standing::{Current, Standing, deferred_here, fate, recipient_fate};
 use std::collections::VecDeque;
 
 /// Commands on their way at once under PIPELINING, so that neither side's buffers fill while the other waits.
 const WINDOW: usize = 100;
 /// Challenges answered in one AUTH exchange.
 const CHALLENGES_MAX: u32 = 8;
-
-/// What is known of one recipient while its transaction runs.
-#[derive(Clone, Debug)]
-enum Standing {
-    /// Not yet answered.
-    Asked,
-    /// 2xx to RCPT.
-    Accepted,
-    Decided(Fate),
-}
-
-/// The transaction that runs.
-#[derive(Debug)]
-struct Current {
-    transaction: Transaction,
-    standings: Vec<Standing>,
-}
-
-impl Current {
-    /// Decides all that are in doubt.
-    fn decide(&mut self, fate: &Fate) {
-        for standing in &mut self.standings {
-            if !matches!(standing, Standing::Decided(_)) {
-                *standing = Standing::Decided(fate.clone());
-            }
-        }
-    }
-
-    fn accepted(&self) -> impl Iterator<Item = usize> {
-        self.standings.iter().enumerate().filter(|(_, s)| matches!(s, Standing::Accepted)).map(|(index, _)| index)
-    }
-}
 
 /// What the client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +68,9 @@ pub struct Client {
     /// Commands whose replies are awaited, in order.
     sent: VecDeque<Command>,
     current: Option<Current>,
-    stuffer: content::Stuffer,
+    outgoing: Outgoing,
+    /// TLS is up and the server's name is proven.
+    verified: bool,
     /// The server holds a transaction that was not finished.
     needs_reset: bool,
     /// Fates to be told by the next `step`.
@@ -118,7 +97,8 @@ impl Client {
             planned: VecDeque::new(),
             sent: VecDeque::from([Command::Greeting]),
             current: None,
-            stuffer: content::Stuffer::new(),
+            outgoing: Outgoing::Counted(0),
+            verified: false,
             needs_reset: false,
             done: None,
             trouble: None,
@@ -149,19 +129,33 @@ impl Client {
         self.replies.clear();
         self.offered = Offered::default();
         self.options.starttls = StartTls::Never;
+        self.verified = self.options.verifies;
         self.state = State::Replies;
         self.plan(Command::Ehlo, out);
+    }
+
+    /// Why this server cannot get `transaction` as it is; known when Ready.
+    pub fn hindrance(&self, transaction: &Transaction) -> Option<Hindrance> {
+        fit::hindrance(transaction, self.offered, self.verified)
+    }
+
+    /// Does the server take over what senders asked for by NOTIFY (RFC 3461)? Known when Ready.
+    pub fn passes_dsn(&self) -> bool {
+        self.offered.dsn
     }
 
     /// Starts a transaction. Only when Ready.
     pub fn send(&mut self, mut transaction: Transaction, out: &mut Vec<u8>) {
         assert_eq!(self.state, State::Ready, "send before Event::Ready");
         self.state = State::Replies;
-        let paths = &transaction.recipients;
-        transaction.smtputf8 |= !transaction.reverse_path.is_ascii() || !paths.iter().all(|path| path.is_ascii());
-        let standings = transaction.recipients.iter().map(|path| first_standing(path)).collect();
+        let refused = self.hindrance(&transaction).map(|hindrance| Fate::Failed(hindrance.reply()));
+        let paths = || transaction.recipients.iter().map(|recipient| &recipient.path);
+        let utf8_path = !transaction.reverse_path.is_ascii() || !paths().all(|path| path.is_ascii());
+        let standings = transaction.recipients.iter().map(|to| fit::first_standing(to, self.offered)).collect();
+        transaction.smtputf8 |= utf8_path;
+        let content = if transaction.body == Body::Binary { Command::Bdat } else { Command::Data };
         let mut current = Current { transaction, standings };
-        if let Some(fate) = refused_here(&current.transaction, self.offered) {
+        if let Some(fate) = refused {
             current.decide(&fate);
         }
         let asked = |(index, standing): (usize, &Standing)| matches!(standing, Standing::Asked).then_some(index);
@@ -170,22 +164,25 @@ impl Client {
             self.planned.extend(self.needs_reset.then_some(Command::Rset));
             self.planned.push_back(Command::Mail);
             self.planned.extend(recipients.map(Command::Rcpt));
-            self.planned.push_back(Command::Data);
+            self.planned.push_back(content);
         }
         self.current = Some(current);
         self.advance(out);
     }
 
-    /// Content, in any pieces; dots are stuffed here, bare CR and LF are made CRLF here.
+    /// Content, in any pieces; dots are stuffed here, bare CR and LF are made CRLF here, unless it is binary.
     pub fn content(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         assert_eq!(self.state, State::Content, "content before Event::SendContent");
-        self.stuffer.append(piece, out);
+        self.outgoing.append(piece, out);
     }
 
-    /// Ends the content with CRLF.CRLF.
+    /// Ends the content: with CRLF.CRLF, or because all that was announced is there. What the server says before this is
+    /// called is no answer to the content: hand it to `step` first.
     pub fn end_content(&mut self, out: &mut Vec<u8>) {
         assert_eq!(self.state, State::Content, "end_content before Event::SendContent");
-        self.stuffer.end(out);
+        if !self.outgoing.end(out) {
+            return self.garbled("we have less content than we announced".into());
+        }
         self.state = State::Replies;
         match &self.current {
             Some(current) if self.options.lmtp => self.sent.extend(current.accepted().map(Command::DotFor)),
@@ -217,7 +214,9 @@ impl Client {
             (_, Some(Command::Greeting)) => Phase::Greeting,
             (_, Some(Command::Ehlo | Command::Helo)) => Phase::Hello,
             (_, Some(Command::Auth)) => Phase::Auth,
-            (_, Some(Command::Rset | Command::Mail | Command::Rcpt(_) | Command::Data)) => Phase::Envelope,
+            (_, Some(Command::Rset | Command::Mail | Command::Rcpt(_) | Command::Data | Command::Bdat)) => {
+                Phase::Envelope
+            }
             (State::Over, _) | (_, Some(Command::Quit)) => Phase::Quit,
             (State::Replies, None) => Phase::Envelope,
         }
@@ -255,10 +254,12 @@ impl Client {
         }
         match (command, reply.code / 100) {
             (Command::Greeting, 2) => self.plan(Command::Ehlo, out),
+            (Command::Ehlo | Command::Helo, 2) if self.is_own_name(&reply.text) => self.end(Trouble::Loop),
             (Command::Ehlo, 2) => self.greeted(Offered::parse(&reply.text), out),
             (Command::Ehlo, 5) if !self.options.lmtp => self.plan(Command::Helo, out),
             (Command::Helo, 2) => self.greeted(Offered::default(), out),
             (Command::StartTls, 2) => self.state = State::Handshake,
+            (Command::StartTls, 4) if self.must_not_go_clear() => self.end(Trouble::Temporary(reply)),
             (Command::StartTls, 4 | 5) => self.in_the_clear(out),
             (Command::Auth, 2) => self.state = State::Ready,
             (Command::Auth, 3) => self.challenge(&reply.text, out),
@@ -293,10 +294,12 @@ impl Client {
         }
         let window = if self.options.pipelining && self.offered.pipelining { WINDOW } else { 1 };
         while self.sent.len() < window {
-            let pointless =
-                self.sent.is_empty() && self.current.as_ref().is_some_and(|c| c.accepted().next().is_none());
+            let answered = self.sent.is_empty();
+            let pointless = answered && self.current.as_ref().is_some_and(|c| c.accepted().next().is_none());
             match self.planned.pop_front() {
-                Some(Command::Data) if pointless => {}
+                Some(Command::Data | Command::Bdat) if pointless => {}
+                Some(Command::Bdat) if !answered => return self.planned.push_front(Command::Bdat),
+                Some(Command::Bdat) => return self.begin_chunk(out),
                 Some(command) => self.write(command, out),
                 None => break,
             }
@@ -317,12 +320,14 @@ impl Client {
             (Command::StartTls, _) => out.extend_from_slice(b"STARTTLS\r\n"),
             (Command::Rset, _) => out.extend_from_slice(b"RSET\r\n"),
             (Command::Mail, Some(transaction)) => command::mail(transaction, self.offered, out),
-            (Command::Rcpt(index), Some(transaction)) => command::rcpt(&transaction.recipients[index], out),
+            (Command::Rcpt(index), Some(transaction)) => {
+                command::rcpt(&transaction.recipients[index], self.offered, out);
+            }
             (Command::Data, _) => out.extend_from_slice(b"DATA\r\n"),
             (Command::LoneDot, _) => out.extend_from_slice(b".\r\n"),
             (Command::Quit, _) => out.extend_from_slice(b"QUIT\r\n"),
-            // Written where they arise: AUTH by `log_in`, the end of the content by `end_content`.
-            (Command::Auth | Command::Dot | Command::DotFor(_) | Command::Greeting, _) => {}
+            // Written where they arise: AUTH by `log_in`, BDAT by `begin_chunk`, the end of the content by `end_content`.
+            (Command::Auth | Command::Bdat | Command::Dot | Command::DotFor(_) | Command::Greeting, _) => {}
             (Command::Mail | Command::Rcpt(_), None) => unreachable!("planned by `send` only"),
         }
         self.sent.push_back(command);
@@ -338,9 +343,19 @@ impl Client {
         }
     }
 
+    /// Our own name in the reply to EHLO: what we send there comes back to us.
+    fn is_own_name(&self, text: &str) -> bool {
+        let name = text.split([' ', '\n']).next().unwrap_or("");
+        self.options.detects_loop && name.eq_ignore_ascii_case(&self.options.hostname)
+    }
+
+    fn must_not_go_clear(&self) -> bool {
+        self.options.starttls == StartTls::Required || self.options.login.is_some()
+    }
+
     /// TLS was wanted and is not to be had.
     fn in_the_clear(&mut self, out: &mut Vec<u8>) {
-        if self.options.starttls == StartTls::Required || self.options.login.is_some() {
+        if self.must_not_go_clear() {
             return self.end(Trouble::TlsNotOffered);
         }
         self.log_in(out);
@@ -382,7 +397,7 @@ impl Client {
     fn go_ahead(&mut self, out: &mut Vec<u8>) {
         let nobody = self.current.as_ref().is_none_or(|current| current.accepted().next().is_none());
         if !nobody {
-            self.stuffer = content::Stuffer::new();
+            self.outgoing = Outgoing::Dotted(Stuffer::new());
             self.state = State::Content;
         } else if self.options.lmtp {
             // One reply per accepted recipient would be none at all: there is no way back into step.
@@ -390,6 +405,14 @@ impl Client {
         } else {
             self.plan(Command::LoneDot, out);
         }
+    }
+
+    /// BDAT: the length of the whole content, and the content behind it at once.
+    fn begin_chunk(&mut self, out: &mut Vec<u8>) {
+        let size = self.current.as_ref().map_or(0, |current| current.transaction.size);
+        out.extend_from_slice(format!("BDAT {size} LAST\r\n").as_bytes());
+        self.outgoing = Outgoing::Counted(size);
+        self.state = State::Content;
     }
 
     /// A reply that nothing asked for: the server's farewell, its impatience with the content, or nonsense.
@@ -437,7 +460,7 @@ impl Client {
     fn end(&mut self, trouble: Trouble) {
         match &trouble {
             Trouble::Temporary(reply) | Trouble::Permanent(reply) => self.finish(&Fate::Deferred(reply.clone())),
-            Trouble::TlsNotOffered => {}
+            Trouble::TlsNotOffered | Trouble::Loop => {}
             Trouble::Garbled(seen) => self.finish(&deferred_here(&format!("not SMTP: {seen}"))),
         }
         self.planned.clear();
@@ -445,46 +468,4 @@ impl Client {
         self.trouble = Some(trouble);
         self.state = State::Over;
     }
-}
-
-/// What a reply means for the recipients it is about.
-fn fate(reply: Reply) -> Fate {
-    match reply.code / 100 {
-        2 => Fate::Delivered(reply),
-        5 => Fate::Failed(reply),
-        _ => Fate::Deferred(reply),
-    }
-}
-
-/// The reply to RCPT: 552 means "too many recipients" to old servers (RFC 5321 section 4.5.3.1.10).
-fn recipient_fate(reply: Reply) -> Fate {
-    if reply.code == 552 { Fate::Deferred(reply) } else { fate(reply) }
-}
-
-/// Our own reason to try again.
-fn deferred_here(why: &str) -> Fate {
-    Fate::Deferred(Reply { code: 451, text: format!("4.4.2 {why}") })
-}
-
-fn first_standing(path: &[u8]) -> Standing {
-    if !path.is_empty() && command::path_is_safe(path) {
-        return Standing::Asked;
-    }
-    let text = "5.1.3 the address cannot be sent in a command".into();
-    Standing::Decided(Fate::Failed(Reply { code: 553, text }))
-}
-
-/// Why the transaction cannot be sent to this server at all: nothing is sent in a form that it did not offer.
-fn refused_here(transaction: &Transaction, offered: Offered) -> Option<Fate> {
-    let refused = |code, text: &str| Some(Fate::Failed(Reply { code, text: text.into() }));
-    if !command::path_is_safe(&transaction.reverse_path) {
-        return refused(553, "5.1.7 the sender's address cannot be sent in a command");
-    }
-    if transaction.smtputf8 && !offered.smtputf8 {
-        return refused(554, "5.6.7 the next server does not offer SMTPUTF8, which the message needs");
-    }
-    if transaction.eight_bit && !offered.eight_bit {
-        return refused(554, "5.6.3 the next server does not offer 8BITMIME, which the message needs");
-    }
-    None
 }

@@ -31,13 +31,7 @@ async fn spilled(directory: &std::path::Path, damage: bool) -> Stored {
 }
 
 fn transaction() -> Transaction {
-    Transaction {
-        reverse_path: Vec::new(),
-        recipients: vec![b"one@b.example".to_vec()],
-        size: 0,
-        eight_bit: false,
-        smtputf8: false,
-    }
+    Transaction { recipients: vec![b"one@b.example"[..].into()], ..Transaction::default() }
 }
 
 #[test]

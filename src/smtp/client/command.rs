@@ -1,6 +1,6 @@
 //! The commands of the client as they stand on the wire, and what a server offers.
 
-use super::{Options, Transaction};
+use super::{Body, Options, Recipient, Transaction};
 use crate::sasl::Mechanism;
 
 /// A command sent, or to be sent; it names the reply that is awaited.
@@ -20,11 +20,13 @@ pub(super) enum Command {
     /// RCPT of the recipient with this index.
     Rcpt(usize),
     Data,
+    /// BDAT of the whole content, LAST: written when it is known that there are recipients.
+    Bdat,
     /// The dot alone, after a 354 to no recipient.
     LoneDot,
     /// The end of the content.
     Dot,
-    /// LMTP: the reply to the dot for the recipient with this index.
+    /// LMTP: the reply to the content for the recipient with this index.
     DotFor(usize),
     Quit,
 }
@@ -37,6 +39,11 @@ pub(super) struct Offered {
     pub(super) size: bool,
     pub(super) eight_bit: bool,
     pub(super) smtputf8: bool,
+    pub(super) chunking: bool,
+    pub(super) binary: bool,
+    pub(super) dsn: bool,
+    pub(super) require_tls: bool,
+    pub(super) auth: bool,
 }
 
 impl Offered {
@@ -51,6 +58,11 @@ impl Offered {
                 "SIZE" => offered.size = true,
                 "8BITMIME" => offered.eight_bit = true,
                 "SMTPUTF8" => offered.smtputf8 = true,
+                "CHUNKING" => offered.chunking = true,
+                "BINARYMIME" => offered.binary = true,
+                "DSN" => offered.dsn = true,
+                "REQUIRETLS" => offered.require_tls = true,
+                "AUTH" => offered.auth = true,
                 _ => {}
             }
         }
@@ -84,18 +96,86 @@ pub(super) fn mail(transaction: &Transaction, offered: Offered, out: &mut Vec<u8
     if offered.size && transaction.size > 0 {
         push(&[b" SIZE=", transaction.size.to_string().as_bytes()], out);
     }
-    if offered.eight_bit && transaction.eight_bit {
-        push(&[b" BODY=8BITMIME"], out);
+    match transaction.body {
+        Body::EightBit if offered.eight_bit => push(&[b" BODY=8BITMIME"], out),
+        Body::Binary => push(&[b" BODY=BINARYMIME"], out),
+        Body::SevenBit | Body::EightBit => {}
     }
     if offered.smtputf8 && transaction.smtputf8 {
         push(&[b" SMTPUTF8"], out);
     }
+    if transaction.require_tls {
+        push(&[b" REQUIRETLS"], out);
+    }
+    if offered.dsn {
+        // Whoever asked for TLS all the way must not get the text back by another.
+        match transaction.ret_full.map(|full| full && !transaction.require_tls) {
+            Some(true) => push(&[b" RET=FULL"], out),
+            Some(false) => push(&[b" RET=HDRS"], out),
+            None if transaction.require_tls => push(&[b" RET=HDRS"], out),
+            None => {}
+        }
+        parameter("ENVID", transaction.envid.as_deref(), out);
+    }
+    if let Some(auth) = transaction.auth.as_deref().filter(|_| offered.auth) {
+        parameter("AUTH", Some(if is_value(auth) { auth } else { b"<>" }), out);
+    }
     push(&[b"\r\n"], out);
 }
 
-/// RCPT.
-pub(super) fn rcpt(path: &[u8], out: &mut Vec<u8>) {
-    push(&[b"RCPT TO:<", path, b">\r\n"], out);
+/// RCPT, for a server that offers DSN with NOTIFY and ORCPT. RFC 3461 section 5.2.1: a relay may add ORCPT, which then
+/// holds the address as it was received; it lets a sender recognise whom a report of a later relay is about.
+pub(super) fn rcpt(recipient: &Recipient, offered: Offered, out: &mut Vec<u8>) {
+    push(&[b"RCPT TO:<", &recipient.path, b">"], out);
+    if offered.dsn {
+        parameter("NOTIFY", recipient.notify.as_deref(), out);
+        let added = || recipient.path.is_ascii().then(|| [b"rfc822;", &to_xtext(&recipient.path)[..]].concat());
+        let given = recipient
+            .orcpt
+            .as_deref()
+            .map(|orcpt| if offered.smtputf8 { orcpt.to_vec() } else { to_utf8_xtext(orcpt) });
+        parameter("ORCPT", given.or_else(added).as_deref(), out);
+    }
+    push(&[b"\r\n"], out);
+}
+
+/// A parameter with its value, unless the value would not stay one.
+fn parameter(name: &str, value: Option<&[u8]>, out: &mut Vec<u8>) {
+    if let Some(value) = value.filter(|value| is_value(value)) {
+        push(&[b" ", name.as_bytes(), b"=", value], out);
+    }
+}
+
+/// Can `value` be the value of a parameter, without ending it or its line? RFC 5321 section 4.1.2 (esmtp-value), RFC 6531.
+fn is_value(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(|octet| !matches!(octet, 0..=b' ' | 0x7f))
+}
+
+/// xtext of ASCII. RFC 3461 section 4.
+fn to_xtext(text: &[u8]) -> Vec<u8> {
+    let mut xtext = Vec::with_capacity(text.len());
+    for &octet in text {
+        match octet {
+            b'!'..=b'~' if octet != b'+' && octet != b'=' => xtext.push(octet),
+            _ => xtext.extend_from_slice(format!("+{octet:02X}").as_bytes()),
+        }
+    }
+    xtext
+}
+
+/// An ORCPT of type utf-8 for a server without SMTPUTF8: `\x{HEX}` for what is not ASCII. RFC 6533 section 3.
+fn to_utf8_xtext(orcpt: &[u8]) -> Vec<u8> {
+    if orcpt.is_ascii() {
+        return orcpt.to_vec();
+    }
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(orcpt).chars() {
+        match character.is_ascii() {
+            true => text.push(character),
+            false => text.push_str(&format!("\\x{{{:X}}}", u32::from(character))),
+        }
+    }
+    text.into_bytes()
 }
 
 /// Can `path` stand between angle brackets without ending the path or the line? A path that cannot would be a command
@@ -139,7 +219,30 @@ mod tests {
     #[test]
     fn what_is_offered() {
         let offered = Offered::parse("mx pipelining\npipelining\nSize 1000\nX8BITMIME\nSMTPUTF8 \nstarttls");
-        let expected = Offered { starttls: true, pipelining: true, size: true, smtputf8: true, eight_bit: false };
+        let expected = Offered { starttls: true, pipelining: true, size: true, smtputf8: true, ..Offered::default() };
         assert_eq!(offered, expected);
+        let offered = Offered::parse("mx\ndsn\nCHUNKING\nBINARYMIME\nRequireTLS\nAUTH PLAIN\nAUTH=LOGIN\n8BITMIME");
+        let expected = Offered {
+            dsn: true,
+            chunking: true,
+            binary: true,
+            require_tls: true,
+            auth: true,
+            eight_bit: true,
+            ..Offered::default()
+        };
+        assert_eq!(offered, expected);
+    }
+
+    #[test]
+    fn values_that_stay_values() {
+        for value in ["a", "<>", "SUCCESS,DELAY", "rfc822;a+2Bb@c", "utf-8;grün@b"] {
+            assert!(is_value(value.as_bytes()), "{value}");
+        }
+        for value in ["", "a b", "a\r\nDATA", "a\tb", "a\0", "a\x7f"] {
+            assert!(!is_value(value.as_bytes()), "{value:?}");
+        }
+        assert_eq!(to_xtext(b"\"a b\"+c=d@e"), b"\"a+20b\"+2Bc+3Dd@e");
+        assert_eq!(to_utf8_xtext("utf-8;gr\u{fc}n@b".as_bytes()), b"utf-8;gr\\x{FC}n@b");
     }
 }

@@ -2,9 +2,44 @@
 //!
 //! Promises, for content in any pieces: a line that starts with a dot gets one more (RFC 5321 section 4.5.2); a bare
 //! CR and a bare LF become CRLF and a NUL is dropped (section 2.3.8), so that no server can take a piece of the content
-//! for the end of the content, however it reads line ends; the rest is passed octet for octet.
+//! for the end of the content, however it reads line ends; the rest is passed octet for octet. BINARYMIME content, which
+//! goes by BDAT only, is not looked at: its length is what was announced, or there is no end.
 
 use memchr::memchr3;
+
+/// How the content goes out.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// After DATA.
+    Dotted(Stuffer),
+    /// After BDAT: octet for octet; so many are still to come. RFC 3030.
+    Counted(u64),
+}
+
+impl Outgoing {
+    /// Appends `piece` to `out`, but never more than was announced.
+    pub(super) fn append(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Outgoing::Dotted(stuffer) => stuffer.append(piece, out),
+            Outgoing::Counted(left) => {
+                let length = piece.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                out.extend_from_slice(&piece[..length]);
+                *left -= length as u64;
+            }
+        }
+    }
+
+    /// Ends the content. False: less than was announced, so that there is no end.
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> bool {
+        match self {
+            Outgoing::Dotted(stuffer) => {
+                stuffer.end(out);
+                true
+            }
+            Outgoing::Counted(left) => *left == 0,
+        }
+    }
+}
 
 /// Where in a line the content is.
 #[derive(Debug)]

@@ -13,6 +13,25 @@ pub struct Options {
     pub login: Option<Login>,
     /// Use PIPELINING where offered (off: one command at a time).
     pub pipelining: bool,
+    /// A TLS handshake on this connection proves the server's name, as REQUIRETLS asks (RFC 8689 section 4.2.1).
+    pub verifies: bool,
+    /// A server that calls itself by our own name is ourselves (RFC 5321 section 6.3).
+    pub detects_loop: bool,
+}
+
+impl Options {
+    /// SMTP in the clear with PIPELINING; for the rest, struct update.
+    pub fn new(hostname: impl Into<String>) -> Options {
+        Options {
+            hostname: hostname.into(),
+            lmtp: false,
+            starttls: StartTls::Never,
+            login: None,
+            pipelining: true,
+            verifies: false,
+            detects_loop: false,
+        }
+    }
 }
 
 /// When to ask for STARTTLS.
@@ -44,18 +63,57 @@ impl std::fmt::Debug for Login {
 }
 
 /// One message to send.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Transaction {
     /// Without angle brackets.
     pub reverse_path: Vec<u8>,
-    /// Without angle brackets.
-    pub recipients: Vec<Vec<u8>>,
-    /// Octets, for SIZE=.
+    /// At least one.
+    pub recipients: Vec<Recipient>,
+    /// Octets that `content` will be given: for SIZE=, and for BDAT, where it must be exact. 0: not known.
     pub size: u64,
-    /// BODY=8BITMIME is needed.
-    pub eight_bit: bool,
-    /// SMTPUTF8 is needed.
+    /// What the content holds.
+    pub body: Body,
+    /// The content has lines of more than 998 octets.
+    pub long_lines: bool,
+    /// The header needs SMTPUTF8. Addresses are looked at here.
     pub smtputf8: bool,
+    /// REQUIRETLS. RFC 8689.
+    pub require_tls: bool,
+    /// RET: full message (true) or header only. RFC 3461 section 4.3.
+    pub ret_full: Option<bool>,
+    /// ENVID, xtext. RFC 3461 section 4.4.
+    pub envid: Option<Vec<u8>>,
+    /// The AUTH parameter where AUTH is offered: xtext of a mailbox that is believed, or `<>`. RFC 4954 section 5.
+    pub auth: Option<Vec<u8>>,
+}
+
+/// A recipient, with what its sender asked for (RFC 3461), to be passed to a server that offers DSN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipient {
+    /// Without angle brackets.
+    pub path: Vec<u8>,
+    /// NOTIFY, as given.
+    pub notify: Option<Vec<u8>>,
+    /// ORCPT, as given.
+    pub orcpt: Option<Vec<u8>>,
+}
+
+impl From<&[u8]> for Recipient {
+    fn from(path: &[u8]) -> Recipient {
+        Recipient { path: path.to_vec(), ..Recipient::default() }
+    }
+}
+
+/// What a content holds, and so what its server must offer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Body {
+    /// ASCII.
+    #[default]
+    SevenBit,
+    /// Octets above 127: 8BITMIME (RFC 6152).
+    EightBit,
+    /// Any octets, no lines: BINARYMIME and BDAT (RFC 3030).
+    Binary,
 }
 
 /// Where the connection is; the load generator times the changes, drivers pick the time-out by it.
@@ -106,8 +164,10 @@ pub enum Trouble {
     Temporary(Reply),
     /// 5xx to the greeting, EHLO or AUTH.
     Permanent(Reply),
-    /// STARTTLS is required, or a password is to be sent, and STARTTLS is not offered or refused.
+    /// STARTTLS is required, or a password is to be sent, and STARTTLS is not offered or refused for good.
     TlsNotOffered,
+    /// The server has our own name.
+    Loop,
     /// Not SMTP: what was seen, escaped and cut.
     Garbled(String),
 }
