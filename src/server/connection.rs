@@ -8,24 +8,21 @@
 //!
 //! A pipelined batch costs one write, because replies are flushed only before a wait, or when there are many.
 
+use super::committing::{begin, refusal};
 use super::core::Core;
 use super::receiving::Receiving;
 use super::{Service, is_trusted};
 use crate::auth::Verdict;
 use crate::clock::now_ms;
 use crate::log::{Event, Level, event};
-use crate::message::header::{HEADER_BYTES_MAX, RECEIVED_MAX};
-use crate::message::{Arrival, Header, prepend};
 use crate::net::Stream;
 use crate::policy::TlsMode;
 use crate::sasl::Credentials;
 use crate::smtp::Session;
-use crate::smtp::envelope::Tag;
 use crate::smtp::reply;
-use crate::smtp::session::{Action, Answer, Question, QueueName, Refusal};
-use crate::spool::{CommitError, QueueId};
+use crate::smtp::session::{Action, Answer, Question, Refusal};
 use std::cell::Cell;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -49,16 +46,16 @@ enum Wait {
 }
 
 /// One connection.
-struct Connection {
-    core: Rc<Core>,
-    index: usize,
-    peer: SocketAddr,
-    stream: Stream,
-    out: Vec<u8>,
-    message: Option<Receiving>,
+pub(super) struct Connection {
+    pub(super) core: Rc<Core>,
+    pub(super) index: usize,
+    pub(super) peer: SocketAddr,
+    pub(super) stream: Stream,
+    pub(super) out: Vec<u8>,
+    pub(super) message: Option<Receiving>,
     /// Why the message being received will be refused at its end.
-    trouble: Option<Refusal>,
-    accepted: u32,
+    pub(super) trouble: Option<Refusal>,
+    pub(super) accepted: u32,
 }
 
 /// Counts a connection for as long as it lives, among those that are served or those that are turned away.
@@ -265,87 +262,6 @@ impl Connection {
         }
     }
 
-    async fn commit(&mut self, session: &mut Session) -> Answer {
-        let outcome = self.commit_or_refuse(session).await;
-        self.core.count_writes();
-        match outcome {
-            Ok((id, bytes)) => {
-                self.accepted += 1;
-                self.core.counters.messages_accepted.add(1);
-                self.core.counters.bytes_accepted.add(bytes);
-                self.log_accepted(session, id, bytes);
-                Answer::Committed
-            }
-            Err(refusal) => {
-                self.core.counters.messages_refused.add(1);
-                Answer::Refused(refusal)
-            }
-        }
-    }
-
-    /// Queue id and octets of content, when the message is durable.
-    async fn commit_or_refuse(&mut self, session: &mut Session) -> Result<(QueueId, u64), Refusal> {
-        let message = self.message.take().ok_or(self.trouble.unwrap_or(Refusal::DiskTrouble))?;
-        let header = message.header();
-        if header.bytes > HEADER_BYTES_MAX {
-            return Err(Refusal::HeaderTooBig);
-        }
-        if header.received > RECEIVED_MAX {
-            return Err(Refusal::TooManyHops);
-        }
-        let (id, bytes) = (message.id, message.content_bytes());
-        self.complete(session, id, &header);
-        message.commit(session.envelope()).await.map_err(refusal)?;
-        Ok((id, bytes))
-    }
-
-    /// Adds to the envelope what only the driver knows, and the header fields that stand before the content.
-    fn complete(&self, session: &mut Session, id: QueueId, header: &Header) {
-        let epoch_ms = now_ms();
-        let queue_id = queue_name(id);
-        let (envelope, client) = session.finish();
-        let arrival = Arrival {
-            helo: client.helo,
-            peer: self.peer.ip(),
-            hostname: &self.core.config.hostname,
-            protocol: client.protocol,
-            queue_id: queue_id.as_str(),
-            tls: self.stream.tls(),
-            only_recipient: envelope.only_recipient(),
-            epoch_ms,
-            submission: client.submission,
-        };
-        let mut prepended = self.core.scratch.take();
-        prepended.clear();
-        prepend(&arrival, header, &mut prepended);
-        envelope.push(Tag::Prepended, prepended.as_bytes());
-        self.core.scratch.replace(prepended);
-        envelope.push(Tag::Arrival, &epoch_ms.to_le_bytes());
-        envelope.push(Tag::Listener, self.service().name.as_bytes());
-        envelope.push_with(Tag::Peer, |value| {
-            let _ = write!(value, "{}", self.peer);
-        });
-        envelope.push(Tag::Helo, client.helo);
-        if let Some(user) = client.user {
-            envelope.push(Tag::User, user.as_bytes());
-        }
-        if let Some((version, suite)) = self.stream.tls() {
-            envelope.push_with(Tag::Tls, |value| {
-                let _ = write!(value, "{version} {suite}");
-            });
-        }
-    }
-
-    fn log_accepted(&self, session: &mut Session, id: QueueId, bytes: u64) {
-        let (envelope, client) = session.finish();
-        let mut line = self.event(Level::Info, "message accepted").field("queue_id", queue_name(id).as_str());
-        line = line.octets("sender", envelope.reverse_path());
-        if let Some(user) = client.user {
-            line = line.octets("user", user.as_bytes());
-        }
-        line.field("bytes", bytes).field("recipients", envelope.recipients()).field("protocol", client.protocol).emit();
-    }
-
     fn log_refused(&self, session: &mut Session, reply: &[u8]) {
         let mut line = self.event(Level::Info, "refused");
         if let Some(user) = session.finish().1.user {
@@ -354,11 +270,11 @@ impl Connection {
         line.octets("reply", reply.trim_ascii_end()).emit();
     }
 
-    fn service(&self) -> &Service {
+    pub(super) fn service(&self) -> &Service {
         &self.core.services[self.index]
     }
 
-    fn event(&self, level: Level, what: &'static str) -> Event {
+    pub(super) fn event(&self, level: Level, what: &'static str) -> Event {
         event(level, what).field("client", self.peer).field("listener", &self.service().name)
     }
 }
@@ -378,33 +294,4 @@ fn receive(
     let message = message.as_mut()?;
     message.append(piece);
     message.must_spill().then_some(Wait::Spill)
-}
-
-/// Answers Begin: there is room, or not.
-fn begin(core: &Rc<Core>, session: &mut Session, out: &mut Vec<u8>) -> Option<Receiving> {
-    let room = if core.is_full() { Err(CommitError::NoRoom) } else { core.writer.begin(session.declared_bytes()) };
-    match room {
-        Ok(id) => {
-            session.answered(Answer::Begun(queue_name(id)), out);
-            Some(Receiving::new(core.clone(), id))
-        }
-        Err(error) => {
-            core.counters.messages_refused.add(1);
-            session.answered(Answer::Refused(refusal(error)), out);
-            None
-        }
-    }
-}
-
-fn refusal(error: CommitError) -> Refusal {
-    match error {
-        CommitError::NoRoom => Refusal::NoRoom,
-        CommitError::Disk => Refusal::DiskTrouble,
-    }
-}
-
-fn queue_name(id: QueueId) -> QueueName {
-    let mut name = [b'0'; 13];
-    let _ = write!(&mut name[..], "{id}");
-    QueueName(name)
 }

@@ -3,13 +3,15 @@
 //! ```text
 //!  core.rs        one thread: accept loops, draining
 //!  listener.rs    sockets that the kernel spreads connections over (SO_REUSEPORT)
-//!  connection.rs  drives one smtp::Session: reads, writes, asks, commits
+//!  connection.rs  drives one smtp::Session: reads, writes, asks
+//!  committing.rs  makes its messages durable
 //!  receiving.rs   the message being received: memory, then a spill file
 //! ```
 //!
 //! Cores share nothing but the TLS snapshot, the verifiers' queue and their counters. `server` does not know
 //! `relay`: they meet in the spool.
 
+mod committing;
 mod connection;
 mod core;
 mod listener;

@@ -1,0 +1,130 @@
+//! From the end of the data to 250: completes the envelope with what only the driver knows, makes the message durable, says
+//! what became of it.
+
+use super::connection::Connection;
+use super::core::Core;
+use super::receiving::Receiving;
+use crate::clock::now_ms;
+use crate::log::Level;
+use crate::message::header::{HEADER_BYTES_MAX, RECEIVED_MAX};
+use crate::message::{Arrival, Header, prepend};
+use crate::smtp::Session;
+use crate::smtp::envelope::Tag;
+use crate::smtp::session::{Answer, QueueName, Refusal};
+use crate::spool::{CommitError, QueueId};
+use std::io::Write;
+use std::rc::Rc;
+
+impl Connection {
+    /// Answers Commit.
+    pub(super) async fn commit(&mut self, session: &mut Session) -> Answer {
+        let outcome = self.commit_or_refuse(session).await;
+        self.core.count_writes();
+        match outcome {
+            Ok((id, bytes)) => {
+                self.accepted += 1;
+                self.core.counters.messages_accepted.add(1);
+                self.core.counters.bytes_accepted.add(bytes);
+                self.log_accepted(session, id, bytes);
+                Answer::Committed
+            }
+            Err(refusal) => {
+                self.core.counters.messages_refused.add(1);
+                Answer::Refused(refusal)
+            }
+        }
+    }
+
+    /// Queue id and octets of content, when the message is durable.
+    async fn commit_or_refuse(&mut self, session: &mut Session) -> Result<(QueueId, u64), Refusal> {
+        let message = self.message.take().ok_or(self.trouble.unwrap_or(Refusal::DiskTrouble))?;
+        let header = message.header();
+        if header.bytes > HEADER_BYTES_MAX {
+            return Err(Refusal::HeaderTooBig);
+        }
+        if header.received > RECEIVED_MAX {
+            return Err(Refusal::TooManyHops);
+        }
+        let (id, bytes) = (message.id, message.content_bytes());
+        self.complete(session, id, &header);
+        message.commit(session.envelope()).await.map_err(refusal)?;
+        Ok((id, bytes))
+    }
+
+    /// Adds to the envelope what only the driver knows, and the header fields that stand before the content.
+    fn complete(&self, session: &mut Session, id: QueueId, header: &Header) {
+        let epoch_ms = now_ms();
+        let queue_id = queue_name(id);
+        let (envelope, client) = session.finish();
+        let arrival = Arrival {
+            helo: client.helo,
+            peer: self.peer.ip(),
+            hostname: &self.core.config.hostname,
+            protocol: client.protocol,
+            queue_id: queue_id.as_str(),
+            tls: self.stream.tls(),
+            only_recipient: envelope.only_recipient(),
+            epoch_ms,
+            submission: client.submission,
+        };
+        let mut prepended = self.core.scratch.take();
+        prepended.clear();
+        prepend(&arrival, header, &mut prepended);
+        envelope.push(Tag::Prepended, prepended.as_bytes());
+        self.core.scratch.replace(prepended);
+        envelope.push(Tag::Arrival, &epoch_ms.to_le_bytes());
+        envelope.push(Tag::Listener, self.service().name.as_bytes());
+        envelope.push_with(Tag::Peer, |value| {
+            let _ = write!(value, "{}", self.peer);
+        });
+        envelope.push(Tag::Helo, client.helo);
+        if let Some(user) = client.user {
+            envelope.push(Tag::User, user.as_bytes());
+        }
+        if let Some((version, suite)) = self.stream.tls() {
+            envelope.push_with(Tag::Tls, |value| {
+                let _ = write!(value, "{version} {suite}");
+            });
+        }
+    }
+
+    fn log_accepted(&self, session: &mut Session, id: QueueId, bytes: u64) {
+        let (envelope, client) = session.finish();
+        let mut line = self.event(Level::Info, "message accepted").field("queue_id", queue_name(id).as_str());
+        line = line.octets("sender", envelope.reverse_path());
+        if let Some(user) = client.user {
+            line = line.octets("user", user.as_bytes());
+        }
+        line.field("bytes", bytes).field("recipients", envelope.recipients()).field("protocol", client.protocol).emit();
+    }
+}
+
+/// Answers Begin: there is room, or not.
+pub(super) fn begin(core: &Rc<Core>, session: &mut Session, out: &mut Vec<u8>) -> Option<Receiving> {
+    let room = if core.is_full() { Err(CommitError::NoRoom) } else { core.writer.begin(session.declared_bytes()) };
+    match room {
+        Ok(id) => {
+            session.answered(Answer::Begun(queue_name(id)), out);
+            Some(Receiving::new(core.clone(), id))
+        }
+        Err(error) => {
+            core.counters.messages_refused.add(1);
+            session.answered(Answer::Refused(refusal(error)), out);
+            None
+        }
+    }
+}
+
+/// Why the message is not taken, in the session's words.
+pub(super) fn refusal(error: CommitError) -> Refusal {
+    match error {
+        CommitError::NoRoom => Refusal::NoRoom,
+        CommitError::Disk => Refusal::DiskTrouble,
+    }
+}
+
+fn queue_name(id: QueueId) -> QueueName {
+    let mut name = [b'0'; 13];
+    let _ = write!(&mut name[..], "{id}");
+    QueueName(name)
+}
