@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use monoio::net::{TcpListener, TcpStream};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use penstock::net::{Driver, Shared, Stream, TICK, run, server_config, unverified_client_config};
-use rustls::ServerConfig;
+use penstock::net::{Driver, ServerTls, Shared, Stream, TICK, run, server_config, unverified_client_config};
 use rustls::pki_types::ServerName;
 
 #[global_allocator]
@@ -61,7 +60,7 @@ fn sessions() -> usize {
     std::env::var("IDLE_SESSIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(default)
 }
 
-fn certificate() -> Arc<ServerConfig> {
+fn certificate() -> Arc<ServerTls> {
     let made = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
@@ -71,7 +70,7 @@ fn certificate() -> Arc<ServerConfig> {
 }
 
 /// Serves all sessions of one client process; returns the resident bytes per session while they are idle.
-async fn serve(config: Option<Arc<ServerConfig>>) -> f64 {
+async fn serve(config: Option<Arc<ServerTls>>) -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mode = if config.is_some() { "tls" } else { "clear" };
     let call = format!("{} {mode}", listener.local_addr().unwrap());
@@ -97,10 +96,10 @@ async fn serve(config: Option<Arc<ServerConfig>>) -> f64 {
 }
 
 /// One line and its answer, then silence until the client goes. True: that is how it went.
-async fn answer(mut stream: Stream, config: Option<Arc<ServerConfig>>) -> bool {
+async fn answer(mut stream: Stream, config: Option<Arc<ServerTls>>) -> bool {
     stream.set_deadline(PATIENCE);
     if let Some(config) = config {
-        stream.accept_tls(config).await.unwrap();
+        stream.accept_tls(&config).await.unwrap();
     }
     let line = read_line(&mut stream).await;
     stream.write(&mut line.to_vec()).await.unwrap();

@@ -11,7 +11,7 @@
 use crate::ledger::{Checksum, Entry, Ledger, Outcome, tagged};
 use crate::options::{Sink, SinkTls};
 use monoio::net::{TcpListener, TcpStream};
-use penstock::net::{self, Driver, Shared, Stream};
+use penstock::net::{self, Certificate, Driver, PemFiles, ServerTls, Shared, Stream};
 use penstock::policy::{Role, TlsMode};
 use penstock::smtp::Session;
 use penstock::smtp::session::{Action, Answer, Question, QueueName, Refusal, Rules};
@@ -67,7 +67,7 @@ impl fmt::Display for Counts {
 struct Service {
     options: Sink,
     rules: Arc<Rules>,
-    tls: Arc<rustls::ServerConfig>,
+    tls: Arc<ServerTls>,
     ledger: Option<Ledger>,
     counts: Arc<Counts>,
 }
@@ -134,17 +134,14 @@ fn rules(options: &Sink) -> Rules {
     }
 }
 
-fn self_signed(hostname: &str) -> Result<Arc<rustls::ServerConfig>, String> {
+fn self_signed(hostname: &str) -> Result<Arc<ServerTls>, String> {
     let names = [hostname, "localhost"].map(String::from);
     let made = rcgen::generate_simple_self_signed(names)
         .map_err(|error| format!("cannot make a certificate for \"{hostname}\": {error}"))?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_no_client_auth())
-        .and_then(|builder| builder.with_single_cert(vec![made.cert.der().clone()], key))
-        .map(Arc::new)
-        .map_err(|error| format!("cannot use the certificate: {error}"))
+    let memory = PemFiles { certificate: "the certificate in memory".into(), key: "the key in memory".into() };
+    let certificate = Certificate::new(&memory, vec![made.cert.der().clone()], key)?;
+    ServerTls::new(vec![certificate]).map(Arc::new)
 }
 
 async fn serve(listener: std::net::TcpListener, service: Arc<Service>) -> io::Result<()> {
@@ -258,7 +255,7 @@ impl Connection<'_> {
     }
 
     async fn handshake(&mut self) -> io::Result<()> {
-        self.stream.accept_tls(self.service.tls.clone()).await?;
+        self.stream.accept_tls(&self.service.tls).await?;
         self.service.counts.handshakes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -19,6 +19,7 @@
 //! Protocol is left to others: this room does not know what SMTP is.
 
 mod buffer;
+mod certificates;
 mod deadline;
 mod runtime;
 mod socket;
@@ -30,7 +31,8 @@ mod tls_config;
 mod tests;
 
 pub use buffer::BUFFER_BYTES;
+pub use certificates::{Certificate, PemFiles};
 pub use deadline::{Shared, TICK};
 pub use runtime::{Driver, RingFlags, probe_io_uring, run, run_with_flags};
 pub use stream::Stream;
-pub use tls_config::{server_config, unverified_client_config};
+pub use tls_config::{ServerTls, server_config, server_tls, unverified_client_config};

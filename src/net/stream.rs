@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::net::{TcpStream, UnixStream};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
 
 use super::buffer::{Window, eat_all};
 use super::deadline::{Shared, Verdict, Wait, Watch};
 use super::socket::Socket;
 use super::tls::Tls;
+use super::tls_config::ServerTls;
 
 /// Until [`Stream::set_deadline`] says otherwise (RFC 5321 section 4.5.3.2.7).
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(300);
@@ -99,9 +100,13 @@ impl Stream {
 
     /// Server handshake. Unread clear-text input is dropped first. On failure the alert is sent before the error, and
     /// the stream is good for nothing but `close`.
-    pub async fn accept_tls(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
-        let tls = Tls::server(config)?;
-        self.handshake(tls, !self.flags.exempt).await
+    pub async fn accept_tls(&mut self, tls: &ServerTls) -> io::Result<()> {
+        let (config, showing) = tls.for_connection();
+        self.handshake(Tls::server(config)?, !self.flags.exempt).await?;
+        if let Some(tls) = &mut self.tls {
+            tls.end_point = showing.end_point();
+        }
+        Ok(())
     }
 
     /// Client handshake. Unread clear-text input is dropped first, so that nothing said in the clear is believed under
@@ -224,6 +229,12 @@ impl Stream {
     /// Version and cipher suite: "TLSv1.3", "TLS_AES_128_GCM_SHA256". None: in the clear.
     pub fn tls(&self) -> Option<(&'static str, &'static str)> {
         self.tls.as_ref().filter(|_| !self.flags.dead).and_then(|tls| tls.names())
+    }
+
+    /// What SCRAM binds to (`tls-server-end-point`, RFC 5929 section 4): a hash of the certificate that the server of this
+    /// connection showed, ours or the peer's. None: in the clear, or the certificate's signature names no hash function.
+    pub fn tls_server_end_point(&self) -> Option<Arc<[u8]>> {
+        self.tls.as_ref().filter(|_| !self.flags.dead).and_then(|tls| tls.server_end_point())
     }
 
     /// Did a TLS peer end without close_notify, so that its last bytes may have been cut off?

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream, UnixStream};
-use rustls::ServerConfig;
+
 use rustls::pki_types::ServerName;
 
 use super::*;
@@ -47,7 +47,7 @@ async fn streams(shared: &Rc<Shared>) -> (Stream, Stream) {
 async fn tls_streams(shared: &Rc<Shared>) -> (Stream, Stream) {
     let (mut client, mut server) = streams(shared).await;
     let accepting = monoio::spawn(async move {
-        server.accept_tls(certificate()).await.unwrap();
+        server.accept_tls(&certificate()).await.unwrap();
         server
     });
     client.connect_tls(unverified_client_config(), name()).await.unwrap();
@@ -58,7 +58,7 @@ fn name() -> ServerName<'static> {
     ServerName::try_from("mail.example.org").unwrap()
 }
 
-fn certificate() -> Arc<ServerConfig> {
+fn certificate() -> Arc<ServerTls> {
     let made = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
@@ -133,7 +133,7 @@ fn records_may_arrive_byte_by_byte() {
         let relay = monoio::spawn(drip(middle_left, middle_right));
         let mut server = Stream::tcp(right, shared.clone());
         let accepting = monoio::spawn(async move {
-            server.accept_tls(certificate()).await.unwrap();
+            server.accept_tls(&certificate()).await.unwrap();
             (read(&mut server, 3000).await.unwrap(), server)
         });
         let mut client = Stream::tcp(left, shared.clone());
@@ -183,7 +183,7 @@ fn clear_input_does_not_cross_into_tls() {
         let line = server.feed(|bytes| (bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1, Some(()))).unwrap();
         assert!(line.is_some() && server.has_unread());
         let accepting = monoio::spawn(async move {
-            server.accept_tls(certificate()).await.unwrap();
+            server.accept_tls(&certificate()).await.unwrap();
             (read(&mut server, 6).await.unwrap(), server)
         });
         let mut client = Stream::tcp(client, shared.clone());
@@ -308,7 +308,7 @@ fn garbage_instead_of_a_handshake_gets_an_alert() {
             let (mut client, server) = pair().await;
             let mut server = Stream::tcp(server, shared.clone());
             client.write_all(garbage.to_vec()).await.0.unwrap();
-            assert_eq!(server.accept_tls(certificate()).await.unwrap_err().kind(), ErrorKind::InvalidData);
+            assert_eq!(server.accept_tls(&certificate()).await.unwrap_err().kind(), ErrorKind::InvalidData);
             assert_eq!(server.fill().await.unwrap_err().kind(), ErrorKind::NotConnected);
             assert_eq!(server.write(&mut b"x".to_vec()).await.unwrap_err().kind(), ErrorKind::NotConnected);
             assert_eq!(server.tls(), None);
@@ -337,7 +337,7 @@ fn a_handshake_cut_anywhere_ends() {
             // Every other one closes; the rest fall silent.
             let client = (cut % 2 == 0).then_some(client);
             ends.push(monoio::spawn(async move {
-                let kind = server.accept_tls(config).await.unwrap_err().kind();
+                let kind = server.accept_tls(&config).await.unwrap_err().kind();
                 (client.is_some(), kind)
             }));
         }
@@ -363,7 +363,7 @@ fn a_foreign_alpn_is_refused_and_our_own_taken() {
             let mut config = (*unverified_client_config()).clone();
             config.alpn_protocols = vec![offer.to_vec()];
             let accepting = monoio::spawn(async move {
-                let result = server.accept_tls(certificate()).await;
+                let result = server.accept_tls(&certificate()).await;
                 server.close().await;
                 result
             });
@@ -401,9 +401,42 @@ fn futures_are_small() {
         let mut sizes = vec![size_of::<Stream>()];
         sizes.push(size_of_val(&server.fill()));
         sizes.push(size_of_val(&server.write(&mut Vec::new())));
-        sizes.push(size_of_val(&server.accept_tls(certificate())));
+        sizes.push(size_of_val(&server.accept_tls(&certificate())));
         sizes.push(size_of_val(&client.connect_tls(unverified_client_config(), name())));
         sizes.push(size_of_val(&client.close()));
         assert!(sizes.iter().all(|size| *size <= 960), "{sizes:?}");
+    });
+}
+
+/// Each side says the same of the certificate that was shown, and the name asked for chose it.
+// covers: 9.8 10.10
+#[test]
+fn both_sides_bind_to_the_certificate_that_was_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["mail.example.org", "smtp.example.edu"];
+    let files = names.map(|name| certificates::tests::made(folder.path(), name, &[name]));
+    let tls = server_tls(&files).unwrap();
+    under_both_drivers(|shared| {
+        let tls = tls.clone();
+        async move {
+            let mut seen = Vec::new();
+            for name in ["mail.example.org", "smtp.example.edu", "unknown.example", "192.0.2.1"] {
+                let (mut client, mut server) = streams(&shared).await;
+                let tls = tls.clone();
+                let accepting = monoio::spawn(async move {
+                    assert_eq!(server.tls_server_end_point(), None);
+                    server.accept_tls(&tls).await.unwrap();
+                    server
+                });
+                let name = ServerName::try_from(name).unwrap();
+                client.connect_tls(unverified_client_config(), name).await.unwrap();
+                let server = accepting.await;
+                let bound = server.tls_server_end_point().unwrap();
+                assert_eq!((client.tls_server_end_point().unwrap(), bound.len()), (bound.clone(), 32));
+                seen.push(bound);
+                close(client, server).await;
+            }
+            assert!(seen[0] != seen[1] && seen[0] == seen[2] && seen[0] == seen[3]);
+        }
     });
 }

@@ -27,6 +27,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptErr
 use rustls::{CipherSuite, ClientConfig, CommonState, ProtocolVersion, ServerConfig};
 
 use super::buffer::{Pool, Window, eat_all};
+use super::certificates::server_end_point;
 
 /// How much plaintext goes into one record, in bytes (RFC 8446 section 5.1).
 const RECORD_PLAINTEXT_MAX: usize = 16 * 1024;
@@ -46,6 +47,8 @@ pub(super) struct Tls {
     pub out: Vec<u8>,
     /// How much of the unread input rustls has seen and may still refer to.
     shown: usize,
+    /// The hash of our own certificate (RFC 5929 section 4.1), when we are the server and the handshake is over.
+    pub end_point: Option<Arc<[u8]>>,
     peer_closed: bool,
     failed: bool,
 }
@@ -72,7 +75,7 @@ impl Tls {
     }
 
     fn new(connection: Connection) -> Box<Tls> {
-        Box::new(Tls { connection, out: Vec::new(), shown: 0, peer_closed: false, failed: false })
+        Box::new(Tls { connection, out: Vec::new(), shown: 0, end_point: None, peer_closed: false, failed: false })
     }
 
     /// Goes as far as the input allows; true when the handshake is complete. Then `out` still has to be flushed.
@@ -151,6 +154,16 @@ impl Tls {
             suite => suite.as_str()?,
         };
         Some((version, suite))
+    }
+
+    /// The hash of the server's certificate (RFC 5929 section 4.1): ours as a server, the peer's as a client.
+    pub fn server_end_point(&self) -> Option<Arc<[u8]>> {
+        match &self.connection {
+            Connection::Server(_) => self.end_point.clone(),
+            Connection::Client(connection) => {
+                connection.peer_certificates()?.first().and_then(|certificate| server_end_point(certificate))
+            }
+        }
     }
 
     pub fn is_handshaking(&self) -> bool {

@@ -270,7 +270,7 @@ fn certificate() -> Arc<rustls::ServerConfig> {
     let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
     std::fs::write(&chain, made.cert.pem()).expect("written");
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-    crate::net::server_config(&chain, &key).expect("a configuration")
+    crate::net::server_config(&chain, &key).expect("a configuration").plain_config()
 }
 
 #[test]

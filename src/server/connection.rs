@@ -216,8 +216,8 @@ impl Connection {
 
     async fn shake_hands(&mut self) -> io::Result<()> {
         self.stream.set_deadline(Duration::from_secs(self.core.config.limits.handshake_timeout_s));
-        let config = self.core.tls.load_full();
-        let result = self.stream.accept_tls(config).await;
+        let tls = self.core.tls.load_full();
+        let result = self.stream.accept_tls(&tls).await;
         match &result {
             Ok(()) => self.core.counters.tls_handshakes.add(1),
             Err(error) => {

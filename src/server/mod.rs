@@ -21,7 +21,7 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::log::{Level, event};
 use crate::metrics;
-use crate::net::Driver;
+use crate::net::{Driver, ServerTls};
 use crate::policy::{Domains, Role};
 use crate::smtp::session::Rules;
 use crate::spool::WriterSeed;
@@ -30,8 +30,8 @@ use futures_channel::oneshot;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-/// The certificate in use: replaced as a whole on reload, loaded once per connection.
-pub type TlsSnapshot = ArcSwap<rustls::ServerConfig>;
+/// The certificates in use: replaced as a whole on reload, loaded once per connection.
+pub type TlsSnapshot = ArcSwap<ServerTls>;
 
 /// What the cores are started with.
 pub struct Setup {
