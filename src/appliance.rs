@@ -8,9 +8,10 @@
 //! Whatever is wrong at start is one line with a remedy, and nothing is left running.
 
 use crate::auth::Authenticator;
+use crate::clock::now_ms;
 use crate::config::{Config, Io};
 use crate::log::{Level, event};
-use crate::net::{self, Driver};
+use crate::net::{self, Driver, PemFiles};
 use crate::relay::{self, RelayHandle, RelayOptions};
 use crate::server::{self, Cores, Setup, TlsSnapshot};
 use crate::spool::{self, Spool};
@@ -31,7 +32,7 @@ impl Appliance {
     pub fn start(config: Arc<Config>) -> Result<Appliance, String> {
         let driver = choose_driver(config.io)?;
         let processors = processors(config.cores);
-        let tls = Arc::new(TlsSnapshot::new(net::server_config(&config.tls.certificate, &config.tls.key)?));
+        let tls = Arc::new(TlsSnapshot::new(net::server_tls(&certificates(&config))?));
         let authenticator = config.auth.as_ref().map(Authenticator::start).transpose()?;
         let mut spool = Spool::open(spool::Options {
             directory: config.spool.directory.clone(),
@@ -74,12 +75,15 @@ impl Appliance {
         Ok(Appliance { config, spool, cores, relay, authenticator, tls })
     }
 
-    /// Reads certificate and users again. What is broken keeps its old form and says so.
+    /// Reads certificates and users again. What is broken keeps its old form and says so; certificates are replaced all
+    /// together or not at all.
     pub fn reload(&self) {
-        match net::server_config(&self.config.tls.certificate, &self.config.tls.key) {
-            Ok(config) => {
-                self.tls.store(config);
-                event(Level::Info, "certificate reloaded").emit();
+        match net::server_tls(&certificates(&self.config)) {
+            Ok(tls) => {
+                let count = tls.certificates().len();
+                self.tls.store(tls);
+                event(Level::Info, "certificate reloaded").field("certificates", count).emit();
+                self.warn_of_expiry();
             }
             Err(error) => {
                 event(Level::Error, "certificate not reloaded, the old one stays").field("error", error).emit()
@@ -87,6 +91,15 @@ impl Appliance {
         }
         if let Some(authenticator) = &self.authenticator {
             authenticator.reload();
+        }
+    }
+
+    /// A line in the log for each certificate whose time is over or soon will be.
+    pub fn warn_of_expiry(&self) {
+        let now_s = (now_ms() / 1000) as i64;
+        for trouble in self.tls.load().certificates().iter().filter_map(|certificate| certificate.trouble(now_s)) {
+            let (what, remedy) = trouble.split_once("; ").unwrap_or((&trouble, ""));
+            event(Level::Warning, "certificate").field("what", what).field("remedy", remedy).emit();
         }
     }
 
@@ -100,6 +113,15 @@ impl Appliance {
         }
         self.spool.close();
     }
+}
+
+/// The files of all certificates, the default's first.
+pub fn certificates(config: &Config) -> Vec<PemFiles> {
+    let tls = &config.tls;
+    let first = PemFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
+    let others =
+        tls.additional.iter().map(|one| PemFiles { certificate: one.certificate.clone(), key: one.key.clone() });
+    std::iter::once(first).chain(others).collect()
 }
 
 /// Chooses between io_uring and epoll, and says it loudly where io_uring is wanted and not to be had.

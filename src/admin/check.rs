@@ -4,8 +4,9 @@
 
 use crate::auth::users::{self, Names};
 use crate::auth::users_file;
+use crate::clock::now_ms;
 use crate::config::{self, Loaded, Notices, Target};
-use crate::net;
+use crate::net::{Certificate, PemFiles};
 use nix::unistd::{AccessFlags, access};
 use std::fs;
 use std::ops::Range;
@@ -39,7 +40,7 @@ pub fn load(file: &Path) -> Result<Loaded, Notices> {
 
 /// Looks at the files that the configuration names, and adds what it finds to the notices.
 pub fn files(loaded: &mut Loaded, file: &Path) {
-    certificate(loaded);
+    certificates(loaded);
     users_file(loaded, file);
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
     directory(&config.spool.directory, &places.spool_directory, notices);
@@ -52,41 +53,63 @@ pub fn files(loaded: &mut Loaded, file: &Path) {
     }
 }
 
-fn certificate(loaded: &mut Loaded) {
+fn certificates(loaded: &mut Loaded) {
     let (tls, places, notices) = (&loaded.config.tls, &loaded.places, &mut loaded.notices);
-    match (tls.certificate.exists(), tls.key.exists()) {
-        (false, false) if tls.self_signed => {
-            let what = format!(
-                "{} and its key are not there yet: a self-signed one is made at start",
-                named(&tls.certificate)
-            );
-            notices.warning(&places.certificate, what, "mail programs will warn until you put your own there");
+    if tls.self_signed && !tls.certificate.exists() && !tls.key.exists() {
+        let what =
+            format!("{} and its key are not there yet: a self-signed one is made at start", named(&tls.certificate));
+        notices.warning(&places.certificate, what, "mail programs will warn until you put your own there");
+    } else {
+        let remedy = match tls.self_signed {
+            false => "put it there, or let one be made for a try: self_signed = true",
+            true => "put it there, or move the key away: then a new pair is made",
+        };
+        let files = PemFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
+        certificate(&files, (&places.certificate, &places.key), remedy, notices);
+    }
+    for (one, (at, key_at)) in tls.additional.iter().zip(&places.additional) {
+        let files = PemFiles { certificate: one.certificate.clone(), key: one.key.clone() };
+        let loaded = certificate(&files, (at, key_at), "put it there, or remove this [[tls.additional]]", notices);
+        if loaded.is_some_and(|certificate| certificate.names().is_empty()) {
+            let what =
+                format!("{} has no DNS name in its subjectAltName, so nobody can ask for it", named(&one.certificate));
+            notices.mistake(at, what, "renew it with the names that clients connect to");
         }
-        (false, key) => {
-            let remedy = match (tls.self_signed, key) {
-                (false, _) => "put it there, or let one be made for a try: self_signed = true",
-                (true, _) => "put it there, or move the key away: then a new pair is made",
-            };
-            notices.mistake(&places.certificate, format!("{} does not exist", named(&tls.certificate)), remedy);
-            if !key {
-                let remedy = "put the key of the certificate there";
-                notices.mistake(&places.key, format!("{} does not exist", named(&tls.key)), remedy);
+    }
+}
+
+/// One certificate and its key; `remedy` is for a certificate that is not there. None: it cannot be used.
+fn certificate(
+    files: &PemFiles,
+    (at, key_at): (&Range<usize>, &Range<usize>),
+    remedy: &str,
+    notices: &mut Notices,
+) -> Option<Certificate> {
+    let mut missing = |path: &Path, at: &Range<usize>, remedy: &str| {
+        if !path.exists() {
+            notices.mistake(at, format!("{} does not exist", named(path)), remedy);
+        }
+        !path.exists()
+    };
+    let missing =
+        [missing(&files.certificate, at, remedy), missing(&files.key, key_at, "put the key of the certificate there")];
+    if missing.contains(&true) {
+        return None;
+    }
+    private(&files.key, key_at, notices);
+    match Certificate::load(files) {
+        Ok(certificate) => {
+            if let Some(trouble) = certificate.trouble((now_ms() / 1000) as i64) {
+                let (what, remedy) = trouble.split_once("; ").unwrap_or((&trouble, "renew it"));
+                notices.warning(at, what, remedy);
             }
+            Some(certificate)
         }
-        (true, false) => {
-            let remedy = "put the key of the certificate there";
-            notices.mistake(&places.key, format!("{} does not exist", named(&tls.key)), remedy);
-        }
-        (true, true) => {
-            if let Err(error) = net::server_config(&tls.certificate, &tls.key) {
-                let place = match error.starts_with(&*tls.key.to_string_lossy()) {
-                    true => &places.key,
-                    false => &places.certificate,
-                };
-                let (what, remedy) = error.split_once("; ").unwrap_or((&error, "give another file"));
-                notices.mistake(place, what, remedy);
-            }
-            private(&tls.key, &places.key, notices);
+        Err(error) => {
+            let at = if error.starts_with(&*files.key.to_string_lossy()) { key_at } else { at };
+            let (what, remedy) = error.split_once("; ").unwrap_or((&error, "give another file"));
+            notices.mistake(at, what, remedy);
+            None
         }
     }
 }

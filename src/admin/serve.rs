@@ -23,12 +23,15 @@ use nix::sys::signal::{SigSet, Signal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// A second stop signal ends the process at once, if it comes this much later than the first.
 const SECOND_SIGNAL_AFTER: Duration = Duration::from_millis(500);
+
+/// How often certificates are looked at: one that is about to end is a line of each day's log.
+const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Descriptors beside those of clients: segments, spill files, the relay's connections, the ring of each core.
 const DESCRIPTORS_BESIDE: u64 = 256;
@@ -145,9 +148,13 @@ fn refuse(format: LogFormat, reason: &str) {
 }
 
 fn run(appliance: Appliance, wishes: &Receiver<Wish>) {
-    // The sender lives as long as the signals thread, which never ends.
-    while let Ok(Wish::Reload) = wishes.recv() {
-        appliance.reload();
+    loop {
+        match wishes.recv_timeout(EXPIRY_LOOK_EVERY) {
+            Ok(Wish::Reload) => appliance.reload(),
+            Err(RecvTimeoutError::Timeout) => appliance.warn_of_expiry(),
+            // The sender lives as long as the signals thread, which never ends.
+            Ok(Wish::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+        }
     }
     appliance.shut_down();
     metrics::log_totals();

@@ -30,6 +30,10 @@ pub struct Marks {
     pub expire: Range<usize>,
     /// In the order of the listeners.
     pub listeners: Vec<Range<usize>>,
+    /// Of all listeners: a key, a network that may say who its client is, and where it stands.
+    pub proxies: Vec<(&'static str, String, Range<usize>)>,
+    /// Where xclient_login is set without xclient_from.
+    pub idle_logins: Vec<Range<usize>>,
     /// In the order of the routes: the head, then each domain.
     pub routes: Vec<(Range<usize>, Vec<Range<usize>>)>,
     /// Were all routes readable? Otherwise nothing can be said about domains without a route.
@@ -52,7 +56,7 @@ pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) ->
         },
         cores: Some(top.count("cores") as usize).filter(|cores| *cores != 0),
         local_domains: domains(&top, "local_domains", notices).into_iter().map(|(name, _)| name).collect(),
-        trusted_networks: networks(&top, &mut marks, notices),
+        trusted_networks: trusted_networks(&top, &mut marks, notices),
         spool: spool(&section(&top, "spool", notices), directory, &mut marks, notices),
         tls: tls(&section(&top, "tls", notices), directory, &mut marks, notices),
         auth: auth(&top, directory, &mut marks, notices),
@@ -87,15 +91,22 @@ fn domains(section: &Section<'_>, name: &str, notices: &mut Notices) -> Vec<(Str
     list.filter_map(|(text, at)| Some((noted(values::domain(text), &at, notices)?, at))).collect()
 }
 
-fn networks(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Networks {
-    let mut networks = Networks::default();
-    for (text, at) in top.list("trusted_networks") {
+fn trusted_networks(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Networks {
+    let (networks, places) = networks(top, "trusted_networks", notices);
+    marks.trusted_networks = places;
+    networks
+}
+
+/// Networks, and each one's text and place.
+fn networks(section: &Section<'_>, name: &str, notices: &mut Notices) -> (Networks, Vec<(String, Range<usize>)>) {
+    let (mut networks, mut places) = (Networks::default(), Vec::new());
+    for (text, at) in section.list(name) {
         match networks.add(text) {
-            Ok(()) => marks.trusted_networks.push((text.to_owned(), at)),
+            Ok(()) => places.push((text.to_owned(), at)),
             Err(what) => notices.mistake(&at, what, "write a network as in \"192.0.2.0/24\" or \"2001:db8::/32\""),
         }
     }
-    networks
+    (networks, places)
 }
 
 fn spool(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Spool {
@@ -112,7 +123,19 @@ fn spool(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &m
 fn tls(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Tls {
     marks.files.certificate = section.at("certificate");
     marks.files.key = section.at("key");
+    let mut additional = Vec::new();
+    for (table, span) in section.tables("additional") {
+        let section = Section::read("tls.additional", table, span, notices);
+        if section.has("certificate") && section.has("key") {
+            additional.push(Additional {
+                certificate: path(&section, "certificate", directory, notices),
+                key: path(&section, "key", directory, notices),
+            });
+            marks.files.additional.push((section.at("certificate"), section.at("key")));
+        }
+    }
     Tls {
+        additional,
         certificate: path(section, "certificate", directory, notices),
         key: path(section, "key", directory, notices),
         self_signed: section.flag("self_signed"),
@@ -172,7 +195,7 @@ fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec
         let section = Section::read("listener", table, span.clone(), notices);
         let at = section.at("address");
         let address = section.text("address").and_then(|text| noted(values::listener_address(text), &at, notices));
-        if let Some(listener) = listener(&section, address) {
+        if let Some(listener) = listener(&section, address, marks, notices) {
             listeners.push(listener);
             marks.listeners.push(at);
         }
@@ -182,7 +205,22 @@ fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec
 }
 
 /// A listener if all that it must have could be read.
-fn listener(section: &Section<'_>, address: Option<SocketAddr>) -> Option<Listener> {
+fn listener(
+    section: &Section<'_>,
+    address: Option<SocketAddr>,
+    marks: &mut Marks,
+    notices: &mut Notices,
+) -> Option<Listener> {
+    let mut proxies = |name| {
+        let (networks, places) = networks(section, name, notices);
+        marks.proxies.extend(places.into_iter().map(|(text, at)| (name, text, at)));
+        networks
+    };
+    let (proxy_from, xclient_from) = (proxies("proxy_from"), proxies("xclient_from"));
+    let xclient_login = section.flag("xclient_login");
+    if xclient_login && section.list("xclient_from").is_empty() {
+        marks.idle_logins.push(section.at("xclient_login"));
+    }
     let address = address?;
     let role = match section.text("role")? {
         "smtp" => Role::Smtp,
@@ -197,7 +235,7 @@ fn listener(section: &Section<'_>, address: Option<SocketAddr>) -> Option<Listen
         Some(name) => name.to_owned(),
         None => format!("{}-{}", section.text("role")?, address.port()),
     };
-    Some(Listener { name, address, role, tls })
+    Some(Listener { name, address, role, tls, proxy_from, xclient_from, xclient_login })
 }
 
 fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Relay {

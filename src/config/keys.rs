@@ -59,7 +59,8 @@ pub fn of(section: &str) -> impl Iterator<Item = &'static Key> {
 }
 
 /// All sections, the top of the file first.
-pub const SECTIONS: &[&str] = &["", "spool", "tls", "auth", "limits", "log", "listener", "relay", "relay.route"];
+pub const SECTIONS: &[&str] =
+    &["", "spool", "tls", "tls.additional", "auth", "limits", "log", "listener", "relay", "relay.route"];
 
 use Kind::{Choice, Flag, List, Table, Tables, Text};
 
@@ -76,7 +77,7 @@ const KEYS: &[Key] = &[
     optional("", "trusted_networks", List, "[\"192.0.2.0/24\", \"2001:db8::/32\"]",
         "networks whose clients may send to anyone without AUTH on listeners of role smtp"),
     required("", "spool", Table, "[spool]", "where accepted messages are kept until they are delivered"),
-    required("", "tls", Table, "[tls]", "the certificate that all listeners show"),
+    required("", "tls", Table, "[tls]", "the certificates that all listeners show"),
     optional("", "auth", Table, "[auth]", "who may log in; not given: nobody"),
     optional("", "limits", Table, "[limits]", "bounds"),
     optional("", "log", Table, "[log]", "log lines, which go to standard error"),
@@ -92,10 +93,17 @@ const KEYS: &[Key] = &[
     count("spool", "reserve_mib", "MiB", 0, 512, 16_777_216, "512",
         "new mail is refused with 452 4.3.1 while the file system has less free space than this (RFC 3463 section 3.4), so that what was accepted can still be recorded as delivered"),
 
-    required("tls", "certificate", Text, "\"certificate.pem\"", "the certificate and its chain, PEM, ours first"),
+    required("tls", "certificate", Text, "\"certificate.pem\"",
+        "the certificate and its chain, PEM, ours first; shown to clients that ask for no name or for one that no certificate has (RFC 9325 section 3.7)"),
     required("tls", "key", Text, "\"key.pem\"", "its private key, PEM"),
     optional("tls", "self_signed", Flag, "true",
         "while both files are missing: make a self-signed certificate there at start, which mail programs will warn about"),
+    optional("tls", "additional", Tables, "[[tls.additional]]",
+        "a further certificate, shown to clients that ask for one of its names (SNI, RFC 6066 section 3); one for a name and key type that came before is never shown"),
+
+    required("tls.additional", "certificate", Text, "\"smtp.example.org.pem\"",
+        "the certificate and its chain, PEM, ours first; its names are read from its subjectAltName, and *.example.org stands for one label"),
+    required("tls.additional", "key", Text, "\"smtp.example.org.key\"", "its private key, PEM"),
 
     required("auth", "users_file", Text, "\"users\"", "the users and their password hashes; written by `penstock user`"),
     optional("auth", "username_form", Choice(&["either", "require-domain", "append-domain"]), "\"either\"",
@@ -133,6 +141,12 @@ const KEYS: &[Key] = &[
     required("listener", "tls", Choice(&["implicit", "required", "offered"]), "\"required\"",
         "implicit: from the first octet (RFC 8314 section 3.3); required: STARTTLS before anything else; offered: STARTTLS if the client likes"),
     optional("listener", "name", Text, "\"submission\"", "its name in log lines; not given: role and port"),
+    optional("listener", "proxy_from", List, "[\"192.0.2.10\"]",
+        "networks of load balancers that put a PROXY header (version 1 or 2) before everything else, TLS included; from them it is required within 5 s, from all others it is an unknown command. The client's address is then the header's, for trusted_networks, limits, logs and Received fields"),
+    optional("listener", "xclient_from", List, "[\"127.0.0.1\", \"::1\"]",
+        "networks of mail proxies that may say XCLIENT, once a connection; for all others it is refused with 550 5.7.0. The client's address is then the one given"),
+    optional("listener", "xclient_login", Flag, "false",
+        "believe XCLIENT LOGIN: the proxy has checked the password, and its client counts as authenticated"),
 
     optional("relay", "paused", Flag, "false", "accept and keep, deliver nothing"),
     count("relay", "retry_first_s", "seconds", 1, 60, 86_400, "60",

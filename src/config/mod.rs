@@ -57,6 +57,8 @@ pub struct Places {
     pub certificate: Range<usize>,
     /// `tls.key`
     pub key: Range<usize>,
+    /// `certificate` and `key` of each further certificate, in the order of [`Tls::additional`].
+    pub additional: Vec<(Range<usize>, Range<usize>)>,
     /// `auth.users_file`
     pub users_file: Range<usize>,
     /// `maildir` or `lmtp` of each route, in the order of [`Relay::routes`].
@@ -112,7 +114,7 @@ pub struct Config {
     pub trusted_networks: Networks,
     /// Where accepted messages are kept.
     pub spool: Spool,
-    /// The certificate of all listeners.
+    /// The certificates of all listeners.
     pub tls: Tls,
     /// Users; none: nobody can authenticate.
     pub auth: Option<Auth>,
@@ -159,6 +161,17 @@ pub struct Tls {
     pub key: PathBuf,
     /// While both files are missing, make a self-signed certificate there at start.
     pub self_signed: bool,
+    /// Certificates for other names.
+    pub additional: Vec<Additional>,
+}
+
+/// `[[tls.additional]]`
+#[derive(Clone, Debug)]
+pub struct Additional {
+    /// PEM chain, ours first.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
 }
 
 /// `[auth]`
@@ -217,6 +230,12 @@ pub struct Listener {
     pub role: Role,
     /// How TLS starts.
     pub tls: TlsMode,
+    /// Who must say a PROXY header first.
+    pub proxy_from: Networks,
+    /// Who may say XCLIENT.
+    pub xclient_from: Networks,
+    /// Is XCLIENT LOGIN believed?
+    pub xclient_login: bool,
 }
 
 /// `[relay]`

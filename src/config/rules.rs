@@ -14,6 +14,7 @@ pub fn check(draft: &Draft, notices: &mut Notices) {
     name(config, marks, notices);
     listeners(config, marks, notices);
     senders(config, marks, notices);
+    proxies(marks, notices);
     if let Some(auth) = &config.auth {
         users(auth, marks, notices);
     }
@@ -84,6 +85,20 @@ fn senders(config: &Config, marks: &Marks, notices: &mut Notices) {
     if let (None, true, [(_, place), ..]) = (smtp, marks.listeners_complete, &marks.trusted_networks[..]) {
         let what = "trusted_networks has no effect without a listener of role smtp";
         notices.warning(place, what, "remove it, or add such a listener");
+    }
+}
+
+/// Whoever may say who its client is can be anybody.
+fn proxies(marks: &Marks, notices: &mut Notices) {
+    for (key, text, place) in &marks.proxies {
+        if text.ends_with("/0") {
+            let what = format!("{key} = {text}: everybody could pretend to be anybody");
+            notices.mistake(place, what, "name the addresses of your own proxies only");
+        }
+    }
+    for place in &marks.idle_logins {
+        let what = "xclient_login has no effect without xclient_from";
+        notices.warning(place, what, "remove it, or name the proxies: xclient_from = [\"127.0.0.1\"]");
     }
 }
 

@@ -140,7 +140,7 @@ impl<'i> Section<'i> {
 fn title(section: &str) -> String {
     match section {
         "" => "the top of the file".to_owned(),
-        "listener" | "relay.route" => format!("[[{section}]]"),
+        "listener" | "relay.route" | "tls.additional" => format!("[[{section}]]"),
         _ => format!("[{section}]"),
     }
 }

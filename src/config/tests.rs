@@ -49,6 +49,21 @@ fn the_shortest_configuration_and_its_defaults() {
 }
 
 #[test]
+fn proxies_and_further_certificates() {
+    let text = SHORTEST
+        .replace("[auth]", "[[tls.additional]]\ncertificate = \"c\"\nkey = \"/k\"\n[auth]")
+        .replace("role", "proxy_from = [\"192.0.2.1\"]\nxclient_from = [\"::1\"]\nxclient_login = true\nrole");
+    let Loaded { config, notices, places } = read(&text).expect("no mistakes");
+    assert_eq!((notices.to_string().as_str(), places.additional.len()), ("", 1));
+    assert_eq!(config.tls.additional[0].certificate, Path::new("/etc/penstock/c"));
+    assert_eq!(config.tls.additional[0].key, Path::new("/k"));
+    let listener = &config.listeners[0];
+    let address = |text: &str| text.parse().expect("an address");
+    assert!(listener.proxy_from.contains(address("192.0.2.1")) && !listener.proxy_from.contains(address("::1")));
+    assert!(listener.xclient_from.contains(address("::1")) && listener.xclient_login);
+}
+
+#[test]
 fn each_mistake_names_its_line_and_its_remedy() {
     let table = [
         // (this, becomes, line, what, remedy)
@@ -120,6 +135,29 @@ fn each_mistake_names_its_line_and_its_remedy() {
             "14",
             "line 10 already",
             "another port",
+        ),
+        (
+            "role",
+            "proxy_from = [\"192.0.2.1/32\", \"0.0.0.0/0\"]\nrole",
+            "11",
+            "proxy_from = 0.0.0.0/0: everybody could pretend",
+            "your own proxies only",
+        ),
+        ("role", "xclient_from = [\n\"::/0\"]\nrole", "12", "xclient_from = ::/0", "your own proxies only"),
+        ("role", "xclient_from = [\"proxy\"]\nrole", "11", "\"proxy\" is no IP address", "write a network"),
+        (
+            "[auth]",
+            "[[tls.additional]]\nkey = \"k\"\n[auth]",
+            "7",
+            "[[tls.additional]] has no certificate",
+            "add certificate",
+        ),
+        (
+            "[auth]",
+            "[tls.additional]\nkey = \"k\"\n[auth]",
+            "7",
+            "must be a section in double brackets",
+            "[[tls.additional]]",
         ),
         ("smarthost = \"mail.example.edu:25\"", "", "14", "leads nowhere", "exactly one of"),
         ("smarthost", "maildir = \"m\"\nsmarthost", "14", "leads to smarthost and maildir at once", "exactly one of"),

@@ -57,11 +57,19 @@ fn explain(listener: &Listener, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Role, TlsMode};
+    use crate::policy::{Networks, Role, TlsMode};
 
     fn listener(address: &str) -> Listener {
         let address = address.parse().expect("address");
-        Listener { name: "test".into(), address, role: Role::Smtp, tls: TlsMode::Offered }
+        Listener {
+            name: "test".into(),
+            address,
+            role: Role::Smtp,
+            tls: TlsMode::Offered,
+            proxy_from: Networks::default(),
+            xclient_from: Networks::default(),
+            xclient_login: false,
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::admin::{certificate, user};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const TEXT: &str = r#"hostname = "smtp.example.edu"
 [spool]
@@ -113,4 +114,44 @@ fn without_self_signed_a_missing_pair_is_two_mistakes() {
         "{said}"
     );
     assert!(said.contains("\npenstock.toml:6: key.pem does not exist"), "{said}");
+}
+
+/// A further certificate, spoilt in every way, and one that soon ends. The lines are those of `certificate` and `key` in TEXT
+/// with that section.
+// covers: 9.9
+#[test]
+fn further_certificates_are_looked_at_too() {
+    let text = TEXT.replace("[auth]", "[[tls.additional]]\ncertificate = \"other.pem\"\nkey = \"other.key\"\n[auth]");
+    let (directory, file) = complete(&text);
+    let path = |name: &str| directory.path().join(name);
+    assert_eq!(
+        said(&file),
+        "penstock.toml:9: other.pem does not exist; put it there, or remove this [[tls.additional]]\n\
+         penstock.toml:10: other.key does not exist; put the key of the certificate there\n"
+    );
+    let now_s = (crate::clock::now_ms() / 1000) as i64;
+    let make = |names: &[&str], days_left: i64| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names).expect("names");
+        let at = |days: i64| {
+            let day = rcgen::date_time_ymd(1970, 1, 1);
+            day + Duration::from_secs((now_s + days * 86_400) as u64)
+        };
+        (params.not_before, params.not_after) = (at(-60), at(days_left));
+        let key = rcgen::KeyPair::generate().expect("a key");
+        fs::write(path("other.pem"), params.self_signed(&key).expect("made").pem()).expect("written");
+        fs::write(path("other.key"), key.serialize_pem()).expect("written");
+        fs::set_permissions(path("other.key"), fs::Permissions::from_mode(0o600)).expect("set");
+    };
+    make(&["smtp.example.org"], 15);
+    assert_eq!(said(&file), "");
+    make(&["smtp.example.org"], 13);
+    let words = said(&file);
+    assert!(words.starts_with("penstock.toml:9: warning: other.pem: the certificate expires on 20"), "{words}");
+    make(&["smtp.example.org"], -1);
+    assert!(said(&file).contains(":9: warning: other.pem: the certificate expired on 20"), "{}", said(&file));
+    make(&["192.0.2.1"], 15);
+    assert!(said(&file).contains(":9: other.pem has no DNS name in its subjectAltName"), "{}", said(&file));
+    fs::copy(path("key.pem"), path("other.key")).expect("copied");
+    assert!(said(&file).contains(":10: other.key: this key does not belong"), "{}", said(&file));
 }
