@@ -162,6 +162,7 @@ impl Failure {
                 Failure::new(format!("{place} {}", reply.code), reply.text)
             }
             Trouble::TlsNotOffered => Failure::new("starttls: not offered", ""),
+            Trouble::Loop => Failure::new("hello: the server has the load generator's own name", ""),
             Trouble::Garbled(seen) => Failure::new(format!("{place}: not SMTP"), seen),
         }
     }
