@@ -57,6 +57,7 @@ pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) ->
         cores: Some(top.count("cores") as usize).filter(|cores| *cores != 0),
         local_domains: domains(&top, "local_domains", notices).into_iter().map(|(name, _)| name).collect(),
         trusted_networks: trusted_networks(&top, &mut marks, notices),
+        help: help(&top, notices),
         spool: spool(&section(&top, "spool", notices), directory, &mut marks, notices),
         tls: tls(&section(&top, "tls", notices), directory, &mut marks, notices),
         auth: auth(&top, directory, &mut marks, notices),
@@ -107,6 +108,11 @@ fn networks(section: &Section<'_>, name: &str, notices: &mut Notices) -> (Networ
         }
     }
     (networks, places)
+}
+
+fn help(top: &Section<'_>, notices: &mut Notices) -> String {
+    let page = top.text("help").and_then(|text| noted(values::help(text), &top.at("help"), notices));
+    page.unwrap_or_default()
 }
 
 fn spool(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Spool {
@@ -168,6 +174,8 @@ fn limits(section: &Section<'_>, marks: &mut Marks) -> Limits {
     Limits {
         message_bytes_max: section.count("message_mib") << 20,
         recipients_max: section.count("recipients_max") as u32,
+        messages_per_session: section.count("messages_per_session") as u32,
+        hold_max_s: section.count("hold_max_s") as u32,
         connections_per_core: section.count("connections_per_core") as usize,
         receiving_bytes_per_core: section.count("receiving_mib_per_core") << 20,
         idle_timeout_s: section.count("idle_timeout_s"),
@@ -235,7 +243,22 @@ fn listener(
         Some(name) => name.to_owned(),
         None => format!("{}-{}", section.text("role")?, address.port()),
     };
-    Some(Listener { name, address, role, tls, proxy_from, xclient_from, xclient_login })
+    let odd_bytes = |key: &str, default: OddBytes| match section.text(key) {
+        Some("normalize") => OddBytes::Normalize,
+        Some("reject") => OddBytes::Reject,
+        _ => default,
+    };
+    Some(Listener {
+        name,
+        address,
+        role,
+        tls,
+        proxy_from,
+        xclient_from,
+        xclient_login,
+        odd_bytes: odd_bytes("bare_newlines", OddBytes::Normalize),
+        odd_bytes_of_strangers: odd_bytes("bare_newlines_of_strangers", OddBytes::Reject),
+    })
 }
 
 fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Relay {

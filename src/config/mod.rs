@@ -32,7 +32,7 @@ pub use crate::log::Format as LogFormat;
 pub use notice::{Notice, Notices, Severity};
 
 use crate::log::Level;
-use crate::policy::{Networks, Role, TlsMode, UsernameForm};
+use crate::policy::{Networks, OddBytes, Role, TlsMode, UsernameForm};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -112,6 +112,8 @@ pub struct Config {
     pub local_domains: Vec<String>,
     /// Networks that may relay on `smtp` listeners.
     pub trusted_networks: Networks,
+    /// The page that 530 replies point to; empty: none.
+    pub help: String,
     /// Where accepted messages are kept.
     pub spool: Spool,
     /// The certificates of all listeners.
@@ -198,6 +200,10 @@ pub struct Limits {
     pub message_bytes_max: u64,
     /// Recipients per message.
     pub recipients_max: u32,
+    /// Messages per session.
+    pub messages_per_session: u32,
+    /// Longest time for which a message may be held, seconds; 0: not offered.
+    pub hold_max_s: u32,
     /// Open connections on one core.
     pub connections_per_core: usize,
     /// Memory for messages that are being received on one core; octets.
@@ -236,6 +242,10 @@ pub struct Listener {
     pub xclient_from: Networks,
     /// Is XCLIENT LOGIN believed?
     pub xclient_login: bool,
+    /// Bare CR, bare LF and NUL in content of authenticated and trusted clients.
+    pub odd_bytes: OddBytes,
+    /// The same of all others.
+    pub odd_bytes_of_strangers: OddBytes,
 }
 
 /// `[relay]`

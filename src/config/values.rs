@@ -12,6 +12,9 @@ fn fault<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, Fau
     Err((what.into(), remedy.into()))
 }
 
+/// RFC 5321 section 4.5.3.1.5 gives a reply line 512 octets.
+const HELP_BYTES_MAX: usize = 200;
+
 /// A domain name in lower case (RFC 1035 section 2.3.1, with underscores and non-ASCII letters let through).
 pub fn domain(text: &str) -> Result<String, Fault> {
     let name = text.strip_suffix('.').unwrap_or(text);
@@ -103,6 +106,19 @@ pub fn path(text: &str, directory: &Path) -> Result<std::path::PathBuf, Fault> {
     }
 }
 
+/// A page for people, printed in replies: printable ASCII without spaces, at most 200 octets.
+pub fn help(text: &str) -> Result<String, Fault> {
+    match (1..=HELP_BYTES_MAX).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => fault(
+            format!("\"{}\" cannot stand in a reply", text.escape_debug()),
+            format!(
+                "write an address of at most {HELP_BYTES_MAX} ASCII characters without spaces, as in \"https://help.example.edu/mail\""
+            ),
+        ),
+    }
+}
+
 fn port(digits: &str) -> Option<u16> {
     digits.parse().ok().filter(|port| *port != 0)
 }
@@ -144,6 +160,14 @@ mod tests {
         }
         for text in ["587", "0.0.0.0", ":587", ":65536", "0.0.0.0:0", "localhost:587", "::1:587", ""] {
             assert!(listener_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn help_can_stand_in_a_reply() {
+        assert!(help("https://help.example.edu/mail").is_ok());
+        for text in ["", "a b", "a\r\nb", "hilfe.example.edu/für", &"a".repeat(201)] {
+            assert!(help(text).expect_err(text).1.contains("200"), "{text}");
         }
     }
 

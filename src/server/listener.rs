@@ -57,7 +57,7 @@ fn explain(listener: &Listener, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Networks, Role, TlsMode};
+    use crate::policy::{Networks, OddBytes, Role, TlsMode};
 
     fn listener(address: &str) -> Listener {
         let address = address.parse().expect("address");
@@ -69,6 +69,8 @@ mod tests {
             proxy_from: Networks::default(),
             xclient_from: Networks::default(),
             xclient_login: false,
+            odd_bytes: OddBytes::Normalize,
+            odd_bytes_of_strangers: OddBytes::Reject,
         }
     }
 

@@ -136,6 +136,11 @@ fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
         auth: setup.authenticator.is_some(),
         message_bytes_max: config.limits.message_bytes_max,
         recipients_max: config.limits.recipients_max,
+        messages_per_session: config.limits.messages_per_session,
+        hold_max_s: config.limits.hold_max_s,
+        odd_bytes: listener.odd_bytes,
+        odd_bytes_of_strangers: listener.odd_bytes_of_strangers,
+        help: config.help.clone(),
         local_domains: Arc::new(Domains::new(config.local_domains.iter().map(String::as_str))),
         postmaster_domain: first_domain.unwrap_or(&config.hostname).clone(),
         ..Rules::new(&config.hostname)
