@@ -107,6 +107,7 @@ impl<'a> Run<'a> {
         let mut out = Vec::new();
         let mut session = Session::new(Arc::new(setting.rules.clone()), setting.trusted, setting.secured, &mut out);
         session.set_clock(setting.clock_ms);
+        session.set_room(setting.room);
         Run { session, all: expected, expected, out, content: Vec::new(), closed: false, line: 0, log: Vec::new() }
     }
 
@@ -223,6 +224,7 @@ impl<'a> Run<'a> {
             let (line, behind) = rest.split_once("\r\n").ok_or(format!("half a reply: {rest}"))?;
             rest = behind;
             self.log.push(format!("S: {line}"));
+            hold_reply(line)?;
             match self.next_event() {
                 Some(Event::Says(text)) if is_said(line, text) => {}
                 Some(Event::Replies(code)) if is_said(line, &format!("{code} ...")) => {}
@@ -257,6 +259,29 @@ impl<'a> Run<'a> {
 
     fn failure(&self, wrong: &str) -> String {
         format!("line {}: {wrong}\n{}", self.line, self.log.join("\n"))
+    }
+}
+
+// covers: 1.6
+/// What holds for every line of every reply. RFC 5321 sections 4.2 and 4.5.3.1.5, RFC 2034 section 4.
+fn hold_reply(line: &str) -> Result<(), String> {
+    let wrong = |what: &str| Err(format!("{what}: {line}"));
+    let (code, text) = line.split_at_checked(4).ok_or(format!("shorter than a code: {line}"))?;
+    if line.len() + 2 > 512 || !line.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return wrong("over 512 octets, or not printable");
+    }
+    if !code[..3].bytes().all(|octet| octet.is_ascii_digit()) || !matches!(code.as_bytes()[3], b' ' | b'-') {
+        return wrong("no code");
+    }
+    let mut classes = text.split(' ').next().unwrap_or_default().split('.');
+    let enhanced = classes.next() == code.get(..1) && classes.clone().count() == 2;
+    let numbers = classes.all(|part| part.parse::<u16>().is_ok());
+    // The greeting, the answers to EHLO and HELO, and what asks for more have none.
+    let hello = code == "250-" || line == "250 HELP" || line == "250 mx.example.edu";
+    let without = hello || matches!(&code[..3], "220" | "334" | "354");
+    match (enhanced && numbers) || without {
+        true => Ok(()),
+        false => wrong("no enhanced code of its class"),
     }
 }
 

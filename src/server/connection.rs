@@ -191,6 +191,7 @@ impl Connection {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(_) => {
                 session.set_clock(now_ms());
+                session.set_room(self.core.room());
                 Ok(())
             }
             // The next step says 421 and closes.

@@ -86,6 +86,11 @@ impl Core {
         self.receiving_bytes.get() as u64 > 2 * self.config.limits.receiving_bytes_per_core
     }
 
+    /// Octets of new mail for which there is room; none: for no message at all.
+    pub fn room(&self) -> Option<u64> {
+        if self.is_full() { None } else { self.writer.room() }
+    }
+
     /// Is so much in memory that this session's message is given up? Strangers' are the first.
     pub fn is_too_full_for(&self, session: &mut Session) -> bool {
         self.is_over_budget() && (!session.finish().1.submission || self.is_full())

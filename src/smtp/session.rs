@@ -111,6 +111,8 @@ pub struct Session {
     lines: LineScanner,
     /// Milliseconds since the Unix epoch, as of the last read.
     now_ms: u64,
+    /// Octets of new mail for which there is room, as of the last read.
+    room: Option<u64>,
     envelope: Envelope,
     helo: Box<[u8]>,
     user: Option<Arc<str>>,
@@ -152,6 +154,7 @@ impl Session {
             state: State::Fresh,
             lines: LineScanner::default(),
             now_ms: 0,
+            room: Some(u64::MAX),
             envelope: Envelope::default(),
             helo: Box::default(),
             user: None,
@@ -230,6 +233,12 @@ impl Session {
     /// Tells the time, milliseconds since the Unix epoch. The driver does so after each read.
     pub fn set_clock(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+    }
+
+    /// Tells for how many octets of new mail there is room; none: for no message at all. The driver may do so after each
+    /// read; MAIL is refused by it, before a client sends content in vain. Begin decides for good.
+    pub fn set_room(&mut self, octets: Option<u64>) {
+        self.room = octets;
     }
 
     /// The client was silent for too long: says so. The driver closes.

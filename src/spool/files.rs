@@ -184,10 +184,17 @@ impl Shared {
         }
     }
 
-    /// Can new mail of so many octets be taken? One or two atomic loads.
+    /// Can new mail of so many octets be taken?
     pub fn has_room(&self, bytes: u64) -> bool {
-        !self.starved.load(Ordering::Relaxed)
-            && self.free_bytes.load(Ordering::Relaxed) >= self.reserve_bytes.saturating_add(bytes)
+        self.room().is_some_and(|room| room >= bytes)
+    }
+
+    /// Octets of new mail that can be taken; none: not a message. One or two atomic loads.
+    pub fn room(&self) -> Option<u64> {
+        if self.starved.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.free_bytes.load(Ordering::Relaxed).checked_sub(self.reserve_bytes)
     }
 
     /// Puts a request into the thread's inbox. After the spool was closed nothing is done.

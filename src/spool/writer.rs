@@ -105,6 +105,11 @@ impl Writer {
         Ok(QueueId::new(inner.shared.epoch, inner.index as u64, counter))
     }
 
+    /// Octets of new mail for which there is room on disk; none: for no message at all. Costs two atomic loads.
+    pub fn room(&self) -> Option<u64> {
+        self.inner.shared.room()
+    }
+
     /// The longest record, in octets of envelope and content with 64 more; beyond it `commit` says `NoRoom`. Longer
     /// content must be spilled.
     pub fn record_bytes_max(&self) -> usize {

@@ -14,6 +14,7 @@
 //! bare_newlines_of_strangers: reject
 //! help: https://...            nothing if it is not given
 //! clock_ms: 0                  milliseconds since the Unix epoch
+//! room: 1000                   octets of new mail for which there is room, or none; any if it is not given
 //! local_domains: example.edu
 //! splits: every                every | whole (only where a split is meant to matter)
 //!
@@ -49,6 +50,7 @@ pub struct Setting {
     pub trusted: bool,
     pub every_split: bool,
     pub clock_ms: u64,
+    pub room: Option<u64>,
 }
 
 impl Default for Setting {
@@ -62,7 +64,7 @@ impl Default for Setting {
             postmaster_domain: "example.edu".into(),
             ..Rules::new("mx.example.edu")
         };
-        Setting { rules, secured: false, trusted: false, every_split: true, clock_ms: 0 }
+        Setting { rules, secured: false, trusted: false, every_split: true, clock_ms: 0, room: Some(u64::MAX) }
     }
 }
 
@@ -91,6 +93,8 @@ impl Setting {
             ("bare_newlines_of_strangers", _) => self.rules.odd_bytes_of_strangers = odd_bytes(value)?,
             ("help", _) => self.rules.help = value.to_owned(),
             ("clock_ms", _) => self.clock_ms = number(value)?,
+            ("room", "none") => self.room = None,
+            ("room", _) => self.room = Some(number(value)?),
             ("local_domains", _) => self.rules.local_domains = Arc::new(Domains::new(value.split_whitespace())),
             ("splits", "every") => self.every_split = true,
             ("splits", "whole") => self.every_split = false,

@@ -85,9 +85,10 @@ fn a_shut_down_waits_for_content_and_stops_at_the_next_command() {
     assert_eq!(replies, "250 2.0.0 Ok: queued as 0123456789BCD\r\n421 4.3.2 Shutting down, try again soon\r\n");
 }
 
+/// Besides it an idle session holds the name that EHLO gave, the user's name, and at most 2 KiB of a former envelope.
 #[test]
 fn an_idle_session_is_small() {
-    assert!(std::mem::size_of::<Session>() <= 256, "{}", std::mem::size_of::<Session>());
+    assert!(std::mem::size_of::<Session>() <= 320, "{}", std::mem::size_of::<Session>());
 }
 
 #[test]
@@ -112,4 +113,51 @@ fn drivers_see_what_a_session_waits_for() {
     assert_eq!((session.phase(), session.is_in_transaction()), (Phase::Idle, false));
     talk(&mut session, b"QUIT\r\n");
     assert_eq!(session.phase(), Phase::Closed);
+}
+
+// covers: 6.13
+#[test]
+fn a_chunk_whose_size_cannot_be_told_ends_the_session() {
+    for line in [
+        "BDAT",
+        "BDAT ",
+        "BDAT x",
+        "BDAT -1",
+        "BDAT 6x",
+        "BDAT LAST",
+        "BDAT 0x6 LAST",
+        "BDAT 18446744073709551616 LAST",
+        "BDAT 99999999999999999999999 LAST",
+        "BDAT 6\tLAST",
+        "BDAT 6\0LAST",
+        "bdat\t6 LAST",
+        &format!("BDAT 6{}", " ".repeat(5000)),
+        &format!("BDAT 6{}", " ".repeat(50_000)),
+    ] {
+        let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+        talk(&mut session, b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.edu>\r\n");
+        let (replies, _) = talk(&mut session, format!("{line}\r\nQUIT\r\n").as_bytes());
+        let codes: Vec<&str> = replies.lines().map(|line| &line[..3]).collect();
+        assert!(matches!(codes[..], ["500" | "501", "421"]), "{line:?}: {replies}");
+        assert_eq!(session.phase(), Phase::Closed);
+    }
+}
+
+#[test]
+fn the_refusals_of_other_protocols_are_for_the_log() {
+    for (input, refused) in [
+        (&b"\x16\x03\x01\x02\0"[..], reply::TLS_IN_THE_CLEAR),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n", reply::HTTP),
+        (b"BREW /pot HTTP/1.0\r\n", reply::HTTP),
+        (b"NOOP\nNOOP\r\n", reply::BARE_NEWLINE),
+    ] {
+        let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+        let (replies, _) = talk(&mut session, input);
+        assert_eq!(replies.as_bytes(), refused);
+        assert_eq!(session.take_refused(), Some(refused));
+    }
+    // Inside TLS these octets are only an odd command.
+    let (mut session, _) = session(Role::Smtp, TlsMode::Implicit, true);
+    let (replies, _) = talk(&mut session, b"\x16\x03\r\n");
+    assert_eq!(replies.as_bytes(), reply::BAD_OCTETS);
 }

@@ -36,6 +36,9 @@ impl Session {
         if mail.size.is_some_and(|size| size > self.rules.message_bytes_max) {
             return self.refuse(reply::TOO_BIG, out);
         }
+        if self.room.is_none_or(|room| mail.size.unwrap_or(0) > room) {
+            return self.refuse(reply::NO_ROOM, out);
+        }
         let path = match mail.reverse_path {
             ReversePath::Null => &b""[..],
             ReversePath::Mailbox(mailbox) if !mailbox.is_ascii() && !mail.smtputf8 => {
