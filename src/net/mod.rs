@@ -21,6 +21,7 @@
 mod buffer;
 mod certificates;
 mod deadline;
+pub mod proxy;
 mod runtime;
 mod socket;
 mod stream;
