@@ -288,6 +288,7 @@ fn receive(
             }
             Action::Begin => Some(Wanted::Begin),
             Action::Commit => Some(Wanted::Commit),
+            Action::Ask(Question::Client(_)) => unreachable!("nobody may say XCLIENT here"),
             Action::Ask(Question::Password(credentials)) => Some(Wanted::Verdict(credentials.user.as_str().into())),
             Action::StartTls => Some(Wanted::StartTls),
             Action::Close => Some(Wanted::Close),

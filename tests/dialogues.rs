@@ -14,6 +14,7 @@ use dialogue::{Check, Dialogue, Event, Expected, Setting, Split};
 use penstock::sasl::Credentials;
 use penstock::smtp::envelope::View;
 use penstock::smtp::session::{Action, Answer, Question, QueueName, Refusal, Session};
+use penstock::smtp::xclient::Xclient;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -108,6 +109,7 @@ impl<'a> Run<'a> {
         let mut session = Session::new(Arc::new(setting.rules.clone()), setting.trusted, setting.secured, &mut out);
         session.set_clock(setting.clock_ms);
         session.set_room(setting.room);
+        session.set_may_xclient(setting.xclient);
         Run { session, all: expected, expected, out, content: Vec::new(), closed: false, line: 0, log: Vec::new() }
     }
 
@@ -160,6 +162,7 @@ impl<'a> Run<'a> {
                     self.saw(&Event::Abort)?;
                 }
                 Action::Ask(Question::Password(credentials)) => self.ask(&credentials)?,
+                Action::Ask(Question::Client(xclient)) => self.client(&xclient)?,
                 Action::StartTls => {
                     self.saw(&Event::Tls)?;
                     self.session.answered(Answer::TlsStarted, &mut self.out);
@@ -210,6 +213,25 @@ impl<'a> Run<'a> {
                 other => return Err(format!("{other} is no verdict")),
             },
             other => return Err(format!("asks for {asked}, expected {other:?}")),
+        };
+        self.log.push(format!("! {asked}: {answer:?}"));
+        self.session.answered(answer, &mut self.out);
+        self.replies()
+    }
+
+    fn client(&mut self, xclient: &Xclient) -> Result<(), String> {
+        let address = xclient.address.map_or("-".to_owned(), |address| address.to_string());
+        let asked = format!("{address} {}", xclient.login.as_deref().unwrap_or("-"));
+        let answer = match self.next_event() {
+            Some(Event::Client { named, verdict }) if *named == asked => match verdict.as_str() {
+                "rejected" => Answer::Rejected,
+                "trusted" | "stranger" => {
+                    let user = xclient.login.as_deref().map(Arc::from);
+                    Answer::Client { trusted: verdict == "trusted", user }
+                }
+                other => return Err(format!("{other} is no verdict")),
+            },
+            other => return Err(format!("asks for the client {asked}, expected {other:?}")),
         };
         self.log.push(format!("! {asked}: {answer:?}"));
         self.session.answered(answer, &mut self.out);

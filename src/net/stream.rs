@@ -101,6 +101,13 @@ impl Stream {
     /// Server handshake. Unread clear-text input is dropped first. On failure the alert is sent before the error, and
     /// the stream is good for nothing but `close`.
     pub async fn accept_tls(&mut self, tls: &ServerTls) -> io::Result<()> {
+        self.input.clear();
+        self.accept_implicit_tls(tls).await
+    }
+
+    /// Server handshake where TLS comes first: unread input is the beginning of it, and nothing but a header of a proxy
+    /// may have been read before. On failure as [`Stream::accept_tls`].
+    pub async fn accept_implicit_tls(&mut self, tls: &ServerTls) -> io::Result<()> {
         let (config, showing) = tls.for_connection();
         self.handshake(Tls::server(config)?, !self.flags.exempt).await?;
         if let Some(tls) = &mut self.tls {
@@ -113,13 +120,13 @@ impl Stream {
     /// TLS. On failure as [`Stream::accept_tls`].
     pub async fn connect_tls(&mut self, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<()> {
         let tls = Tls::client(config, name)?;
+        self.input.clear();
         self.handshake(tls, false).await
     }
 
     /// `interruptible`: until the peer's first byte.
     async fn handshake(&mut self, tls: Box<Tls>, mut interruptible: bool) -> io::Result<()> {
         assert!(self.tls.is_none(), "TLS inside TLS");
-        self.input.clear();
         self.tls = Some(tls);
         let until_tick = self.shared.tick_after(self.limit);
         // Dead until proven alive, so that neither an error nor a dropped future leaves the stream in the clear.

@@ -8,10 +8,11 @@
 //!
 //! A pipelined batch costs one write, because replies are flushed only before a wait, or when there are many.
 
+use super::Service;
 use super::committing::{begin, refusal};
 use super::core::Core;
+use super::proxy::Peer;
 use super::receiving::Receiving;
-use super::{Service, is_trusted};
 use crate::auth::Verdict;
 use crate::clock::now_ms;
 use crate::log::{Event, Level, event};
@@ -45,11 +46,19 @@ enum Wait {
     Close,
 }
 
+/// What came before a handshake.
+enum Before {
+    /// Nothing but a PROXY header: what has been read behind that belongs to the handshake.
+    Nothing,
+    /// STARTTLS: what has been read behind it was not sent by an honest client.
+    ClearText,
+}
+
 /// One connection.
 pub(super) struct Connection {
     pub(super) core: Rc<Core>,
     pub(super) index: usize,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) stream: Stream,
     pub(super) out: Vec<u8>,
     pub(super) message: Option<Receiving>,
@@ -86,7 +95,7 @@ pub async fn serve(core: Rc<Core>, index: usize, socket: monoio::net::TcpStream,
     }
     let _counted = Counted::new(if crowded { &core.turned_away } else { &core.connections });
     let stream = Stream::tcp(socket, core.shared.clone());
-    let (core, out) = (core.clone(), Vec::new());
+    let (core, out, peer) = (core.clone(), Vec::new(), Peer::direct(peer));
     let mut connection = Connection { core, index, peer, stream, out, message: None, trouble: None, accepted: 0 };
     let end = if crowded { connection.turn_away().await } else { connection.run().await };
     let accepted = connection.accepted;
@@ -114,11 +123,12 @@ impl Connection {
     async fn run(&mut self) -> io::Result<()> {
         let rules = self.service().rules.clone();
         let secured = rules.tls == TlsMode::Implicit;
+        self.meet().await?;
         if secured {
-            self.shake_hands().await?;
+            self.shake_hands(Before::Nothing).await?;
         }
-        let trusted = is_trusted(&self.core.config, rules.role, self.peer.ip());
-        let mut session = Session::new(rules, trusted, secured, &mut self.out);
+        let mut session = Session::new(rules, self.is_trusted(), secured, &mut self.out);
+        session.set_may_xclient(self.may_xclient());
         loop {
             let wait = self.decide(&mut session)?;
             if let Some(reply) = session.take_refused() {
@@ -140,7 +150,7 @@ impl Connection {
                     session.answered(answer, &mut self.out);
                 }
                 Some(Wait::StartTls) => {
-                    self.shake_hands().await?;
+                    self.shake_hands(Before::ClearText).await?;
                     session.answered(Answer::TlsStarted, &mut self.out);
                 }
                 Some(Wait::Close) => return Ok(()),
@@ -215,10 +225,13 @@ impl Connection {
         Ok(())
     }
 
-    async fn shake_hands(&mut self) -> io::Result<()> {
+    async fn shake_hands(&mut self, before: Before) -> io::Result<()> {
         self.stream.set_deadline(Duration::from_secs(self.core.config.limits.handshake_timeout_s));
         let tls = self.core.tls.load_full();
-        let result = self.stream.accept_tls(&tls).await;
+        let result = match before {
+            Before::Nothing => self.stream.accept_implicit_tls(&tls).await,
+            Before::ClearText => self.stream.accept_tls(&tls).await,
+        };
         match &result {
             Ok(()) => self.core.counters.tls_handshakes.add(1),
             Err(error) => {
@@ -232,6 +245,7 @@ impl Connection {
     async fn ask(&mut self, question: Question) -> Answer {
         match question {
             Question::Password(credentials) => self.check_password(credentials).await,
+            Question::Client(xclient) => self.take_xclient(&xclient),
         }
     }
 
@@ -276,7 +290,12 @@ impl Connection {
     }
 
     pub(super) fn event(&self, level: Level, what: &'static str) -> Event {
-        event(level, what).field("client", self.peer).field("listener", &self.service().name)
+        let line = event(level, what).field("client", self.peer);
+        let line = match self.peer.proxy {
+            Some(proxy) => line.field("proxy", proxy),
+            None => line,
+        };
+        line.field("listener", &self.service().name)
     }
 }
 

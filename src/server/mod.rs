@@ -5,6 +5,7 @@
 //!  listener.rs    sockets that the kernel spreads connections over (SO_REUSEPORT)
 //!  connection.rs  drives one smtp::Session: reads, writes, asks
 //!  committing.rs  makes its messages durable
+//!  proxy.rs       who the client is when a load balancer or mail proxy speaks for it
 //!  receiving.rs   the message being received: memory, then a spill file
 //! ```
 //!
@@ -15,6 +16,7 @@ mod committing;
 mod connection;
 mod core;
 mod listener;
+mod proxy;
 mod receiving;
 
 use crate::auth::Authenticator;
@@ -22,7 +24,7 @@ use crate::config::Config;
 use crate::log::{Level, event};
 use crate::metrics;
 use crate::net::{Driver, ServerTls};
-use crate::policy::{Domains, Role};
+use crate::policy::{Domains, Networks, Role};
 use crate::smtp::session::Rules;
 use crate::spool::WriterSeed;
 use arc_swap::ArcSwap;
@@ -57,6 +59,11 @@ pub const DESCRIPTORS_PER_CORE: u64 = (connection::TURNED_AWAY_MAX + 2 * receivi
 pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) rules: Arc<Rules>,
+    /// Peers that must say a PROXY header.
+    pub(crate) proxy_from: Networks,
+    /// Peers that may say XCLIENT, and whether LOGIN is believed.
+    pub(crate) xclient_from: Networks,
+    pub(crate) xclient_login: bool,
 }
 
 /// The running core threads.
@@ -145,7 +152,13 @@ fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
         postmaster_domain: first_domain.unwrap_or(&config.hostname).clone(),
         ..Rules::new(&config.hostname)
     };
-    Service { name: listener.name.clone(), rules: Arc::new(rules) }
+    Service {
+        name: listener.name.clone(),
+        rules: Arc::new(rules),
+        proxy_from: listener.proxy_from.clone(),
+        xclient_from: listener.xclient_from.clone(),
+        xclient_login: listener.xclient_login,
+    }
 }
 
 /// May a client of this network relay on a listener of this role?

@@ -28,6 +28,8 @@ pub enum Command<'a> {
     Data,
     /// RSET.
     Rset,
+    /// XCLIENT with its attributes, not looked at yet.
+    Xclient(&'a [u8]),
     /// NOOP.
     Noop,
     /// QUIT.
@@ -112,6 +114,7 @@ impl<'a> Command<'a> {
             4 if verb.eq_ignore_ascii_case(b"EHLO") => name(argument).map(Command::Ehlo),
             4 if verb.eq_ignore_ascii_case(b"HELO") => name(argument).map(Command::Helo),
             4 if verb.eq_ignore_ascii_case(b"AUTH") => auth(argument),
+            7 if verb.eq_ignore_ascii_case(b"XCLIENT") => Ok(Command::Xclient(argument)),
             _ => simple(verb, argument),
         }
     }

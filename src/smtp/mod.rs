@@ -11,6 +11,7 @@ pub mod path;
 pub mod reply;
 pub mod session;
 mod text;
+pub mod xclient;
 pub mod xtext;
 
 pub use client::Client;

@@ -103,6 +103,10 @@ pub const BAD_CREDENTIALS: &[u8] = b"535 5.7.8 Authentication credentials invali
 pub const AUTH_NEEDS_TLS: &[u8] = b"538 5.7.11 Encryption required for authentication\r\n";
 /// 550 to recipients elsewhere from clients that may not relay.
 pub const RELAYING_DENIED: &[u8] = b"550 5.7.1 Relaying denied. Authentication required.\r\n";
+/// 550 to XCLIENT from peers that are no proxies of ours.
+pub const NO_PROXY: &[u8] = b"550 5.7.0 XCLIENT is for listed proxies, once a connection\r\n";
+/// 550 to XCLIENT with LOGIN where that is not believed.
+pub const NO_XCLIENT_LOGIN: &[u8] = b"550 5.7.0 XCLIENT LOGIN is not allowed here\r\n";
 /// 550 to bare CR, bare LF or NUL in content.
 pub const ODD_CONTENT: &[u8] = b"550 5.6.0 Message holds bare CR, bare LF or NUL\r\n";
 /// 552 past SIZE. RFC 1870 section 6.

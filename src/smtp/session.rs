@@ -24,6 +24,7 @@ mod foreign;
 mod hello;
 mod lines;
 mod moves;
+mod proxied;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ mod transaction;
 
 pub use action::{Action, Answer, Question, QueueName, Refusal};
 pub use client::Client;
-pub use rules::Rules;
+pub use rules::{MayXclient, Rules};
 
 use super::body::BodyScanner;
 use super::chunk::ChunkScanner;
@@ -43,6 +44,7 @@ use crate::sasl::Exchange;
 use chunk::Chunk;
 use client::protocol;
 use content::Incoming;
+use proxied::Proxied;
 use std::sync::Arc;
 
 /// Failed authentications in one session before it is closed.
@@ -88,6 +90,7 @@ enum Wait {
     Begin(Incoming),
     Commit,
     Verdict,
+    Client,
     Tls,
 }
 
@@ -116,6 +119,8 @@ pub struct Session {
     envelope: Envelope,
     helo: Box<[u8]>,
     user: Option<Arc<str>>,
+    /// What XCLIENT said. There once it was said.
+    proxied: Option<Box<Proxied>>,
     queue_name: QueueName,
     /// SIZE of MAIL or the first chunk's, octets; 0 if neither was given.
     declared_bytes: u64,
@@ -140,6 +145,7 @@ pub struct Session {
     secured: bool,
     trusted: bool,
     stopping: bool,
+    may_xclient: MayXclient,
     /// A RCPT of this transaction was refused.
     recipient_refused: bool,
 }
@@ -158,6 +164,7 @@ impl Session {
             envelope: Envelope::default(),
             helo: Box::default(),
             user: None,
+            proxied: None,
             queue_name: QueueName([b'0'; 13]),
             declared_bytes: 0,
             refused: None,
@@ -174,6 +181,7 @@ impl Session {
             secured,
             trusted,
             stopping: false,
+            may_xclient: MayXclient::No,
             recipient_refused: false,
         }
     }
@@ -225,6 +233,8 @@ impl Session {
             }
             (Wait::Verdict, Answer::Rejected) => self.authentication_failed(out),
             (Wait::Verdict, Answer::Unavailable) => out.extend_from_slice(reply::AUTH_UNAVAILABLE),
+            (Wait::Client, Answer::Client { trusted, user }) => self.client_known(trusted, user, out),
+            (Wait::Client, Answer::Rejected) => self.client_refused(out),
             (Wait::Tls, Answer::TlsStarted) => self.tls_started(),
             (wait, answer) => panic!("{answer:?} is no answer to {wait:?}"),
         }
@@ -310,10 +320,12 @@ impl Session {
 
     /// The envelope, to be completed, and what the session knows of the client.
     pub fn finish(&mut self) -> (&mut Envelope, Client<'_>) {
+        let proxied = self.proxied.as_deref();
+        let extended = proxied.and_then(|proxied| proxied.extended).unwrap_or(self.extended);
         let client = Client {
-            helo: &self.helo,
+            helo: proxied.and_then(|proxied| proxied.helo.as_deref()).map_or(&self.helo, str::as_bytes),
             user: self.user.as_deref(),
-            protocol: protocol(self.extended, self.smtputf8, self.secured, self.user.is_some()),
+            protocol: protocol(extended, self.smtputf8, self.secured, self.user.is_some()),
             submission: self.is_submission(),
         };
         (&mut self.envelope, client)
@@ -328,6 +340,7 @@ impl Session {
         self.user = None;
         self.lines.forget();
         self.envelope.clear();
+        self.forget_proxied();
     }
 
     fn client(&self) -> relaying::Client {

@@ -5,6 +5,7 @@
 //! tls: required                implicit | required | offered                   below, see `Setting::default`)
 //! secured: no                  is TLS up at the start?
 //! trusted: no                  may the client's network relay?
+//! xclient: no                  may the peer say XCLIENT? no | yes | login
 //! auth: yes                    does anybody check passwords?
 //! message_bytes_max: 10000
 //! recipients_max: 100
@@ -24,6 +25,7 @@
 //! S: 250 2.0.0 Ok              the client must see this line; `...` at its end: and whatever follows
 //! S* 250                       the client must see a whole reply of this code, of one line or several
 //! !ask plain anna sesame accepted       the driver is asked for this verdict: accepted | rejected | unavailable
+//! !client 192.0.2.1 - stranger   XCLIENT named this address and no user: stranger | trusted | rejected
 //! !begun                       the driver is told that a message begins, and has room; or !refused-begin REFUSAL
 //! !from anna@example.edu       the envelope of the next !committed or !refused-commit; likewise
 //! !to ben@example.org          .. one line a recipient,
@@ -39,7 +41,7 @@
 //! ```
 
 use penstock::policy::{Domains, OddBytes, Role, TlsMode};
-use penstock::smtp::session::Rules;
+use penstock::smtp::session::{MayXclient, Rules};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,6 +50,7 @@ pub struct Setting {
     pub rules: Rules,
     pub secured: bool,
     pub trusted: bool,
+    pub xclient: MayXclient,
     pub every_split: bool,
     pub clock_ms: u64,
     pub room: Option<u64>,
@@ -64,7 +67,15 @@ impl Default for Setting {
             postmaster_domain: "example.edu".into(),
             ..Rules::new("mx.example.edu")
         };
-        Setting { rules, secured: false, trusted: false, every_split: true, clock_ms: 0, room: Some(u64::MAX) }
+        Setting {
+            rules,
+            secured: false,
+            trusted: false,
+            xclient: MayXclient::No,
+            every_split: true,
+            clock_ms: 0,
+            room: Some(u64::MAX),
+        }
     }
 }
 
@@ -84,6 +95,9 @@ impl Setting {
             ("tls", "offered") => self.rules.tls = TlsMode::Offered,
             ("auth", _) => self.rules.auth = flag(value)?,
             ("secured", _) => self.secured = flag(value)?,
+            ("xclient", "no") => self.xclient = MayXclient::No,
+            ("xclient", "yes") => self.xclient = MayXclient::Yes,
+            ("xclient", "login") => self.xclient = MayXclient::WithLogin,
             ("trusted", _) => self.trusted = flag(value)?,
             ("message_bytes_max", _) => self.rules.message_bytes_max = number(value)?,
             ("recipients_max", _) => self.rules.recipients_max = number(value)? as u32,
@@ -125,6 +139,7 @@ pub enum Event {
     Says(String),
     Replies(String),
     Ask { credentials: String, verdict: String },
+    Client { named: String, verdict: String },
     Begin { refused: Option<String> },
     Commit { refused: Option<String>, check: Check },
     Abort,
@@ -218,6 +233,10 @@ impl Dialogue {
             "ask" => {
                 let (credentials, verdict) = rest.rsplit_once(' ').ok_or("!ask MECHANISM USER PASSWORD VERDICT")?;
                 Event::Ask { credentials: credentials.to_owned(), verdict: verdict.to_owned() }
+            }
+            "client" => {
+                let (named, verdict) = rest.rsplit_once(' ').ok_or("!client ADDRESS LOGIN VERDICT")?;
+                Event::Client { named: named.to_owned(), verdict: verdict.to_owned() }
             }
             "begun" => Event::Begin { refused: None },
             "refused-begin" => Event::Begin { refused: Some(rest.to_owned()) },

@@ -1,6 +1,7 @@
 //! What a session and its driver say to each other: actions and questions one way, answers the other.
 
 use crate::sasl::Credentials;
+use crate::smtp::xclient::Xclient;
 use std::sync::Arc;
 
 /// What the driver must do before it calls `step` again. Every wait flushes `out` first.
@@ -29,6 +30,8 @@ pub enum Action<'a> {
 pub enum Question {
     /// Check the password -> [`Answer::Accepted`], [`Answer::Rejected`] or [`Answer::Unavailable`].
     Password(Credentials),
+    /// XCLIENT named the client: whom to take it for -> [`Answer::Client`], or [`Answer::Rejected`] if LOGIN cannot be a user.
+    Client(Box<Xclient>),
 }
 
 /// What the driver answers.
@@ -46,6 +49,13 @@ pub enum Answer {
     Rejected,
     /// To Ask: cannot be checked now.
     Unavailable,
+    /// To Ask: the client that XCLIENT named. `trusted`: its network may relay; `user`: LOGIN in canonical form.
+    Client {
+        /// The address that was given is of a trusted network.
+        trusted: bool,
+        /// Who is logged in already.
+        user: Option<Arc<str>>,
+    },
     /// To StartTls.
     TlsStarted,
 }

@@ -9,11 +9,13 @@
 //! | AUTH | in TLS, if anybody checks passwords | RFC 4954 section 4, RFC 8314 section 4.1 |
 //! | REQUIRETLS | in TLS | RFC 8689 section 2 |
 //! | FUTURERELEASE | to authenticated clients, unless `hold_max_s` is 0 | RFC 4865 section 3 |
+//! | XCLIENT | to listed proxies that have not said it yet | Postfix's XCLIENT_README |
 //! | HELP | always, and last | RFC 5321 section 4.1.1.8 |
 
-use super::{Action, Session, State};
+use super::{Action, MayXclient, Session, State};
 use crate::policy::TlsMode;
 use crate::smtp::reply::{self, Digits};
+use crate::smtp::xclient;
 
 /// The largest number that LIMITS can tell. RFC 9422 section 4.
 const LIMIT_MAX: u32 = 999_999;
@@ -61,6 +63,11 @@ impl Session {
         if self.offers_hold() {
             let seconds = Digits::of(rules.hold_max_s.into());
             reply::future_release(seconds.as_str(), self.now_ms / 1000 + u64::from(rules.hold_max_s), out);
+        }
+        match self.may_xclient {
+            MayXclient::No => {}
+            MayXclient::Yes => reply::keyword(&[xclient::KEYWORD], out),
+            MayXclient::WithLogin => reply::keyword(&[xclient::KEYWORD_WITH_LOGIN], out),
         }
         out.extend_from_slice(reply::LAST_KEYWORD);
     }

@@ -2,7 +2,7 @@
 
 use super::content::Incoming;
 use super::foreign::is_http;
-use super::{Action, Mode, Question, Session, State, Wait, say};
+use super::{Action, MayXclient, Mode, Question, Session, State, Wait, say};
 use crate::policy::TlsMode;
 use crate::policy::relaying::{self, Relaying};
 use crate::sasl::{Exchange, Mechanism, Step};
@@ -49,6 +49,8 @@ impl Session {
             (_, Command::Quit) => self.close(reply::BYE, out),
             (_, Command::NotImplemented) => self.bad_command(reply::NOT_IMPLEMENTED, out),
 
+            (_, Command::Xclient(arguments)) => self.xclient(arguments, out),
+
             (Chunks, Command::StartTls) => self.bad_command(reply::BAD_SEQUENCE, out),
             (_, Command::StartTls) => self.start_tls(rest, out),
 
@@ -81,7 +83,8 @@ impl Session {
     /// What TLS mode and role demand before a command, whatever its arguments.
     fn gate(&self, verb: &[u8]) -> Option<&'static [u8]> {
         let is_in = |table: &[&[u8]]| table.iter().any(|known| verb.eq_ignore_ascii_case(known));
-        if self.rules.tls == TlsMode::Required && !self.secured && !is_in(&BEFORE_TLS) {
+        let by_proxy = self.may_xclient != MayXclient::No && verb.eq_ignore_ascii_case(b"XCLIENT");
+        if self.rules.tls == TlsMode::Required && !self.secured && !is_in(&BEFORE_TLS) && !by_proxy {
             return Some(reply::STARTTLS_FIRST);
         }
         match relaying::sender(self.rules.role, self.client()) {

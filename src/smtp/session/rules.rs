@@ -34,6 +34,17 @@ pub struct Rules {
     pub postmaster_domain: String,
 }
 
+/// May the peer of one connection say XCLIENT?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MayXclient {
+    /// It is not listed.
+    No,
+    /// With all attributes but LOGIN.
+    Yes,
+    /// Its client is authenticated by it.
+    WithLogin,
+}
+
 impl Rules {
     /// The strictest listener: submission behind STARTTLS without anybody who checks passwords, limits of RFC 5321.
     pub fn new(hostname: &str) -> Rules {

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use penstock::policy::{Domains, Role, TlsMode};
 use penstock::smtp::Session;
-use penstock::smtp::session::{Action, Answer, QueueName, Refusal, Rules};
+use penstock::smtp::session::{Action, Answer, MayXclient, Question, QueueName, Refusal, Rules};
 use std::sync::Arc;
 
 /// All that the server says to `input` in pieces of `step` octets; `answers` choose what the driver answers.
@@ -21,6 +21,7 @@ fn talk(input: &[u8], step: usize, answers: u8) -> Vec<u8> {
     };
     let mut out = Vec::new();
     let mut session = Session::new(Arc::new(rules), pick(2), !pick(1), &mut out);
+    session.set_may_xclient(if pick(6) { MayXclient::WithLogin } else { MayXclient::No });
     for piece in input.chunks(step) {
         let mut rest = piece;
         loop {
@@ -33,6 +34,10 @@ fn talk(input: &[u8], step: usize, answers: u8) -> Vec<u8> {
                 Action::Body(_) | Action::Abort => {}
                 Action::Commit if pick(4) => session.answered(Answer::Refused(Refusal::DiskTrouble), &mut out),
                 Action::Commit => session.answered(Answer::Committed, &mut out),
+                Action::Ask(Question::Client(xclient)) => {
+                    let user = xclient.login.as_deref().map(Into::into);
+                    session.answered(Answer::Client { trusted: xclient.address.is_some(), user }, &mut out);
+                }
                 Action::Ask(_) if pick(5) => session.answered(Answer::Rejected, &mut out),
                 Action::Ask(_) => session.answered(Answer::Accepted("anna".into()), &mut out),
                 // What is behind STARTTLS depends on the split by its nature.
