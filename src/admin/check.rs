@@ -5,8 +5,8 @@
 use crate::auth::users::{self, Names};
 use crate::auth::users_file;
 use crate::clock::now_ms;
-use crate::config::{self, Loaded, Notices, Target};
-use crate::net::{Certificate, PemFiles};
+use crate::config::{self, Loaded, Notices, RouteTls, Target};
+use crate::net::{self, Certificate, PemFiles};
 use nix::unistd::{AccessFlags, access};
 use std::fs;
 use std::ops::Range;
@@ -44,10 +44,16 @@ pub fn files(loaded: &mut Loaded, file: &Path) {
     users_file(loaded, file);
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
     directory(&config.spool.directory, &places.spool_directory, notices);
-    for (route, place) in config.relay.routes.iter().zip(&places.routes) {
+    for ((route, place), ca_place) in config.relay.routes.iter().zip(&places.routes).zip(&places.ca_files) {
         match &route.target {
             Target::Maildir { directory: maildir } => directory(maildir, place, notices),
             Target::Lmtp { address } => socket(address, place, notices),
+            Target::Smarthost { tls, ca_file, .. } if ca_file.is_some() || *tls == RouteTls::Verified => {
+                if let Err(error) = net::verifying_client_config(ca_file.as_deref()) {
+                    let (what, remedy) = error.split_once("; ").unwrap_or((&error, "give another file"));
+                    notices.mistake(if ca_file.is_some() { ca_place } else { place }, what, remedy);
+                }
+            }
             Target::Smarthost { .. } => {}
         }
     }

@@ -272,6 +272,7 @@ fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &m
         if let Some((route, at, domains_at)) = route(&section, directory, notices) {
             routes.push(route);
             marks.files.routes.push(at);
+            marks.files.ca_files.push(section.at("ca_file"));
             marks.routes.push((span.clone(), domains_at));
         }
     }
@@ -282,6 +283,8 @@ fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &m
         retry_first_s: section.count("retry_first_s"),
         retry_max_s: section.count("retry_max_s"),
         expire_s: section.count("expire_s"),
+        delay_warning_s: section.count("delay_warning_s"),
+        honours_tls_optional: section.text("tls_required_no") != Some("ignore"),
         connections_max: section.count("connections_max") as usize,
     }
 }
@@ -295,8 +298,8 @@ fn route(
     let (domains, domains_at): (Vec<_>, Vec<_>) = domains(section, "domains", notices).into_iter().unzip();
     let given: Vec<&str> = ["smarthost", "lmtp", "maildir"].into_iter().filter(|name| section.has(name)).collect();
     let head = section.head();
-    if section.has("tls") && !given.contains(&"smarthost") {
-        notices.mistake(&section.at("tls"), "tls has a meaning for a smarthost only", "remove it");
+    for key in ["tls", "ca_file"].into_iter().filter(|key| section.has(key) && !given.contains(&"smarthost")) {
+        notices.mistake(&section.at(key), format!("{key} has a meaning for a smarthost only"), "remove it");
     }
     let listed = section.list("domains").len();
     if section.has("domains") && listed == 0 {
@@ -319,7 +322,10 @@ fn route(
     };
     let (text, at) = (section.text(target)?, section.at(target));
     let target = match target {
-        "smarthost" => values::destination(text).map(|address| Target::Smarthost { address, tls: route_tls(section) }),
+        "smarthost" => {
+            let ca_file = section.has("ca_file").then(|| path(section, "ca_file", directory, notices));
+            values::destination(text).map(|address| Target::Smarthost { address, tls: route_tls(section), ca_file })
+        }
         "lmtp" => values::lmtp(text),
         _ => values::path(text, directory).map(|directory| Target::Maildir { directory }),
     };
@@ -330,6 +336,7 @@ fn route_tls(section: &Section<'_>) -> RouteTls {
     match section.text("tls") {
         Some("none") => RouteTls::None,
         Some("required") => RouteTls::Required,
+        Some("verified") => RouteTls::Verified,
         _ => RouteTls::Opportunistic,
     }
 }

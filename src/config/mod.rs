@@ -63,6 +63,8 @@ pub struct Places {
     pub users_file: Range<usize>,
     /// `maildir` or `lmtp` of each route, in the order of [`Relay::routes`].
     pub routes: Vec<Range<usize>>,
+    /// `ca_file` of each route, in the same order; empty where there is none.
+    pub ca_files: Vec<Range<usize>>,
 }
 
 /// Reads `file`. Relative paths in it are relative to its directory. Errors: a file that cannot be read, or all its
@@ -261,6 +263,10 @@ pub struct Relay {
     pub retry_max_s: u64,
     /// Seconds after arrival at which a message is given up.
     pub expire_s: u64,
+    /// Seconds after arrival at which the sender is told that a message is late; 0: never.
+    pub delay_warning_s: u64,
+    /// `TLS-Required: No` in a message's header lifts what its route demands of TLS (RFC 8689 section 3).
+    pub honours_tls_optional: bool,
     /// Connections to one destination at a time.
     pub connections_max: usize,
 }
@@ -283,6 +289,8 @@ pub enum Target {
         address: String,
         /// STARTTLS.
         tls: RouteTls,
+        /// PEM: the CAs whose certificates are believed; none: the system's.
+        ca_file: Option<PathBuf>,
     },
     /// LMTP (RFC 2033).
     Lmtp {
@@ -305,4 +313,6 @@ pub enum RouteTls {
     Opportunistic,
     /// Or the message waits; the certificate is not verified.
     Required,
+    /// Or the message waits; the certificate must be for the smarthost's name and signed by a CA that is trusted.
+    Verified,
 }

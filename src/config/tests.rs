@@ -44,7 +44,8 @@ fn the_shortest_configuration_and_its_defaults() {
     assert_eq!(config.limits.idle_timeout_s, 300);
     assert_eq!(config.listeners[0].name, "submission-587");
     assert_eq!(config.auth.expect("auth").username_form, UsernameForm::Either);
-    let smarthost = Target::Smarthost { address: "mail.example.edu:25".to_owned(), tls: RouteTls::Opportunistic };
+    let smarthost =
+        Target::Smarthost { address: "mail.example.edu:25".to_owned(), tls: RouteTls::Opportunistic, ca_file: None };
     assert_eq!(config.relay.routes[0].target, smarthost);
 }
 

@@ -27,6 +27,7 @@ mod socket;
 mod stream;
 mod tls;
 mod tls_config;
+mod trust;
 
 #[cfg(test)]
 mod tests;
@@ -37,3 +38,4 @@ pub use deadline::{Shared, TICK};
 pub use runtime::{Driver, RingFlags, probe_io_uring, run, run_with_flags};
 pub use stream::Stream;
 pub use tls_config::{ServerTls, server_config, server_tls, unverified_client_config};
+pub use trust::{handshake_trouble, verifying_client_config};

@@ -3,11 +3,13 @@
 //! An enum, because monoio's streams share no object-safe trait, and an idle connection should cost no vtable box.
 
 use std::io;
+use std::os::fd::AsRawFd;
 
 use monoio::BufResult;
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, CancelableAsyncWriteRent};
 use monoio::net::{TcpStream, UnixStream};
+use nix::sys::socket::{MsgFlags, recv};
 
 pub(super) enum Socket {
     Tcp(TcpStream),
@@ -37,6 +39,15 @@ impl Socket {
             Socket::Tcp(socket) => socket.readable(false).await,
             Socket::Unix(socket) => socket.readable(false).await,
         }
+    }
+
+    /// Would a recv give something now? Only while none is under way.
+    pub fn has_arrived(&self) -> bool {
+        let descriptor = match self {
+            Socket::Tcp(socket) => socket.as_raw_fd(),
+            Socket::Unix(socket) => socket.as_raw_fd(),
+        };
+        recv(descriptor, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT).is_ok()
     }
 
     /// Half-close: the peer sees the end of our bytes, and we still see its.

@@ -189,6 +189,11 @@ impl Stream {
         !self.plain.is_empty() || (self.tls.is_none() && !self.input.is_empty())
     }
 
+    /// Would a `fill` find something, or the end, without waiting?
+    pub fn has_arrived(&self) -> bool {
+        self.socket.has_arrived()
+    }
+
     /// Encrypts if under TLS, writes all, empties `out` (keeps its memory). Also sends pending TLS handshake bytes.
     pub async fn write(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         if self.flags.dead {

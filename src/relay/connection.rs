@@ -6,16 +6,19 @@
 //!                  |            +-- handshake fails, TLS only wished for: once more in the clear, as Postfix's `may`
 //!                  +-- fails: the next address
 //! ```
+//!
+//! A message may ask for more or less of TLS than its route does ([`Demand`], RFC 8689), so a connection says whom it suits.
+//! LMTP is final delivery, which REQUIRETLS leaves alone (RFC 8689 section 4.4).
 
 use crate::config::{RouteTls, Target};
 use crate::log::{self, Level};
-use crate::net::{Shared, Stream};
+use crate::net::{self, Shared, Stream};
 use crate::relay::content::Cutter;
 use crate::relay::journal;
 use crate::relay::queue::Blame;
 use crate::services::Resolver;
 use crate::smtp::Client;
-use crate::smtp::client::{Event, Fate, Options, Phase, StartTls, Transaction, Trouble};
+use crate::smtp::client::{Event, Fate, Options, Phase, Reply, StartTls, Transaction, Trouble};
 use crate::smtp::envelope::View;
 use crate::spool::{Content, Stored};
 use monoio::net::{TcpStream, UnixStream};
@@ -26,12 +29,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Where a server with our own name is ourselves.
+const SMTP_PORT: u16 = 25;
 /// For a name to be resolved, and for a connection to be made to one address.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// For the whole TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 /// For one write of content. RFC 5321 section 4.5.3.2.5.
 const BLOCK_LIMIT: Duration = Duration::from_secs(180);
+/// The end of a connection.
+const CLOSED: &str = "the server closed the connection";
 /// Octets of content per write.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -55,6 +62,28 @@ pub struct Context {
     pub shared: Rc<Shared>,
     /// TLS without verification.
     pub tls: Arc<rustls::ClientConfig>,
+    /// TLS with verification, by destination; or why there is none.
+    pub verifying: Vec<Result<Arc<rustls::ClientConfig>, String>>,
+}
+
+/// What a message asks of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// What its route says.
+    Usual,
+    /// REQUIRETLS: a proven name, or it goes back. RFC 8689 section 4.2.1.
+    Required,
+    /// `TLS-Required: No`: rather in the clear than not at all. RFC 8689 section 4.2.2.
+    Optional,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum Unopened {
+    /// The destination cannot be reached, or does not want us now: for all messages.
+    Unreachable(String),
+    /// It can be reached, but not as this message demands.
+    Refused(Reply),
 }
 
 /// What came of one transaction.
@@ -66,6 +95,8 @@ pub struct Attempt {
     pub usable: bool,
     /// Who broke the transaction off.
     pub blame: Blame,
+    /// The server takes over what the sender asked for by NOTIFY.
+    pub passes_dsn: bool,
 }
 
 /// A connection that is ready for transactions.
@@ -74,6 +105,12 @@ pub struct Connection {
     client: Client,
     out: Vec<u8>,
     remote: String,
+    /// The handshake has proven the server's name.
+    verified: bool,
+    /// There is less TLS than the route demands.
+    relaxed: bool,
+    /// LMTP.
+    is_final: bool,
 }
 
 /// Where to connect.
@@ -86,6 +123,10 @@ enum Address {
 enum OpenError {
     /// In the TLS handshake.
     Handshake(String),
+    /// TLS is not to be had.
+    NoTls(String),
+    /// It is ourselves.
+    Loop,
     Other(String),
 }
 
@@ -98,44 +139,71 @@ enum Unsent {
 }
 
 impl Connection {
-    /// Connects to a smarthost or LMTP server, trying each of its addresses. Errors: why the last one failed.
-    pub async fn open(target: &Target, context: &Context) -> Result<Connection, String> {
-        let (address, starttls, lmtp) = match target {
-            Target::Smarthost { address, tls } => (address, starttls(*tls), false),
-            Target::Lmtp { address } => (address, StartTls::Never, true),
-            Target::Maildir { .. } => return Err("a Maildir is not connected to".into()),
+    /// Connects to a smarthost or LMTP server, trying each of its addresses.
+    pub async fn open(
+        destination: usize,
+        target: &Target,
+        demand: Demand,
+        context: &Context,
+    ) -> Result<Connection, Unopened> {
+        let (address, tls, lmtp) = match target {
+            Target::Smarthost { address, tls, .. } => (address, *tls, false),
+            Target::Lmtp { address } => (address, RouteTls::None, true),
+            Target::Maildir { .. } => return Err(Unopened::Unreachable("a Maildir is not connected to".into())),
         };
-        let (host, addresses) = look_up(address, &context.resolver).await?;
-        let mut options = Options { lmtp, starttls, ..Options::new(&context.hostname) };
-        let mut trouble = String::new();
-        for address in addresses {
-            options.starttls = starttls;
-            let mut opened = Connection::open_at(&address, &host, &options, context).await;
-            if let (Err(OpenError::Handshake(why)), StartTls::WhenOffered) = (&opened, starttls) {
-                let event = log::event(Level::Warning, "tls failed, trying in the clear");
-                event.field("destination", &host).octets("reason", why.as_bytes()).emit();
-                options.starttls = StartTls::Never;
-                opened = Connection::open_at(&address, &host, &options, context).await;
+        let (host, addresses) = look_up(address, &context.resolver).await.map_err(Unopened::Unreachable)?;
+        let to = Host { number: destination, name: host, addresses, lmtp };
+        match demand {
+            Demand::Required if !lmtp => match to.open(RouteTls::Verified, context).await {
+                Err((OpenError::Handshake(why) | OpenError::NoTls(why), _)) => {
+                    let text = format!("5.7.10 the sender requires TLS with a proven name: {why}");
+                    Err(Unopened::Refused(Reply { code: 550, text }))
+                }
+                opened => opened.map_err(unopened),
+            },
+            Demand::Optional if matches!(tls, RouteTls::Required | RouteTls::Verified) => {
+                match to.open(tls, context).await {
+                    Err((OpenError::Handshake(why) | OpenError::NoTls(why), remote)) => {
+                        let event =
+                            log::event(Level::Warning, "tls not as the route demands, the message says it need not be");
+                        event.octets("destination", remote.as_bytes()).octets("reason", why.as_bytes()).emit();
+                        let opened = to.open(RouteTls::Opportunistic, context).await.map_err(unopened)?;
+                        Ok(Connection { relaxed: true, ..opened })
+                    }
+                    opened => opened.map_err(unopened),
+                }
             }
-            match opened {
-                Ok(connection) => return Ok(connection),
-                Err(OpenError::Handshake(why)) => trouble = format!("{}: TLS handshake: {why}", address.shown(&host)),
-                Err(OpenError::Other(why)) => trouble = format!("{}: {why}", address.shown(&host)),
-            }
+            _ => to.open(tls, context).await.map_err(unopened),
         }
-        Err(trouble)
+    }
+
+    /// May a message with this demand go over this connection?
+    pub fn suits(&self, demand: Demand) -> bool {
+        match demand {
+            Demand::Usual => !self.relaxed,
+            Demand::Required => self.verified || self.is_final,
+            Demand::Optional => true,
+        }
     }
 
     async fn open_at(
         address: &Address,
         host: &str,
         options: &Options,
+        tls: Option<Arc<rustls::ClientConfig>>,
         context: &Context,
     ) -> Result<Connection, OpenError> {
         let stream = connect(address, context).await.map_err(OpenError::Other)?;
-        let client = Client::new(options.clone());
-        let mut connection = Connection { stream, client, out: Vec::new(), remote: address.shown(host) };
-        let outcome = connection.get_ready(host, address, context).await;
+        let mut connection = Connection {
+            stream,
+            client: Client::new(options.clone()),
+            out: Vec::new(),
+            remote: address.shown(host),
+            verified: false,
+            relaxed: false,
+            is_final: options.lmtp,
+        };
+        let outcome = connection.get_ready(host, address, options.verifies, tls).await;
         match outcome {
             Ok(()) => Ok(connection),
             Err(error) => {
@@ -146,18 +214,30 @@ impl Connection {
     }
 
     /// Greeting, EHLO, STARTTLS.
-    async fn get_ready(&mut self, host: &str, address: &Address, context: &Context) -> Result<(), OpenError> {
+    async fn get_ready(
+        &mut self,
+        host: &str,
+        address: &Address,
+        verifies: bool,
+        tls: Option<Arc<rustls::ClientConfig>>,
+    ) -> Result<(), OpenError> {
         loop {
             match self.event().await.map_err(OpenError::Other)? {
                 Event::Ready => return Ok(()),
-                Event::StartTls => self.start_tls(host, address, context).await.map_err(OpenError::Handshake)?,
+                Event::StartTls => {
+                    let tls = tls.clone().ok_or_else(|| OpenError::Other("STARTTLS unasked for".into()))?;
+                    self.start_tls(host, address, tls).await.map_err(OpenError::Handshake)?;
+                    self.verified = verifies;
+                }
+                Event::Closed(trouble @ Trouble::TlsNotOffered) => return Err(OpenError::NoTls(shown(&trouble))),
+                Event::Closed(Trouble::Loop) => return Err(OpenError::Loop),
                 Event::Closed(trouble) => return Err(OpenError::Other(shown(&trouble))),
                 other => return Err(OpenError::Other(format!("{other:?} before the first transaction"))),
             }
         }
     }
 
-    async fn start_tls(&mut self, host: &str, address: &Address, context: &Context) -> Result<(), String> {
+    async fn start_tls(&mut self, host: &str, address: &Address, tls: Arc<rustls::ClientConfig>) -> Result<(), String> {
         if self.stream.has_unread() {
             log::event(Level::Warning, "dropped what a server said between 220 and TLS")
                 .field("server", &self.remote)
@@ -165,14 +245,16 @@ impl Connection {
         }
         self.stream.set_deadline(HANDSHAKE_LIMIT);
         let name = server_name(host, address)?;
-        self.stream.connect_tls(context.tls.clone(), name).await.map_err(|error| error.to_string())?;
+        self.stream.connect_tls(tls, name).await.map_err(|error| net::handshake_trouble(&error))?;
         self.client.tls_started(&mut self.out);
         Ok(())
     }
 
     /// Sends one message.
-    pub async fn deliver(&mut self, transaction: Transaction, stored: &mut Stored) -> Attempt {
+    pub async fn deliver(&mut self, mut transaction: Transaction, stored: &mut Stored) -> Attempt {
         let recipients = transaction.recipients.len();
+        let passes_dsn = self.client.passes_dsn();
+        transaction.require_tls &= !self.is_final;
         self.client.send(transaction, &mut self.out);
         let (blame, failed) = loop {
             match self.event().await {
@@ -188,7 +270,7 @@ impl Connection {
                     let usable = self.client.step(b"", &mut self.out).1 == Event::Ready;
                     let answered = usable || fates.iter().any(|fate| matches!(fate, Fate::Delivered(_)));
                     let blame = if answered { Blame::Nobody } else { Blame::Destination };
-                    return Attempt { fates, usable, blame };
+                    return Attempt { fates, usable, blame, passes_dsn };
                 }
                 Ok(Event::Closed(trouble)) => break (Blame::Destination, shown(&trouble)),
                 Ok(event) => break (Blame::Destination, format!("{event:?} within a transaction")),
@@ -197,7 +279,7 @@ impl Connection {
         };
         let fates = self.client.lost(&failed).unwrap_or_default();
         assert_eq!(fates.len(), recipients, "one fate per recipient");
-        Attempt { fates, usable: false, blame }
+        Attempt { fates, usable: false, blame, passes_dsn }
     }
 
     /// Says QUIT if the server is waiting for a command, and closes.
@@ -234,7 +316,7 @@ impl Connection {
             stream.set_deadline(reply_limit(phase));
             stream.write(out).await.map_err(|error| lost(phase, &error.to_string()))?;
             match stream.fill().await {
-                Ok(0) => return Err(lost(phase, "the server closed the connection")),
+                Ok(0) => return Err(lost(phase, CLOSED)),
                 Ok(_) => {}
                 Err(error) => return Err(lost(phase, &error.to_string())),
             }
@@ -260,17 +342,37 @@ impl Connection {
                 self.send_piece(piece, &mut cutter).await?;
             },
         }
-        self.client.end_content(&mut self.out);
+        self.listen().await?;
+        if self.client.wants_content() {
+            self.client.end_content(&mut self.out);
+        }
+        Ok(())
+    }
+
+    /// What the server says before the end of the content is no answer to it, and is heard before the end is sent: a server
+    /// that says 250 too early would otherwise be believed to have taken what it has not seen.
+    async fn listen(&mut self) -> Result<(), Unsent> {
+        let Connection { stream, client, out, .. } = self;
+        let broken = |error: std::io::Error| Unsent::Lost(lost(Phase::Content, &error.to_string()));
+        if stream.has_arrived() && stream.fill().await.map_err(broken)? == 0 {
+            return Err(Unsent::Lost(lost(Phase::Content, CLOSED)));
+        }
+        let hear = |input: &[u8]| {
+            let heard = client.hear(input, out);
+            (heard, (!client.wants_content()).then_some(()))
+        };
+        stream.feed(hear).map_err(broken)?;
         Ok(())
     }
 
     async fn send_piece(&mut self, mut piece: &[u8], cutter: &mut Cutter) -> Result<(), Unsent> {
-        while let Some(kept) = cutter.kept(&mut piece) {
+        while let Some(kept) = cutter.kept(&mut piece).filter(|_| self.client.wants_content()) {
             self.client.content(kept, &mut self.out);
         }
-        if self.out.len() < PIECE_BYTES {
+        if self.out.len() < PIECE_BYTES || !self.client.wants_content() {
             return Ok(());
         }
+        self.listen().await?;
         let written = self.stream.write(&mut self.out).await;
         written.map_err(|error| Unsent::Lost(lost(Phase::Content, &error.to_string())))
     }
@@ -286,11 +388,59 @@ impl Address {
     }
 }
 
-fn starttls(tls: RouteTls) -> StartTls {
-    match tls {
-        RouteTls::None => StartTls::Never,
-        RouteTls::Opportunistic => StartTls::WhenOffered,
-        RouteTls::Required => StartTls::Required,
+/// A server whose addresses are known.
+struct Host {
+    number: usize,
+    name: String,
+    addresses: Vec<Address>,
+    lmtp: bool,
+}
+
+impl Host {
+    /// A connection to the first address that gives one, with `tls` at least. Errors: why one failed, and which.
+    async fn open(&self, tls: RouteTls, context: &Context) -> Result<Connection, (OpenError, String)> {
+        let (starttls, config) = match tls {
+            RouteTls::None => (StartTls::Never, None),
+            RouteTls::Opportunistic => (StartTls::WhenOffered, Some(context.tls.clone())),
+            RouteTls::Required => (StartTls::Required, Some(context.tls.clone())),
+            RouteTls::Verified => match &context.verifying[self.number] {
+                Ok(config) => (StartTls::Required, Some(config.clone())),
+                Err(why) => return Err((OpenError::Handshake(why.clone()), self.name.clone())),
+            },
+        };
+        let verifies = tls == RouteTls::Verified;
+        let options = Options { lmtp: self.lmtp, starttls, verifies, ..Options::new(&context.hostname) };
+        let mut trouble = None;
+        for address in &self.addresses {
+            // Behind another port there may be a content filter of the same name, as with Postfix.
+            let detects_loop = matches!(address, Address::Tcp(to) if to.port() == SMTP_PORT);
+            let mut options = Options { detects_loop, ..options.clone() };
+            let mut opened = Connection::open_at(address, &self.name, &options, config.clone(), context).await;
+            if let (Err(OpenError::Handshake(why)), StartTls::WhenOffered) = (&opened, starttls) {
+                let event = log::event(Level::Warning, "tls failed, trying in the clear");
+                event.field("destination", &self.name).octets("reason", why.as_bytes()).emit();
+                options.starttls = StartTls::Never;
+                opened = Connection::open_at(address, &self.name, &options, None, context).await;
+            }
+            match opened {
+                Ok(connection) => return Ok(connection),
+                // An address that may be better another time counts for more than one that never will be.
+                Err(_) if matches!(trouble, Some((OpenError::Other(_), _))) => {}
+                Err(error) => trouble = Some((error, address.shown(&self.name))),
+            }
+        }
+        Err(trouble.unwrap_or_else(|| (OpenError::Other("it has no address".into()), self.name.clone())))
+    }
+}
+
+fn unopened((error, remote): (OpenError, String)) -> Unopened {
+    match error {
+        OpenError::Handshake(why) => Unopened::Unreachable(format!("{remote}: TLS handshake: {why}")),
+        OpenError::NoTls(why) | OpenError::Other(why) => Unopened::Unreachable(format!("{remote}: {why}")),
+        OpenError::Loop => {
+            let text = format!("5.4.6 mail loops back to myself: {remote} has our own name");
+            Unopened::Refused(Reply { code: 554, text })
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is sent of a message: the prepended header fields, then the content without its removed ranges. And what the
 //! next server must offer so that it can be sent.
 
+use crate::relay::notification;
 use crate::smtp::client::Body;
 use crate::smtp::envelope::View;
 use crate::spool::Content;
@@ -116,7 +117,8 @@ impl Needs {
             (_, false) => Body::SevenBit,
         };
         let smtputf8 = view.smtputf8 && (header || prepended);
-        Needs { body, smtputf8, long_lines: false }
+        let long_lines = view.long_line.unwrap_or_else(|| content.is_some_and(notification::has_long_line));
+        Needs { body, smtputf8, long_lines }
     }
 }
 

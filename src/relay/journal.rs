@@ -1,7 +1,7 @@
 //! The relay's log lines: one per recipient and fate, so that "where is my message?" is one search for a queue id.
 
 use crate::log::{self, Level};
-use crate::relay::bounce::Failure;
+use crate::relay::notification::{Action, Verdict};
 use crate::smtp::client::Reply;
 use crate::spool::QueueId;
 
@@ -33,11 +33,18 @@ pub fn deferred(about: &About, reply: &Reply, retry_ms: u64) {
     event.field("next_try", moment(retry_ms)).emit();
 }
 
-/// Given up; `told` says whether the sender gets a bounce.
-pub fn failed(about: &About, failure: &Failure, told: bool) {
-    let what = if told { "bounced" } else { "failed, sender not to be told" };
-    let event = about.event(Level::Warning, what).field("expired", failure.expired);
-    with_reply(event, &failure.reply).emit();
+/// What became of a recipient beyond a delivery; `told` says whether the sender gets a notification of it.
+pub fn settled(about: &About, verdict: &Verdict, told: bool) {
+    let (level, what) = match (verdict.action, told) {
+        (Action::Failed | Action::Expired, true) => (Level::Warning, "bounced"),
+        (Action::Failed | Action::Expired, false) => (Level::Warning, "failed, sender not to be told"),
+        (Action::Delayed, true) => (Level::Info, "late, sender told"),
+        // "delivered" or "deferred" has been said of it.
+        (Action::Relayed | Action::Delivered, true) => (Level::Info, "success, sender told"),
+        (Action::Delayed | Action::Relayed | Action::Delivered, false) => return,
+    };
+    let event = about.event(level, what).field("expired", verdict.action == Action::Expired);
+    with_reply(event, &verdict.reply).emit();
 }
 
 /// A destination cannot be reached; its mail stays queued.

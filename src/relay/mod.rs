@@ -5,7 +5,7 @@
 //!  spool --record-->    queue (what, when, whether)  worker (the thread)
 //!                       route (where to)             task, connection (SMTP, LMTP), maildir
 //!                       content (what is sent)
-//!                       bounce (what the sender is told)
+//!                       notification (what the sender is told)
 //!  spool <--outcome--   records (what is recorded)   worker
 //! ```
 //!
@@ -13,12 +13,12 @@
 //! recipient is done when an outcome record says so; a crash between a delivery and its record means a second delivery,
 //! as in every mail system (RFC 1047), and nothing else does.
 
-pub mod bounce;
 pub mod connection;
 pub mod content;
 pub mod handle;
 pub mod journal;
 pub mod maildir;
+pub mod notification;
 pub mod prepare;
 pub mod queue;
 pub mod records;

@@ -1,13 +1,29 @@
 //! A delivery with all that it needs, read from the spool.
 
+use crate::relay::connection::Demand;
 use crate::relay::content::{self, Needs};
 use crate::relay::queue::Delivery;
 use crate::smtp::client::{Recipient, Transaction};
 use crate::smtp::envelope::View;
 use crate::spool::{Content, Follower, Location, Stored};
 
+/// A message, and how it goes out.
+pub struct Prepared {
+    /// Envelope and content.
+    pub stored: Stored,
+    /// The envelope as the client wants it.
+    pub transaction: Transaction,
+    /// What the message asks of TLS.
+    pub demand: Demand,
+}
+
 /// Reads the message of `delivery` and makes the envelope that the client sends. Errors: damage or I/O, as text.
-pub fn read(follower: &mut Follower, delivery: &Delivery<Location>) -> Result<(Stored, Transaction), String> {
+/// `honours_tls_optional`: `TLS-Required: No` counts.
+pub fn read(
+    follower: &mut Follower,
+    delivery: &Delivery<Location>,
+    honours_tls_optional: bool,
+) -> Result<Prepared, String> {
     let stored = follower.read(delivery.at)?;
     let view = View::parse(&stored.envelope).map_err(|damage| format!("{damage:?}"))?;
     let in_memory = match &stored.content {
@@ -36,5 +52,11 @@ pub fn read(follower: &mut Follower, delivery: &Delivery<Location>) -> Result<(S
         // What the session did not believe, or nobody said, is passed on as such: RFC 4954 section 5.
         auth: Some(view.auth.unwrap_or(b"<>").to_vec()),
     };
-    Ok((stored, transaction))
+    // REQUIRETLS wins: RFC 8689 section 3.
+    let demand = match (view.require_tls, view.tls_optional && honours_tls_optional) {
+        (true, _) => Demand::Required,
+        (false, true) => Demand::Optional,
+        (false, false) => Demand::Usual,
+    };
+    Ok(Prepared { stored, transaction, demand })
 }

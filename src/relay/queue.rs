@@ -26,8 +26,8 @@ const RECIPIENTS_PER_JOB: usize = 100;
 const DESTINATION_RETRY_MAX_MS: u64 = 300_000;
 /// Lost connections in a row, within transactions, after which a destination counts as unreachable.
 const LOSSES_MAX: u32 = 3;
-/// When a message expires while it is being sent: look again after this time.
-const EXPIRY_AGAIN_MS: u64 = 30_000;
+/// When a message is overdue and nothing can be said of it now, as it is being sent: look again after this time.
+const LOOK_AGAIN_MS: u64 = 30_000;
 
 /// How the queue behaves; times in milliseconds.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct Settings {
     pub retry_max_ms: u64,
     /// From arrival (or release, RFC 4865) until a message is given up.
     pub expire_ms: u64,
+    /// From arrival or release until the sender is told that it is late; none: never.
+    pub warn_ms: Option<u64>,
     /// Connections per destination.
     pub connections_max: usize,
 }
@@ -104,13 +106,15 @@ pub enum Applied<L> {
     Settled(L),
 }
 
-/// A message that is past its time.
+/// A message that is late, or past its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expired<L> {
+pub struct Overdue<L> {
     /// Queue id.
     pub id: u64,
     /// Where its record is.
     pub at: L,
+    /// It is tried no more; if not, it is only late, and this is said once.
+    pub given_up: bool,
     /// The recipients, each with the last reason for which it was not delivered.
     pub recipients: Vec<(u32, Reply)>,
 }
@@ -128,6 +132,10 @@ pub struct Added<L> {
 struct Message<L> {
     at: L,
     expire_ms: u64,
+    /// Its place in `Queue::looks`.
+    look_ms: u64,
+    /// The sender knows that it is late, or must not be told any more.
+    warned: bool,
     jobs: Vec<Job>,
     /// Recipients whose fate is known and not yet read back.
     committing: Vec<u32>,
@@ -161,9 +169,10 @@ pub struct Queue<L> {
     settings: Settings,
     messages: HashMap<u64, Message<L>>,
     sites: Vec<Site>,
-    expiries: BTreeSet<(u64, u64)>,
-    /// Outcomes read before their messages; none when caught up.
-    early: Option<HashMap<u64, Vec<(u32, L)>>>,
+    /// When a message is next looked at for being late or past its time.
+    looks: BTreeSet<(u64, u64)>,
+    /// Outcomes read before their messages, and warnings (without a recipient); none when caught up.
+    early: Option<HashMap<u64, Vec<(Option<u32>, L)>>>,
     held: usize,
     random: u64,
 }
@@ -172,14 +181,14 @@ impl<L: Copy> Queue<L> {
     /// A queue that catches up. `seed` moves the retries of many messages apart.
     pub fn new(settings: Settings, destinations: usize, seed: u64) -> Queue<L> {
         let sites = (0..destinations).map(|_| Site::default()).collect();
-        let (messages, expiries, early) = (HashMap::new(), BTreeSet::new(), Some(HashMap::new()));
-        Queue { settings, messages, sites, expiries, early, held: 0, random: seed | 1 }
+        let (messages, looks, early) = (HashMap::new(), BTreeSet::new(), Some(HashMap::new()));
+        Queue { settings, messages, sites, looks, early, held: 0, random: seed | 1 }
     }
 
     /// A message was read.
     pub fn add(&mut self, arrival: Arrival<L>) -> Added<L> {
         let early = self.early.as_mut().and_then(|early| early.remove(&arrival.id)).unwrap_or_default();
-        let is_done = |index: u32| early.iter().any(|&(done, _)| done == index);
+        let is_done = |index: u32| early.iter().any(|&(done, _)| done == Some(index));
         let mut jobs: Vec<Job> = Vec::new();
         for (index, &destination) in (0u32..).zip(&arrival.destinations) {
             if is_done(index) {
@@ -199,8 +208,11 @@ impl<L: Copy> Queue<L> {
                 self.sites[job.destination as usize].waiting.insert((job.due_ms, arrival.id, part));
             }
             let expire_ms = arrival.release_ms.saturating_add(self.settings.expire_ms);
-            self.expiries.insert((expire_ms, arrival.id));
-            let message = Message { at: arrival.at, expire_ms, jobs, committing: Vec::new() };
+            let warned = self.settings.warn_ms.is_none() || early.iter().any(|(done, _)| done.is_none());
+            let warn_ms = arrival.release_ms.saturating_add(self.settings.warn_ms.unwrap_or(0));
+            let look_ms = if warned { expire_ms } else { warn_ms.min(expire_ms) };
+            self.looks.insert((look_ms, arrival.id));
+            let message = Message { at: arrival.at, expire_ms, look_ms, warned, jobs, committing: Vec::new() };
             self.messages.insert(arrival.id, message);
         }
         Added { early: early.into_iter().map(|(_, from)| from).collect(), settled }
@@ -215,7 +227,7 @@ impl<L: Copy> Queue<L> {
     pub fn outcome(&mut self, id: u64, recipient: u32, from: L) -> Applied<L> {
         let Some(message) = self.messages.get_mut(&id) else {
             if let Some(early) = &mut self.early {
-                early.entry(id).or_default().push((recipient, from));
+                early.entry(id).or_default().push((Some(recipient), from));
             }
             return Applied::Unknown;
         };
@@ -230,9 +242,21 @@ impl<L: Copy> Queue<L> {
         if !message.is_settled() {
             return Applied::Open(at);
         }
-        self.expiries.remove(&(message.expire_ms, id));
+        self.looks.remove(&(message.look_ms, id));
         self.messages.remove(&id);
         Applied::Settled(at)
+    }
+
+    /// It was read, in the record at `from`, that the sender of message `id` knows that it is late.
+    pub fn warned(&mut self, id: u64, from: L) -> Applied<L> {
+        let Some(message) = self.messages.get_mut(&id) else {
+            if let Some(early) = &mut self.early {
+                early.entry(id).or_default().push((None, from));
+            }
+            return Applied::Unknown;
+        };
+        message.warned = true;
+        Applied::Open(message.at)
     }
 
     /// Everything that was durable at start is read: outcomes without a message belong to messages that are gone.
@@ -333,29 +357,34 @@ impl<L: Copy> Queue<L> {
         site.down_until_ms
     }
 
-    /// One message past its time, its recipients in none of the deliveries under way. They are to be recorded as failed.
-    pub fn expired(&mut self, now: u64) -> Option<Expired<L>> {
+    /// One message that is late, or past its time; of the latter the recipients in none of the deliveries under way, which
+    /// are to be recorded as failed.
+    pub fn overdue(&mut self, now: u64) -> Option<Overdue<L>> {
         loop {
-            let &(_, id) = self.expiries.first().filter(|(expire_ms, _)| *expire_ms <= now)?;
-            self.expiries.pop_first();
+            let &(_, id) = self.looks.first().filter(|(look_ms, _)| *look_ms <= now)?;
+            self.looks.pop_first();
             let Some(message) = self.messages.get_mut(&id) else { continue };
-            message.expire_ms = now + EXPIRY_AGAIN_MS;
-            self.expiries.insert((message.expire_ms, id));
-            let mut recipients = Vec::new();
-            for (part, job) in (0u16..).zip(&mut message.jobs).filter(|(_, job)| !job.flying) {
-                let site = &mut self.sites[job.destination as usize];
-                site.waiting.remove(&(job.due_ms, id, part));
-                let reason = job.reason.as_deref().cloned().unwrap_or_else(|| site.reason());
-                recipients.extend(job.recipients.drain(..).map(|recipient| (recipient, reason.clone())));
-            }
+            let given_up = message.expire_ms <= now;
+            let recipients = match given_up {
+                true => message.give_up(id, &mut self.sites),
+                false => message.late(&self.sites),
+            };
+            message.warned |= !recipients.is_empty();
+            message.look_ms = match (given_up, message.warned) {
+                // Some are under way.
+                (true, _) => now + LOOK_AGAIN_MS,
+                (false, true) => message.expire_ms,
+                // Nobody has tried it yet, as after a long standstill of ours.
+                (false, false) => (now + LOOK_AGAIN_MS).min(message.expire_ms),
+            };
+            self.looks.insert((message.look_ms, id));
             if !recipients.is_empty() {
-                message.committing.extend(recipients.iter().map(|(recipient, _)| *recipient));
-                return Some(Expired { id, at: message.at, recipients });
+                return Some(Overdue { id, at: message.at, given_up, recipients });
             }
         }
     }
 
-    /// When [`Queue::start`] or [`Queue::expired`] may have something that they have not now.
+    /// When [`Queue::start`] or [`Queue::overdue`] may have something that they have not now.
     pub fn wake_ms(&self) -> Option<u64> {
         let connections_max = self.settings.connections_max;
         let due = self.sites.iter().filter_map(|site| {
@@ -363,7 +392,7 @@ impl<L: Copy> Queue<L> {
             let first = site.waiting.first().filter(|_| site.connections < limit)?;
             Some(first.0.max(site.down_until_ms))
         });
-        due.chain(self.expiries.first().map(|(expire_ms, _)| *expire_ms)).min()
+        due.chain(self.looks.first().map(|(look_ms, _)| *look_ms)).min()
     }
 
     /// Messages not settled, and messages held.
@@ -382,6 +411,32 @@ impl<L: Copy> Queue<L> {
 }
 
 impl<L> Message<L> {
+    /// Takes out the recipients that are not in a delivery under way.
+    fn give_up(&mut self, id: u64, sites: &mut [Site]) -> Vec<(u32, Reply)> {
+        let mut recipients = Vec::new();
+        for (part, job) in (0u16..).zip(&mut self.jobs).filter(|(_, job)| !job.flying) {
+            let site = &mut sites[job.destination as usize];
+            site.waiting.remove(&(job.due_ms, id, part));
+            let reason = job.reason.as_deref().cloned().unwrap_or_else(|| site.reason());
+            recipients.extend(job.recipients.drain(..).map(|recipient| (recipient, reason.clone())));
+        }
+        self.committing.extend(recipients.iter().map(|(recipient, _)| *recipient));
+        recipients
+    }
+
+    /// The recipients for whom a try has failed, or whose destination cannot be reached; none if the sender knows.
+    fn late(&self, sites: &[Site]) -> Vec<(u32, Reply)> {
+        let mut recipients = Vec::new();
+        for job in self.jobs.iter().filter(|_| !self.warned) {
+            let site = &sites[job.destination as usize];
+            let reason = job.reason.as_deref().cloned().or_else(|| site.trouble.is_some().then(|| site.reason()));
+            if let Some(reason) = reason {
+                recipients.extend(job.recipients.iter().map(|&recipient| (recipient, reason.clone())));
+            }
+        }
+        recipients
+    }
+
     fn is_settled(&self) -> bool {
         self.committing.is_empty() && self.jobs.iter().all(|job| job.recipients.is_empty())
     }

@@ -1,18 +1,18 @@
 //! Fates on their way into the spool: what is recorded next, and what is tried again when the disk refuses.
 //!
 //! Delivered recipients of any messages share a record; one such record is under way at a time, and what arrives
-//! meanwhile is the next, so that records grow by themselves when there is much to record. Failed recipients of one
-//! message are a record with the bounce that tells of them: both are durable or neither is.
+//! meanwhile is the next, so that records grow by themselves when there is much to record. Recipients of one message whose
+//! sender is to be told are a record with the notification that tells of them: both are durable or neither is.
 
-use crate::relay::bounce::Failure;
+use crate::relay::notification::Verdict;
 use crate::smtp::client::Reply;
 use crate::smtp::envelope::{Envelope, Fate, Outcome};
 use std::collections::VecDeque;
 
 /// Outcomes in one record.
 const OUTCOMES_MAX: usize = 256;
-/// Bounces under way at once.
-const BOUNCES_MAX: usize = 8;
+/// Notifications under way at once.
+const NOTIFICATIONS_MAX: usize = 8;
 /// Outcomes that may wait before no more deliveries are begun: as many are delivered again after a crash (RFC 1047).
 const BACKLOG_MAX: usize = 64;
 /// Pause after the spool refused a record.
@@ -31,15 +31,15 @@ pub struct Delivered {
     pub reply: Reply,
 }
 
-/// Recipients of one message that failed.
+/// Recipients of one message whose sender may have to be told what became of them.
 #[derive(Clone, Debug)]
-pub struct Undelivered<L> {
+pub struct Told<L> {
     /// Queue id.
     pub id: u64,
     /// Where its record is.
     pub at: L,
-    /// Whom and why.
-    pub failures: Vec<Failure>,
+    /// Whom and why, of one kind of action.
+    pub verdicts: Vec<Verdict>,
 }
 
 /// What one record is to hold.
@@ -47,17 +47,17 @@ pub struct Undelivered<L> {
 pub enum Matter<L> {
     /// Outcomes only.
     Delivered(Vec<Delivered>),
-    /// Outcomes of one message and, if the sender is to be told, its bounce.
-    Undelivered(Undelivered<L>),
+    /// What became of recipients of one message and, if the sender is to be told, the notification.
+    Told(Told<L>),
 }
 
 /// What waits to be recorded.
 #[derive(Debug)]
 pub struct Records<L> {
     delivered: Vec<Delivered>,
-    undelivered: VecDeque<Undelivered<L>>,
+    told: VecDeque<Told<L>>,
     delivered_under_way: bool,
-    bounces_under_way: usize,
+    told_under_way: usize,
     /// The spool refused a record: not before this time.
     refused_until_ms: Option<u64>,
 }
@@ -66,9 +66,9 @@ impl<L> Default for Records<L> {
     fn default() -> Records<L> {
         Records {
             delivered: Vec::new(),
-            undelivered: VecDeque::new(),
+            told: VecDeque::new(),
             delivered_under_way: false,
-            bounces_under_way: 0,
+            told_under_way: 0,
             refused_until_ms: None,
         }
     }
@@ -80,9 +80,9 @@ impl<L> Records<L> {
         self.delivered.push(delivered);
     }
 
-    /// Recipients of a message failed.
-    pub fn undelivered(&mut self, undelivered: Undelivered<L>) {
-        self.undelivered.push_back(undelivered);
+    /// The sender of a message may have to be told of it.
+    pub fn told(&mut self, told: Told<L>) {
+        self.told.push_back(told);
     }
 
     /// The next record to be made, if one may be made now. Given back to [`Records::ended`].
@@ -95,10 +95,10 @@ impl<L> Records<L> {
             let count = self.delivered.len().min(OUTCOMES_MAX);
             return Some(Matter::Delivered(self.delivered.drain(..count).collect()));
         }
-        if self.bounces_under_way < BOUNCES_MAX {
-            let undelivered = self.undelivered.pop_front()?;
-            self.bounces_under_way += 1;
-            return Some(Matter::Undelivered(undelivered));
+        if self.told_under_way < NOTIFICATIONS_MAX {
+            let told = self.told.pop_front()?;
+            self.told_under_way += 1;
+            return Some(Matter::Told(told));
         }
         None
     }
@@ -107,7 +107,7 @@ impl<L> Records<L> {
     pub fn ended(&mut self, matter: Matter<L>, durable: bool, now: u64) {
         match &matter {
             Matter::Delivered(_) => self.delivered_under_way = false,
-            Matter::Undelivered(_) => self.bounces_under_way -= 1,
+            Matter::Told(_) => self.told_under_way -= 1,
         }
         self.refused_until_ms = if durable { None } else { Some(now + RETRY_MS) };
         match matter {
@@ -116,13 +116,13 @@ impl<L> Records<L> {
                 delivered.append(&mut self.delivered);
                 self.delivered = delivered;
             }
-            Matter::Undelivered(undelivered) => self.undelivered.push_back(undelivered),
+            Matter::Told(told) => self.told.push_back(told),
         }
     }
 
     /// May deliveries be begun whose fates will have to be recorded?
     pub fn may_deliver(&self) -> bool {
-        self.refused_until_ms.is_none() && self.delivered.len() + self.undelivered.len() < BACKLOG_MAX
+        self.refused_until_ms.is_none() && self.delivered.len() + self.told.len() < BACKLOG_MAX
     }
 
     /// When something may be tried again.
@@ -132,8 +132,8 @@ impl<L> Records<L> {
 
     /// Nothing waits and nothing is under way.
     pub fn is_empty(&self) -> bool {
-        let waiting = !self.delivered.is_empty() || !self.undelivered.is_empty();
-        !waiting && !self.delivered_under_way && self.bounces_under_way == 0
+        let waiting = !self.delivered.is_empty() || !self.told.is_empty();
+        !waiting && !self.delivered_under_way && self.told_under_way == 0
     }
 }
 
@@ -153,8 +153,8 @@ mod tests {
         Delivered { id: 1, recipient, reply: Reply { code: 250, text: "ok".into() } }
     }
 
-    fn undelivered(id: u64) -> Undelivered<u32> {
-        Undelivered { id, at: 0, failures: Vec::new() }
+    fn told(id: u64) -> Told<u32> {
+        Told { id, at: 0, verdicts: Vec::new() }
     }
 
     fn recipients(matter: &Matter<u32>) -> Vec<u32> {
@@ -184,7 +184,7 @@ mod tests {
         records.delivered(delivered(0));
         let first = records.next(100).expect("a record");
         records.delivered(delivered(1));
-        records.undelivered(undelivered(7));
+        records.told(told(7));
         let bounce = records.next(100).expect("a bounce");
         records.ended(first, false, 100);
         records.ended(bounce, false, 100);
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(recipients(&again), [0, 1]);
         records.ended(again, true, 3000);
         assert!(records.may_deliver());
-        assert!(matches!(records.next(3000), Some(Matter::Undelivered(Undelivered { id: 7, .. }))));
+        assert!(matches!(records.next(3000), Some(Matter::Told(Told { id: 7, .. }))));
     }
 
     #[test]
@@ -203,8 +203,8 @@ mod tests {
         let mut records = Records::default();
         (0..OUTCOMES_MAX as u32 + 1).for_each(|recipient| records.delivered(delivered(recipient)));
         assert_eq!(recipients(&records.next(0).expect("a record")).len(), OUTCOMES_MAX);
-        (0..2 * BACKLOG_MAX as u64).for_each(|id| records.undelivered(undelivered(id)));
-        assert_eq!(std::iter::from_fn(|| records.next(0)).count(), BOUNCES_MAX);
+        (0..2 * BACKLOG_MAX as u64).for_each(|id| records.told(told(id)));
+        assert_eq!(std::iter::from_fn(|| records.next(0)).count(), NOTIFICATIONS_MAX);
         assert!(!records.may_deliver());
         let mut envelope = Envelope::default();
         let reply = Reply { code: 250, text: "ü".repeat(1000) };

@@ -6,11 +6,13 @@
 //! ```
 
 use crate::config::Target;
-use crate::relay::connection::{Connection, Context};
+use crate::relay::connection::{Attempt, Connection, Context, Demand, Unopened};
 use crate::relay::maildir::{self, Maildirs};
+use crate::relay::notification::Action;
+use crate::relay::prepare::Prepared;
 use crate::relay::queue::{Blame, Delivery};
-use crate::smtp::client::{Fate, Transaction};
-use crate::spool::{Location, Stored};
+use crate::smtp::client::Fate;
+use crate::spool::Location;
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -24,10 +26,53 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 pub struct Work {
     /// Which.
     pub delivery: Delivery<Location>,
-    /// Envelope and content.
-    pub stored: Stored,
-    /// The envelope as the client wants it.
-    pub transaction: Transaction,
+    /// What is sent.
+    pub prepared: Prepared,
+}
+
+/// Whose word the sender has when a recipient was delivered to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// The next server's, which takes over NOTIFY (RFC 3461 section 5.2.1).
+    PassedOn,
+    /// Nobody's but ours: the next server does not know of NOTIFY (section 5.2.2).
+    Relayed,
+    /// Ours: it is in the mailbox, or LMTP's server says so (section 5.2.3).
+    Lmtp,
+    /// The same, and where that is on this machine is nobody's business.
+    Maildir,
+}
+
+impl Handover {
+    /// What there is to be told to a sender who asked for it.
+    pub fn action(self) -> Option<Action> {
+        match self {
+            Handover::PassedOn => None,
+            Handover::Relayed => Some(Action::Relayed),
+            Handover::Lmtp | Handover::Maildir => Some(Action::Delivered),
+        }
+    }
+
+    /// Who said so, as it is told.
+    pub fn remote(self, remote: &str) -> Option<String> {
+        (self != Handover::Maildir).then(|| remote.to_string())
+    }
+}
+
+/// A transaction that ended.
+pub struct Trial {
+    /// Which delivery.
+    pub delivery: Delivery<Location>,
+    /// The message's envelope, stored form.
+    pub envelope: Vec<u8>,
+    /// One per recipient.
+    pub fates: Vec<Fate>,
+    /// Who broke it off.
+    pub blame: Blame,
+    /// Who answers for what was delivered.
+    pub handover: Handover,
+    /// Who said so.
+    pub remote: String,
 }
 
 /// What a task reports; `task` is its number.
@@ -36,18 +81,10 @@ pub enum Report {
     Tried {
         /// Which task.
         task: u64,
-        /// Which delivery.
-        delivery: Delivery<Location>,
-        /// The message's envelope, stored form.
-        envelope: Vec<u8>,
-        /// One per recipient.
-        fates: Vec<Fate>,
-        /// Who broke it off.
-        blame: Blame,
+        /// What came of it.
+        trial: Trial,
         /// The task takes another.
         usable: bool,
-        /// Who said so.
-        remote: String,
     },
     /// No connection: nothing was tried.
     Unreachable {
@@ -88,32 +125,80 @@ impl Tools {
 pub async fn run(task: u64, first: Work, work: UnboundedReceiver<Work>, tools: Rc<Tools>) {
     let destination = first.delivery.destination;
     match &tools.targets[destination] {
-        Target::Maildir { directory } => {
-            let remote = directory.display().to_string();
-            into_maildir(task, first, work, directory, remote, &tools).await;
-        }
+        Target::Maildir { directory } => into_maildir(task, first, work, directory, &tools).await,
         target => over_connection(task, first, work, target, &tools).await,
     }
     tools.report(Report::Closed { task, destination });
 }
 
+/// A connection, and how much it has been used.
+struct Line {
+    connection: Connection,
+    opened: Instant,
+    messages: u32,
+}
+
 async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Work>, target: &Target, tools: &Tools) {
-    let mut connection = match Connection::open(target, &tools.context).await {
-        Ok(connection) => connection,
-        Err(why) => return tools.report(Report::Unreachable { delivery: first.delivery, why }),
-    };
-    let opened = Instant::now();
-    let mut messages = 0;
+    let mut line: Option<Line> = None;
     let mut work = Some(first);
-    while let Some(Work { delivery, mut stored, transaction }) = work {
-        let attempt = connection.deliver(transaction, &mut stored).await;
-        messages += 1;
-        let usable = attempt.usable && messages < MESSAGES_MAX && opened.elapsed() < AGE_MAX;
-        let (fates, blame, remote) = (attempt.fates, attempt.blame, connection.remote().to_string());
-        tools.report(Report::Tried { task, delivery, envelope: stored.envelope, fates, blame, usable, remote });
+    while let Some(Work { delivery, prepared }) = work {
+        let mut current = match reach(line.take(), prepared.demand, &delivery, target, tools).await {
+            Ok(current) => current,
+            Err(Unopened::Unreachable(why)) => return tools.report(Report::Unreachable { delivery, why }),
+            Err(Unopened::Refused(reply)) => {
+                let fates = vec![Fate::Failed(reply); delivery.recipients.len()];
+                let (blame, envelope, remote) = (Blame::Ours, prepared.stored.envelope, name(target));
+                let trial = Trial { delivery, envelope, fates, blame, handover: Handover::Relayed, remote };
+                tools.report(Report::Tried { task, trial, usable: true });
+                work = next.recv().await.ok();
+                continue;
+            }
+        };
+        let Prepared { mut stored, transaction, .. } = prepared;
+        let attempt = current.connection.deliver(transaction, &mut stored).await;
+        current.messages += 1;
+        let usable = attempt.usable && current.messages < MESSAGES_MAX && current.opened.elapsed() < AGE_MAX;
+        let Attempt { fates, blame, passes_dsn, .. } = attempt;
+        let handover = match (passes_dsn, target) {
+            (true, _) => Handover::PassedOn,
+            (false, Target::Lmtp { .. }) => Handover::Lmtp,
+            (false, _) => Handover::Relayed,
+        };
+        let remote = current.connection.remote().to_string();
+        line = Some(current);
+        let trial = Trial { delivery, envelope: stored.envelope, fates, blame, handover, remote };
+        tools.report(Report::Tried { task, trial, usable });
         work = if usable { next.recv().await.ok() } else { None };
     }
-    connection.close().await;
+    if let Some(line) = line {
+        line.connection.close().await;
+    }
+}
+
+/// A connection that suits `demand`: the one there is, or a new one.
+async fn reach(
+    line: Option<Line>,
+    demand: Demand,
+    delivery: &Delivery<Location>,
+    target: &Target,
+    tools: &Tools,
+) -> Result<Line, Unopened> {
+    if let Some(line) = line {
+        if line.connection.suits(demand) {
+            return Ok(line);
+        }
+        line.connection.close().await;
+    }
+    let connection = Connection::open(delivery.destination, target, demand, &tools.context).await?;
+    Ok(Line { connection, opened: Instant::now(), messages: 0 })
+}
+
+/// A destination as it is configured.
+pub fn name(target: &Target) -> String {
+    match target {
+        Target::Smarthost { address, .. } | Target::Lmtp { address } => address.clone(),
+        Target::Maildir { directory } => directory.display().to_string(),
+    }
 }
 
 async fn into_maildir(
@@ -121,16 +206,17 @@ async fn into_maildir(
     first: Work,
     mut next: UnboundedReceiver<Work>,
     directory: &std::path::Path,
-    remote: String,
     tools: &Tools,
 ) {
     let mut work = Some(first);
-    while let Some(Work { delivery, stored, .. }) = work {
+    while let Some(Work { delivery, prepared }) = work {
+        let stored = prepared.stored;
         let (recipients, envelope) = (delivery.recipients.clone(), stored.envelope.clone());
         let job = maildir::Job { directory: directory.into(), recipients, stored };
         let fates = tools.maildirs.deliver(job).await;
-        let (blame, usable, remote) = (Blame::Nobody, true, remote.clone());
-        tools.report(Report::Tried { task, delivery, envelope, fates, blame, usable, remote });
+        let (blame, handover, remote) = (Blame::Nobody, Handover::Maildir, directory.display().to_string());
+        let trial = Trial { delivery, envelope, fates, blame, handover, remote };
+        tools.report(Report::Tried { task, trial, usable: true });
         work = next.recv().await.ok();
     }
 }

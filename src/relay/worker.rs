@@ -15,16 +15,16 @@ use crate::config;
 use crate::log::{self, Level};
 use crate::metrics::{self, Counters};
 use crate::net::{self, Shared};
-use crate::relay::bounce::Failure;
 use crate::relay::connection::Context;
 use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
 use crate::relay::maildir::Maildirs;
+use crate::relay::notification::{self, Action, Verdict};
 use crate::relay::prepare;
 use crate::relay::queue::{Applied, Arrival, Blame, Delivery, Queue, Settings};
-use crate::relay::records::{Delivered, Records, Undelivered};
+use crate::relay::records::{Delivered, Records, Told};
 use crate::relay::route::Routes;
-use crate::relay::task::{self, Report, Tools, Work};
+use crate::relay::task::{self, Report, Tools, Trial, Work};
 use crate::services::Resolver;
 use crate::smtp::client::{Fate, Reply};
 use crate::smtp::envelope::{Damage, View};
@@ -64,6 +64,7 @@ pub async fn run(
         resolver,
         shared: shared.clone(),
         tls: net::unverified_client_config(),
+        verifying: routes.targets().iter().map(verifying).collect(),
     };
     let tools = Tools { context, maildirs, targets: routes.targets().to_vec(), reports };
     let (recorded_here, recorded) = mpsc::unbounded();
@@ -74,6 +75,8 @@ pub async fn run(
         follower: options.follower,
         writer: Writer::start(options.writer, options.driver)?,
         records: Records::default(),
+        expire_ms: settings(&options.config).expire_ms,
+        honours_tls_optional: options.config.honours_tls_optional,
         hostname: options.hostname,
         counters: metrics::register(),
         tools: Rc::new(tools),
@@ -97,7 +100,17 @@ fn settings(config: &config::Relay) -> Settings {
         retry_first_ms: config.retry_first_s.saturating_mul(1000),
         retry_max_ms: config.retry_max_s.saturating_mul(1000),
         expire_ms: config.expire_s.saturating_mul(1000),
+        warn_ms: Some(config.delay_warning_s.saturating_mul(1000)).filter(|&warn_ms| warn_ms > 0),
         connections_max: config.connections_max,
+    }
+}
+
+/// TLS that proves the name of a smarthost. `penstock check` has looked at what a route demands; a system without CA
+/// certificates is a matter of the messages that require TLS.
+fn verifying(target: &config::Target) -> Result<Arc<rustls::ClientConfig>, String> {
+    match target {
+        config::Target::Smarthost { ca_file, .. } => net::verifying_client_config(ca_file.as_deref()),
+        config::Target::Lmtp { .. } | config::Target::Maildir { .. } => Err("this is no SMTP".into()),
     }
 }
 
@@ -107,6 +120,9 @@ struct Worker {
     follower: Follower,
     writer: Writer,
     records: Records<Location>,
+    /// From arrival or release until a message is given up.
+    expire_ms: u64,
+    honours_tls_optional: bool,
     hostname: String,
     counters: Arc<Counters>,
     tools: Rc<Tools>,
@@ -146,10 +162,11 @@ impl Worker {
         loop {
             let more = (0..FOLLOW_AT_ONCE).all(|_| self.follow_one());
             let now = now_ms();
-            while let Some(expired) = self.queue.expired(now) {
-                let failure = |(recipient, reply)| Failure { recipient, reply, remote: None, expired: true };
-                let failures = expired.recipients.into_iter().map(failure).collect();
-                self.records.undelivered(Undelivered { id: expired.id, at: expired.at, failures });
+            while let Some(overdue) = self.queue.overdue(now) {
+                let action = if overdue.given_up { Action::Expired } else { Action::Delayed };
+                let verdict = |(recipient, reply)| Verdict { recipient, action, reply, remote: None };
+                let verdicts = overdue.recipients.into_iter().map(verdict).collect();
+                self.records.told(Told { id: overdue.id, at: overdue.at, verdicts });
             }
             self.record(now);
             self.deliver(now);
@@ -194,17 +211,15 @@ impl Worker {
         let Some(entry) = self.follower.next() else { return false };
         let (at, id) = (entry.at, entry.id.0);
         let read = View::parse(entry.envelope).map_err(why_held).and_then(|view| {
-            if view.require_tls {
-                return Err((
-                    "message held, it must not go without REQUIRETLS (RFC 8689)",
-                    "no route can give that".into(),
-                ));
-            }
             let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
-            Ok((outcomes, arrival(id, at, &view, &self.routes)))
+            Ok((outcomes, view.warned.clone(), arrival(id, at, &view, &self.routes)))
         });
         match read {
-            Ok((outcomes, arrival)) => {
+            Ok((outcomes, warned, arrival)) => {
+                for id in warned {
+                    let applied = self.queue.warned(id, at);
+                    self.applied(applied, at);
+                }
                 outcomes.into_iter().for_each(|(id, recipient)| self.apply_outcome(id, recipient, at));
                 arrival.into_iter().for_each(|arrival| self.apply_arrival(arrival));
             }
@@ -217,7 +232,12 @@ impl Worker {
     }
 
     fn apply_outcome(&mut self, id: u64, recipient: u32, from: Location) {
-        match self.queue.outcome(id, recipient, from) {
+        let applied = self.queue.outcome(id, recipient, from);
+        self.applied(applied, from);
+    }
+
+    fn applied(&mut self, applied: Applied<Location>, from: Location) {
+        match applied {
             Applied::Unknown => {}
             Applied::Open(to) => self.follower.refers(from, to),
             Applied::Settled(to) => {
@@ -280,8 +300,8 @@ impl Worker {
             let text = "4.4.4 no route takes the recipient's domain".into();
             return Err((delivery, Reply { code: 451, text }));
         }
-        match prepare::read(&mut self.follower, &delivery) {
-            Ok((stored, transaction)) => Ok(Work { delivery, stored, transaction }),
+        match prepare::read(&mut self.follower, &delivery, self.honours_tls_optional) {
+            Ok(prepared) => Ok(Work { delivery, prepared }),
             Err(why) => {
                 journal::trouble("message cannot be read", delivery.id, &why);
                 Err((delivery, Reply { code: 451, text: format!("4.3.0 {why}") }))
@@ -301,15 +321,16 @@ impl Worker {
     fn report(&mut self, report: Report) {
         let now = now_ms();
         match report {
-            Report::Tried { task, delivery, envelope, fates, blame, usable, remote } => {
-                self.tried(&delivery, &envelope, fates, blame, &remote, now);
+            Report::Tried { task, trial, usable } => {
+                let destination = trial.delivery.destination;
+                self.tried(trial, now);
                 if usable {
-                    self.hand_on(task, delivery.destination, now);
+                    self.hand_on(task, destination, now);
                 }
             }
             Report::Unreachable { delivery, why } => {
                 let retry_ms = self.queue.unreachable(&delivery, &why, now);
-                journal::unreachable(&name(&self.routes.targets()[delivery.destination]), &why, retry_ms);
+                journal::unreachable(&task::name(&self.routes.targets()[delivery.destination]), &why, retry_ms);
             }
             Report::Closed { task, destination } => {
                 self.tasks.remove(&task);
@@ -318,36 +339,36 @@ impl Worker {
         }
     }
 
-    fn tried(
-        &mut self,
-        delivery: &Delivery<Location>,
-        envelope: &[u8],
-        fates: Vec<Fate>,
-        blame: Blame,
-        remote: &str,
-        now: u64,
-    ) {
-        let tried = self.queue.tried(delivery, fates, blame, now);
-        let view = View::parse(envelope).unwrap_or_default();
+    fn tried(&mut self, trial: Trial, now: u64) {
+        let Trial { delivery, envelope, fates, blame, handover, remote } = trial;
+        let tried = self.queue.tried(&delivery, fates, blame, now);
+        let view = View::parse(&envelope).unwrap_or_default();
         let about = |&recipient: &u32| About {
             id: delivery.id,
             recipient: view.recipients.get(recipient as usize).map_or(b"", |recipient| recipient.path),
-            destination: remote,
+            destination: &remote,
         };
         for (recipient, reply) in &tried.deferred {
             self.counters.deferred.add(1);
             journal::deferred(&about(recipient), reply, tried.retry_ms);
         }
+        let mut reported = Vec::new();
         for (recipient, reply) in tried.delivered {
             self.counters.delivered.add(1);
             journal::delivered(&about(&recipient), &reply);
-            self.records.delivered(Delivered { id: delivery.id, recipient, reply });
+            let action = handover.action().filter(|&action| notification::is_wanted(&view, recipient, action));
+            match action {
+                Some(action) => reported.push((recipient, action, reply)),
+                None => self.records.delivered(Delivered { id: delivery.id, recipient, reply }),
+            }
         }
-        let remote = || Some(remote.to_string());
-        let failure = |(recipient, reply)| Failure { recipient, reply, remote: remote(), expired: false };
-        let failures: Vec<_> = tried.failed.into_iter().map(failure).collect();
-        if !failures.is_empty() {
-            self.records.undelivered(Undelivered { id: delivery.id, at: delivery.at, failures });
+        let failed = tried.failed.into_iter().map(|(recipient, reply)| (recipient, Action::Failed, reply)).collect();
+        for (matters, remote) in [(reported, handover.remote(&remote)), (failed, Some(remote.clone()))] {
+            let verdict = |(recipient, action, reply)| Verdict { recipient, action, reply, remote: remote.clone() };
+            let verdicts: Vec<_> = Vec::into_iter(matters).map(verdict).collect();
+            if !verdicts.is_empty() {
+                self.records.told(Told { id: delivery.id, at: delivery.at, verdicts });
+            }
         }
     }
 
@@ -401,15 +422,10 @@ fn arrival(id: u64, at: Location, view: &View, routes: &Routes) -> Option<Arriva
     }
     let nowhere = routes.targets().len();
     let destinations = view.recipients.iter().map(|to| routes.route(to.path).unwrap_or(nowhere)).collect();
-    // A clock that was set back must not hold mail.
-    let release_ms = view.hold_until_ms.unwrap_or(0).max(view.arrival_ms.min(now_ms()));
-    Some(Arrival { id, at, release_ms, destinations })
+    Some(Arrival { id, at, release_ms: release_ms(view), destinations })
 }
 
-/// A destination as it is configured.
-fn name(target: &config::Target) -> String {
-    match target {
-        config::Target::Smarthost { address, .. } | config::Target::Lmtp { address } => address.clone(),
-        config::Target::Maildir { directory } => directory.display().to_string(),
-    }
+/// Milliseconds since the Unix epoch: arrival, or the end of a hold (RFC 4865). A clock that was set back holds no mail.
+fn release_ms(view: &View) -> u64 {
+    view.hold_until_ms.unwrap_or(0).max(view.arrival_ms.min(now_ms()))
 }

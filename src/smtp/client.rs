@@ -176,8 +176,28 @@ impl Client {
         self.outgoing.append(piece, out);
     }
 
+    /// Does the server still want content? Not if it has spoken meanwhile: then `step` says what came of it.
+    pub fn wants_content(&self) -> bool {
+        self.state == State::Content
+    }
+
+    /// Consumes a prefix of what the server says before the content has ended; stops when that ends the transaction.
+    pub fn hear(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
+        let mut used = 0;
+        while used < input.len() && self.wants_content() {
+            let (consumed, reply) = self.replies.feed(&input[used..]);
+            used += consumed;
+            match reply {
+                Some(Ok(reply)) => self.reply(reply, out),
+                Some(Err(seen)) => self.garbled(seen),
+                None => {}
+            }
+        }
+        used
+    }
+
     /// Ends the content: with CRLF.CRLF, or because all that was announced is there. What the server says before this is
-    /// called is no answer to the content: hand it to `step` first.
+    /// called is no answer to the content: `hear` it first.
     pub fn end_content(&mut self, out: &mut Vec<u8>) {
         assert_eq!(self.state, State::Content, "end_content before Event::SendContent");
         if !self.outgoing.end(out) {

@@ -70,12 +70,17 @@ pub enum Tag {
     EightBit = 0x0023,
     /// u8: 1 if a line of the content has more than 998 octets, 0 if not. Without it nobody has looked.
     LongLine = 0x0024,
+    /// No value: the header says `TLS-Required: No`. RFC 8689 section 3.
+    TlsOptional = 0x0025,
     /// The fate of one recipient of another message: queue id u64, recipient index u32, status u8, then text.
     Outcome = 0x8030,
+    /// Queue id u64 of a message whose sender has been told that it is late. A reader that does not know this tells the
+    /// sender once more or not at all; the recipients are not settled by it.
+    Warned = 0x0031,
 }
 
 impl Tag {
-    const ALL: [Tag; 22] = [
+    const ALL: [Tag; 24] = [
         Tag::Arrival,
         Tag::Listener,
         Tag::Peer,
@@ -98,6 +103,8 @@ impl Tag {
         Tag::Spilled,
         Tag::EightBit,
         Tag::LongLine,
+        Tag::TlsOptional,
+        Tag::Warned,
     ];
 
     fn from_stored(stored: u16) -> Option<Tag> {
@@ -357,8 +364,12 @@ pub struct View<'a> {
     pub eight_bit: Option<bool>,
     /// A line of the content has more than 998 octets; None: nobody has looked.
     pub long_line: Option<bool>,
+    /// `TLS-Required: No`.
+    pub tls_optional: bool,
     /// Fates of recipients of other messages.
     pub outcomes: Vec<Outcome<'a>>,
+    /// Queue ids of other messages whose senders know that they are late.
+    pub warned: Vec<u64>,
 }
 
 impl<'a> View<'a> {
@@ -396,7 +407,9 @@ impl<'a> View<'a> {
             Tag::Spilled => self.spilled = Some(SpillReference::parse(value)?),
             Tag::EightBit => self.eight_bit = Some(octet(value)? != 0),
             Tag::LongLine => self.long_line = Some(octet(value)? != 0),
+            Tag::TlsOptional => self.tls_optional = true,
             Tag::Outcome => self.outcomes.push(Outcome::parse(value)?),
+            Tag::Warned => self.warned.push(number(value)?),
         }
         Some(())
     }
@@ -428,6 +441,8 @@ mod tests {
         envelope.push(Tag::Recipient, b"cleo@example.org");
         envelope.push(Tag::EightBit, &[1]);
         envelope.push(Tag::LongLine, &[0]);
+        envelope.push(Tag::TlsOptional, b"");
+        envelope.push(Tag::Warned, &11u64.to_le_bytes());
         Outcome { queue_id: 9, recipient: 1, fate: Fate::Failed, text: b"550 no" }.push_to(&mut envelope);
         SpillReference { file: 1, length: 2, generation: 3, checksum: 4 }.push_to(&mut envelope);
         envelope
@@ -444,6 +459,7 @@ mod tests {
         assert_eq!(view.recipients[0].notify, Some(&b"NEVER"[..]));
         assert_eq!(view.recipients[1].path, b"cleo@example.org");
         assert_eq!(view.outcomes[0].text, b"550 no");
+        assert_eq!((view.tls_optional, &view.warned[..]), (true, &[11][..]));
         assert_eq!((view.eight_bit, view.long_line), (Some(true), Some(false)));
         assert_eq!(view.spilled, Some(SpillReference { file: 1, length: 2, generation: 3, checksum: 4 }));
         assert_eq!((envelope.recipients(), envelope.only_recipient()), (2, None));

@@ -8,6 +8,7 @@ fn queue(destinations: usize) -> Queue<u32> {
         retry_max_ms: 600 * SECOND,
         expire_ms: 7200 * SECOND,
         connections_max: 2,
+        warn_ms: None,
     };
     let mut queue = Queue::new(settings, destinations, 4711);
     queue.caught_up();
@@ -86,14 +87,14 @@ fn a_message_past_its_time_fails_with_its_last_reason() {
     queue.add(arrival(1, 0, &[0]));
     let delivery = queue.start(0).expect("due");
     let expiry = 7200 * SECOND;
-    assert_eq!(queue.expired(expiry), None, "in flight");
+    assert_eq!(queue.overdue(expiry), None, "in flight");
     queue.tried(&delivery, fates(&[451]), Blame::Nobody, expiry);
     queue.disconnected(0);
-    assert_eq!(queue.expired(expiry), None);
-    let expired = queue.expired(expiry + EXPIRY_AGAIN_MS).expect("expired");
-    assert_eq!(expired, Expired { id: 1, at: 1, recipients: vec![(0, reply(451))] });
+    assert_eq!(queue.overdue(expiry), None);
+    let expired = queue.overdue(expiry + LOOK_AGAIN_MS).expect("expired");
+    assert_eq!(expired, Overdue { id: 1, at: 1, given_up: true, recipients: vec![(0, reply(451))] });
     assert_eq!(queue.start(u64::MAX), None);
-    assert_eq!(queue.expired(u64::MAX / 2), None, "once");
+    assert_eq!(queue.overdue(u64::MAX / 2), None, "once");
     assert_eq!(queue.outcome(1, 0, 9), Applied::Settled(1));
     assert_eq!(queue.wake_ms(), None);
 }
@@ -204,7 +205,82 @@ fn a_held_release_is_the_due_time_and_expiry_counts_from_it() {
     queue.add(arrival(1, 500, &[0]));
     assert_eq!(queue.start(499), None);
     assert_eq!(queue.wake_ms(), Some(500));
-    assert!(queue.expired(500 + 7200 * SECOND).is_some());
+    assert!(queue.overdue(500 + 7200 * SECOND).is_some());
+}
+
+fn wary(warn_ms: u64) -> Queue<u32> {
+    let settings = Settings { warn_ms: Some(warn_ms), ..queue(1).settings };
+    Queue::new(settings, 1, 4711)
+}
+
+// covers: 12.7
+#[test]
+fn a_sender_is_told_once_that_a_message_is_late() {
+    let mut queue = wary(100 * SECOND);
+    queue.caught_up();
+    queue.add(arrival(1, 5, &[0, 0]));
+    let delivery = queue.start(5).expect("due");
+    queue.tried(&delivery, fates(&[250, 451]), Blame::Nobody, 5);
+    queue.disconnected(0);
+    assert_eq!(queue.overdue(100 * SECOND), None);
+    let late = queue.overdue(5 + 100 * SECOND).expect("late");
+    assert_eq!(late, Overdue { id: 1, at: 1, given_up: false, recipients: vec![(1, reply(451))] });
+    for now in [101, 200, 7000] {
+        assert_eq!(queue.overdue(now * SECOND), None, "once");
+    }
+    assert!(queue.start(7000 * SECOND).is_some(), "still tried");
+    assert_eq!(queue.outcome(1, 0, 9), Applied::Open(1));
+}
+
+// covers: 12.7
+#[test]
+fn a_warning_that_was_read_is_not_repeated_and_settles_nothing() {
+    for early in [true, false] {
+        let mut queue = wary(100 * SECOND);
+        if early {
+            assert_eq!(queue.warned(1, 77), Applied::Unknown);
+            assert_eq!(queue.add(arrival(1, 0, &[0])), Added { early: vec![77], settled: false });
+        } else {
+            queue.add(arrival(1, 0, &[0]));
+            assert_eq!(queue.warned(1, 77), Applied::Open(1));
+        }
+        queue.caught_up();
+        assert_eq!(queue.warned(2, 78), Applied::Unknown);
+        let delivery = queue.start(0).expect("due");
+        queue.tried(&delivery, fates(&[451]), Blame::Nobody, 0);
+        queue.disconnected(0);
+        assert_eq!(queue.overdue(7199 * SECOND), None);
+        assert!(queue.overdue(7200 * SECOND).is_some_and(|overdue| overdue.given_up));
+    }
+}
+
+#[test]
+fn what_nobody_has_tried_yet_is_not_said_to_be_late() {
+    let mut queue = wary(100 * SECOND);
+    queue.caught_up();
+    queue.add(arrival(1, 0, &[0]));
+    // As after a standstill of a day: it is due, and late at the same moment.
+    assert_eq!(queue.overdue(3600 * SECOND), None);
+    let delivery = queue.start(3600 * SECOND).expect("due");
+    queue.unreachable(&delivery, "refused", 3600 * SECOND);
+    queue.disconnected(0);
+    let late = queue.overdue(3600 * SECOND + LOOK_AGAIN_MS).expect("late");
+    assert!(!late.given_up && late.recipients[0].1.text.contains("refused"), "{late:?}");
+}
+
+// covers: 3
+#[test]
+fn a_held_message_is_late_and_expires_from_its_release_on() {
+    let mut queue = wary(100 * SECOND);
+    queue.caught_up();
+    queue.add(arrival(1, 1000 * SECOND, &[0]));
+    assert_eq!((queue.start(999 * SECOND), queue.wake_ms()), (None, Some(1000 * SECOND)));
+    let delivery = queue.start(1000 * SECOND).expect("released");
+    queue.tried(&delivery, fates(&[451]), Blame::Nobody, 1000 * SECOND);
+    assert_eq!(queue.overdue(1099 * SECOND), None);
+    assert!(queue.overdue(1100 * SECOND).is_some_and(|overdue| !overdue.given_up));
+    assert_eq!(queue.overdue(8199 * SECOND), None);
+    assert!(queue.overdue(8200 * SECOND).is_some_and(|overdue| overdue.given_up));
 }
 
 /// Random histories against a set of what was recorded: nothing is lost, nothing recorded is sent again, and a message
@@ -246,7 +322,7 @@ fn random_histories_lose_nothing_and_repeat_nothing() {
                 }
                 queue.disconnected(delivery.destination);
             }
-            if let Some(expired) = queue.expired(now) {
+            if let Some(expired) = queue.overdue(now) {
                 let fated = expired.recipients.iter().map(|(index, _)| (expired.id, *index));
                 recorded.extend(fated.clone());
                 log.extend(fated);

@@ -13,6 +13,8 @@ pub struct Received {
     pub from: String,
     pub to: Vec<String>,
     pub content: String,
+    /// MAIL and RCPT as they came.
+    pub commands: Vec<String>,
     /// The client was told.
     pub answered: bool,
     pub tls: bool,
@@ -31,6 +33,12 @@ pub struct Mode {
     pub starttls: Option<Option<Arc<rustls::ServerConfig>>>,
     /// Offers neither 8BITMIME nor SMTPUTF8.
     pub seven_bit: bool,
+    /// Offers these beside.
+    pub offers: &'static [&'static str],
+    /// Offers these in TLS only.
+    pub offers_in_tls: &'static [&'static str],
+    /// Says this with the 354, before there is any content.
+    pub early: &'static str,
 }
 
 #[derive(Clone, Default)]
@@ -101,7 +109,7 @@ impl Fake {
         }
         let greeting = if mode.greeting.is_empty() { "220 fake" } else { mode.greeting };
         write!(peer.get_mut(), "{greeting}\r\n")?;
-        let (mut from, mut to) = (String::new(), Vec::new());
+        let (mut from, mut to, mut commands) = (String::new(), Vec::new(), Vec::new());
         let mut line = String::new();
         let mut lmtp = false;
         loop {
@@ -120,7 +128,10 @@ impl Fake {
                 "EHLO" => {
                     let starttls = if mode.starttls.is_some() && !tls { "250-STARTTLS\r\n" } else { "" };
                     let eight_bit = if mode.seven_bit { "" } else { "250-8BITMIME\r\n250-SMTPUTF8\r\n" };
-                    format!("250-fake\r\n{starttls}{eight_bit}250 PIPELINING")
+                    let in_tls = if tls { mode.offers_in_tls } else { &[] };
+                    let others: String =
+                        mode.offers.iter().chain(in_tls).map(|offer| format!("250-{offer}\r\n")).collect();
+                    format!("250-fake\r\n{starttls}{eight_bit}{others}250 PIPELINING")
                 }
                 "STARTTLS" => {
                     write!(peer.get_mut(), "220 go\r\n")?;
@@ -138,6 +149,7 @@ impl Fake {
                 }
                 "MAIL" => {
                     from = path(&line);
+                    commands = vec![line.trim_end().to_string()];
                     "250 ok".into()
                 }
                 "RCPT" => match path(&line) {
@@ -145,17 +157,26 @@ impl Fake {
                     path if path.starts_with("later") && !mode.later_is_now => "450 4.2.0 later".into(),
                     path => {
                         to.push(path);
+                        commands.push(line.trim_end().to_string());
                         "250 ok".into()
                     }
                 },
                 "DATA" if to.is_empty() => "503 nobody".into(),
-                "DATA" => {
-                    write!(peer.get_mut(), "354 go\r\n")?;
-                    let Some(content) = content(&mut peer, mode.close_at == "content")? else { return Ok(()) };
-                    let to = std::mem::take(&mut to);
+                "DATA" | "BDAT" => {
+                    let content = if verb == "BDAT" {
+                        let size = line.split_whitespace().nth(1).and_then(|size| size.parse().ok()).expect("a size");
+                        let mut chunk = vec![0; size];
+                        peer.read_exact(&mut chunk)?;
+                        String::from_utf8_lossy(&chunk).into_owned()
+                    } else {
+                        write!(peer.get_mut(), "354 go\r\n{}", mode.early)?;
+                        let Some(content) = content(&mut peer, mode.close_at == "content")? else { return Ok(()) };
+                        content
+                    };
+                    let (to, commands) = (std::mem::take(&mut to), std::mem::take(&mut commands));
                     let replies = if lmtp { to.len() } else { 1 };
                     let answered = mode.close_at != "dot";
-                    let message = Received { from: from.clone(), to, content, answered, tls };
+                    let message = Received { from: from.clone(), to, content, commands, answered, tls };
                     self.received.lock().expect("lock").push(message);
                     if !answered {
                         return Ok(());

@@ -3,7 +3,7 @@
 use super::{Fake, House, Message, Mode, driver, message, smarthost, wait_until};
 use crate::config::RouteTls;
 use crate::net::Shared;
-use crate::relay::connection::{Connection, Context};
+use crate::relay::connection::{Connection, Context, Demand};
 use crate::relay::queue::Blame;
 use crate::services::Resolver;
 use crate::smtp::client::{Fate, Transaction};
@@ -51,9 +51,10 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
                 resolver: Resolver::start().expect("a resolver"),
                 shared: Shared::start(),
                 tls: crate::net::unverified_client_config(),
+                verifying: Vec::new(),
             };
             let target = smarthost(&address, RouteTls::None);
-            let mut connection = Connection::open(&target, &context).await.expect("a connection");
+            let mut connection = Connection::open(0, &target, Demand::Usual, &context).await.expect("a connection");
             let attempt = connection.deliver(transaction(), &mut stored).await;
             connection.close().await;
             context.shared.stop();

@@ -1,22 +1,22 @@
-//! What came of deliveries becomes records: outcomes, and the bounces that tell of failures.
+//! What came of deliveries becomes records: outcomes, and the notifications that tell of them.
 //!
 //! ```text
 //!  Records --Matter--> build --envelope, content--> spool Writer --Recorded--> Records: done, or again in a while
 //! ```
 //!
-//! Promise: a bounce and the outcomes that it tells of are one record; what the spool refuses is tried again.
+//! Promise: a notification and the outcomes that it tells of are one record; what the spool refuses is tried again.
 
-use super::Worker;
+use super::{Worker, release_ms};
 use crate::clock::now_ms;
 use crate::log::{self, Level};
-use crate::relay::bounce::{self, Notice};
 use crate::relay::content;
 use crate::relay::journal::{self, About};
-use crate::relay::records::{Delivered, Matter, Undelivered, push_outcome};
-use crate::smtp::envelope::{self, Envelope, View};
+use crate::relay::notification::{self, Action, Notice};
+use crate::relay::records::{Delivered, Matter, Told, push_outcome};
+use crate::smtp::envelope::{self, Envelope, Tag, View};
 use crate::spool::{CommitError, Location, QueueId, Stored};
 
-/// A bounce holds no more than this of the message that it is about, in octets.
+/// A notification holds no more than this of the message that it is about, in octets.
 const RETURNED_BYTES_MAX: usize = 64 * 1024;
 
 /// A record that is durable, or not.
@@ -25,8 +25,10 @@ pub(super) struct Recorded {
     result: Result<(), CommitError>,
 }
 
-/// Why a record could not be put together.
+/// Why there is no record.
 enum Unbuilt {
+    /// Nobody is to be told and nothing to be recorded.
+    Needless,
     /// The spool has no room for it now.
     Refused(CommitError),
     /// The message that it is about cannot be read.
@@ -47,9 +49,10 @@ impl Worker {
                     });
                 }
                 Err(Unbuilt::Refused(error)) => self.recorded(Recorded { matter, result: Err(error) }),
+                Err(Unbuilt::Needless) => self.records.ended(matter, true, now),
                 Err(Unbuilt::Unreadable(id, why)) => {
-                    // It stays queued: whoever mends the spool and starts again gets the bounce sent.
-                    journal::trouble("bounce cannot be written", id, &why);
+                    // It stays queued: whoever mends the spool and starts again gets the notification sent.
+                    journal::trouble("notification cannot be written", id, &why);
                     self.records.ended(matter, true, now);
                 }
             }
@@ -82,38 +85,56 @@ impl Worker {
                 }
                 Ok((id, envelope, Vec::new()))
             }
-            Matter::Undelivered(undelivered) => self.build_bounce(undelivered, now),
+            Matter::Told(told) => self.build_notification(told, now),
         }
     }
 
-    fn build_bounce(
+    fn build_notification(
         &mut self,
-        Undelivered { id: about, at, failures }: &Undelivered<Location>,
+        Told { id: about, at, verdicts }: &Told<Location>,
         now: u64,
     ) -> Result<(QueueId, Envelope, Vec<u8>), Unbuilt> {
         let unreadable = |why| Unbuilt::Unreadable(*about, why);
         let Stored { envelope: stored, content: mut original, .. } = self.follower.read(*at).map_err(unreadable)?;
         let view = View::parse(&stored).map_err(|damage| unreadable(format!("{damage:?}")))?;
-        let told = bounce::reported(&view, failures);
+        let told = notification::reported(&view, verdicts);
+        let late = verdicts.iter().any(|verdict| verdict.action == Action::Delayed);
+        if late && told.is_empty() {
+            return Err(Unbuilt::Needless);
+        }
         let (mut envelope, mut content) = (Envelope::default(), Vec::new());
         let id = self.writer.begin(RETURNED_BYTES_MAX as u64).map_err(Unbuilt::Refused)?;
-        if !told.is_empty() {
-            let full = view.ret == Some(0);
+        if let Some(first) = told.first() {
+            // RET is about failures only: RFC 3461 section 4.3.
+            let failed = matches!(first.action, Action::Failed | Action::Expired);
+            let full = failed && view.ret == Some(0) && notification::may_return_text(&view);
             let (original, whole) =
                 content::beginning(&view, &mut original, full, RETURNED_BYTES_MAX).map_err(unreadable)?;
             let (id, about) = (id.to_string(), QueueId(*about).to_string());
+            let retry_until_ms = late.then(|| release_ms(&view).saturating_add(self.expire_ms));
             let hostname = &self.hostname;
-            let notice = Notice { hostname, id: &id, about: &about, now_ms: now, original: &original, whole };
-            (envelope, content) = bounce::bounce(&view, &told, &notice);
+            let notice =
+                Notice { hostname, id: &id, about: &about, now_ms: now, original: &original, whole, retry_until_ms };
+            (envelope, content) = notification::notification(&view, &told, &notice);
         }
-        for failure in failures {
-            push_outcome(*about, failure.recipient, envelope::Fate::Failed, &failure.reply, &mut envelope);
+        if late {
+            envelope.push(Tag::Warned, &about.to_le_bytes());
+        }
+        for verdict in verdicts {
+            let fate = match verdict.action {
+                Action::Failed | Action::Expired => Some(envelope::Fate::Failed),
+                Action::Relayed | Action::Delivered => Some(envelope::Fate::Delivered),
+                Action::Delayed => None,
+            };
+            if let Some(fate) = fate {
+                push_outcome(*about, verdict.recipient, fate, &verdict.reply, &mut envelope);
+            }
+            self.counters.bounced.add(u64::from(fate == Some(envelope::Fate::Failed)));
             let recipient =
-                view.recipients.get(failure.recipient as usize).map_or(&b""[..], |recipient| recipient.path);
-            let destination = failure.remote.as_deref().unwrap_or("none");
-            let is_told = told.iter().any(|told| told.recipient == failure.recipient);
-            self.counters.bounced.add(1);
-            journal::failed(&About { id: *about, recipient, destination }, failure, is_told);
+                view.recipients.get(verdict.recipient as usize).map_or(&b""[..], |recipient| recipient.path);
+            let destination = verdict.remote.as_deref().unwrap_or("none");
+            let is_told = told.iter().any(|told| told.recipient == verdict.recipient);
+            journal::settled(&About { id: *about, recipient, destination }, verdict, is_told);
         }
         Ok((id, envelope, content))
     }

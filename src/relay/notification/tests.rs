@@ -10,31 +10,37 @@ fn view() -> View<'static> {
             Recipient { path: b"cleo@example.org", notify: Some(b"never"), orcpt: None },
             Recipient { path: b"dora@example.org", notify: Some(b"SUCCESS,failure"), orcpt: None },
             Recipient { path: b"emil@example.org", notify: Some(b"SUCCESS,DELAY"), orcpt: None },
+            Recipient { path: b"fritz@example.org", notify: Some(b"NEVER"), orcpt: None },
         ],
         ..View::default()
     }
 }
 
-fn failure(recipient: u32, code: u16, text: &str) -> Failure {
+fn verdict(recipient: u32, action: Action, code: u16, text: &str) -> Verdict {
     let reply = Reply { code, text: text.into() };
-    Failure { recipient, reply, remote: Some("mx.example.org".into()), expired: false }
+    Verdict { recipient, action, reply, remote: Some("mx.example.org".into()) }
+}
+
+fn failure(recipient: u32, code: u16, text: &str) -> Verdict {
+    verdict(recipient, Action::Failed, code, text)
 }
 
 fn notice(original: &[u8]) -> Notice<'_> {
     let (hostname, id, about) = ("penstock.example", "DSN1", "MSG1");
-    Notice { hostname, id, about, now_ms: 1_795_317_020_000, original, whole: false }
+    Notice { hostname, id, about, now_ms: 1_795_317_020_000, original, whole: false, retry_until_ms: None }
 }
 
-fn text(view: &View, failures: &[Failure], notice: &Notice) -> String {
-    let failures: Vec<&Failure> = failures.iter().collect();
-    String::from_utf8(bounce(view, &failures, notice).1).expect("UTF-8")
+fn text(view: &View, verdicts: &[Verdict], notice: &Notice) -> String {
+    let verdicts: Vec<&Verdict> = verdicts.iter().collect();
+    String::from_utf8(notification(view, &verdicts, notice).1).expect("UTF-8")
 }
 
+// covers: 12.8
 #[test]
 fn a_bounce_as_it_is_sent() {
     let failures = [failure(0, 550, "5.1.1 no such user\nsee https://example.org")];
-    let failures: Vec<&Failure> = failures.iter().collect();
-    let (envelope, content) = bounce(&view(), &failures, &notice(b"Subject: Hi\r\nFrom: anna@example.edu\r\n"));
+    let failures: Vec<&Verdict> = failures.iter().collect();
+    let (envelope, content) = notification(&view(), &failures, &notice(b"Subject: Hi\r\nFrom: anna@example.edu\r\n"));
     let expected = "\
 Date: Sun, 22 Nov 2026 03:10:20 +0000\r
 Message-ID: <DSN1@penstock.example>\r
@@ -93,13 +99,76 @@ From: anna@example.edu\r
     assert_eq!(view.recipients[0].path, b"anna@example.edu");
 }
 
+// covers: 12.8
 #[test]
-fn notify_is_obeyed_and_a_bounce_is_never_answered() {
-    let failures: Vec<Failure> = (0..4).map(|recipient| failure(recipient, 550, "no")).collect();
-    let told: Vec<u32> = reported(&view(), &failures).iter().map(|failure| failure.recipient).collect();
-    assert_eq!(told, [0, 2]);
-    let null = View { reverse_path: b"", ..view() };
-    assert!(reported(&null, &failures).is_empty());
+fn notify_is_obeyed_and_a_notification_is_never_answered() {
+    for (action, expected) in [
+        (Action::Failed, &[0, 2][..]),
+        (Action::Expired, &[0, 2]),
+        (Action::Delayed, &[0, 3]),
+        (Action::Relayed, &[2, 3]),
+        (Action::Delivered, &[2, 3]),
+    ] {
+        let verdicts: Vec<Verdict> = (0..5).map(|recipient| verdict(recipient, action, 550, "no")).collect();
+        let told: Vec<u32> = reported(&view(), &verdicts).iter().map(|verdict| verdict.recipient).collect();
+        assert_eq!(told, expected, "{action:?}");
+        let null = View { reverse_path: b"", ..view() };
+        assert!(reported(&null, &verdicts).is_empty());
+    }
+}
+
+// covers: 12.7 12.8 12.9
+#[test]
+fn what_is_said_of_each_action() {
+    let until = Notice { retry_until_ms: Some(1_795_317_010_000), ..notice(b"Subject: Hi\r\n") };
+    for (action, code, reply, expected) in [
+        (
+            Action::Relayed,
+            250,
+            "2.0.0 queued",
+            ["Subject: Successful", "handed to", "Action: relayed", "Status: 2.0.0"],
+        ),
+        (Action::Delivered, 250, "ok", ["Subject: Successful", "was delivered", "Action: delivered", "Status: 2.0.0"]),
+        (Action::Delayed, 451, "4.2.1 x", ["Subject: Delayed", "not yet be", "Action: delayed", "Status: 4.2.1"]),
+        (Action::Expired, 451, "4.2.1 x", ["Subject: Undelivered", "in time", "Action: failed", "Status: 4.4.7"]),
+    ] {
+        let text = text(&view(), &[verdict(0, action, code, reply)], &until);
+        assert!(expected.iter().all(|part| text.contains(part)), "{action:?}: {text}");
+        let promised = text.contains("Will-Retry-Until: Sun, 22 Nov 2026 03:10:10 +0000\r\n");
+        assert_eq!(promised, action == Action::Delayed);
+        assert!(text.contains("Auto-Submitted: auto-replied\r\n"));
+    }
+}
+
+// covers: 12.4
+#[test]
+fn a_notification_of_a_message_that_requires_tls_requires_it_and_returns_no_text() {
+    let secret = View { require_tls: true, ret: Some(0), ..view() };
+    let failures = [failure(0, 550, "no")];
+    let (envelope, _) = notification(&secret, &failures.iter().collect::<Vec<_>>(), &notice(b"A: b\r\n"));
+    assert!(View::parse(envelope.as_bytes()).expect("whole").require_tls);
+    assert!(may_return_text(&view()) && !may_return_text(&secret));
+    assert!(
+        !may_return_text(&View { body: 2, ..view() }) && !may_return_text(&View { long_line: Some(true), ..view() })
+    );
+}
+
+#[test]
+fn an_original_recipient_of_type_utf_8_keeps_its_escapes() {
+    let original = |orcpt: &str| original(orcpt.as_bytes()).map(|(kind, address)| format!("{kind}; {address}"));
+    assert_eq!(original("rfc822;a+2Bb@c").as_deref(), Some("rfc822; a+b@c"));
+    assert_eq!(original("utf-8;gr\\x{FC}n+2B@c").as_deref(), Some("utf-8; gr\\x{FC}n+2B@c"));
+    assert_eq!(original("nothing"), None);
+}
+
+#[test]
+fn long_lines_are_known() {
+    let line = |length: usize, end: &str| format!("a\r\n{}{end}", "x".repeat(length)).into_bytes();
+    for (length, expected) in [(998, false), (999, true)] {
+        for end in ["\r\n", "\n", ""] {
+            assert_eq!(has_long_line(&line(length, end)), expected, "{length} {end:?}");
+        }
+    }
 }
 
 #[test]
@@ -124,7 +193,7 @@ fn the_boundary_is_not_in_the_original() {
 #[test]
 fn expiry_and_status() {
     let mut late = failure(0, 451, "4.2.0 greylisted");
-    late.expired = true;
+    late.action = Action::Expired;
     assert_eq!(status(&late), "4.4.7");
     assert!(text(&view(), &[late], &notice(b"")).contains("could not be delivered in time"));
     for (code, text, expected) in [
@@ -144,8 +213,8 @@ fn expiry_and_status() {
 fn eight_bit_headers_and_international_addresses_keep_their_octets() {
     let original = "Subject: Grüße\r\n".as_bytes();
     let failures = [failure(0, 550, "5.1.1 nö")];
-    let refs: Vec<&Failure> = failures.iter().collect();
-    let (envelope, content) = bounce(&view(), &refs, &notice(original));
+    let refs: Vec<&Verdict> = failures.iter().collect();
+    let (envelope, content) = notification(&view(), &refs, &notice(original));
     assert!(memchr::memmem::find(&content, original).is_some());
     assert!(memchr::memmem::find(&content, b"Diagnostic-Code: smtp; 550 5.1.1 n?\r\n").is_some());
     let stored = View::parse(envelope.as_bytes()).expect("whole");
@@ -154,7 +223,7 @@ fn eight_bit_headers_and_international_addresses_keep_their_octets() {
     let mut view = view();
     view.reverse_path = "ännä@example.edu".as_bytes();
     view.recipients[0].path = "bän@example.org".as_bytes();
-    let (envelope, _) = bounce(&view, &refs, &notice(original));
+    let (envelope, _) = notification(&view, &refs, &notice(original));
     assert!(View::parse(envelope.as_bytes()).expect("whole").smtputf8);
     let text = text(&view, &failures, &notice(original));
     for part in [

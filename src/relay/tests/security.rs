@@ -1,0 +1,221 @@
+//! What a message or its route asks of TLS: verified routes (RFC 7817), REQUIRETLS and `TLS-Required: No` (RFC 8689).
+
+use super::{Fake, House, Message, Mode, driver, message, to, wait_until};
+use crate::config::{RouteTls, Target};
+use crate::smtp::envelope::Tag;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// A CA of our own.
+struct Authority {
+    folder: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
+        let folder = tempfile::tempdir().expect("a directory");
+        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).expect("written");
+        Authority { folder, issuer }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// A server for `name` whose certificate ends in the year `until`.
+    fn server(&self, name: &str, until: i32) -> Arc<rustls::ServerConfig> {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let (chain, private) = (self.folder.path().join("chain.pem"), self.folder.path().join("key.pem"));
+        std::fs::write(&chain, certificate.pem()).expect("written");
+        std::fs::write(&private, key.serialize_pem()).expect("written");
+        crate::net::server_config(&chain, &private).expect("a configuration").plain_config()
+    }
+}
+
+fn route(address: &str, tls: RouteTls, ca: &Authority) -> Target {
+    Target::Smarthost { address: address.into(), tls, ca_file: Some(ca.file()) }
+}
+
+const IN_TLS: &[&str] = &["REQUIRETLS", "DSN"];
+
+fn serving(config: Arc<rustls::ServerConfig>) -> Mode {
+    Mode { starttls: Some(Some(config)), offers_in_tls: IN_TLS, ..Mode::default() }
+}
+
+// covers: 12.10
+#[test]
+fn a_verified_route_believes_the_right_certificate_only() {
+    let (ca, other) = (Authority::new("ours"), Authority::new("theirs"));
+    let good = serving(ca.server("127.0.0.1", 2099));
+    for (name, bad) in [
+        ("another name", serving(ca.server("mail.example.org", 2099))),
+        ("expired", serving(ca.server("127.0.0.1", 2021))),
+        ("another CA", serving(other.server("127.0.0.1", 2099))),
+        ("no TLS", Mode::default()),
+    ] {
+        let (server, address) = Fake::tcp(bad);
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = route(&address, RouteTls::Verified, &ca);
+        let house = House::start(&directory, driver(), &target, &[message(&["one@b.example"], "secret")]);
+        wait_until("two attempts", || server.connections() >= 2);
+        assert!(server.received().is_empty(), "{name}");
+        server.set(good.clone());
+        wait_until("the delivery", || !server.received().is_empty());
+        house.stop();
+        assert!(server.received()[0].tls, "{name}");
+    }
+}
+
+/// By host name too, and the words that an operator reads.
+// covers: 12.10
+#[test]
+fn what_is_wrong_with_a_certificate_is_said() {
+    use crate::relay::connection::{Connection, Context, Demand, Unopened};
+    let (ca, other) = (Authority::new("ours"), Authority::new("theirs"));
+    for (served, expected) in [
+        (ca.server("localhost", 2099), None),
+        (ca.server("mail.example.org", 2099), Some("is not for \"localhost\" but for")),
+        (ca.server("localhost", 2021), Some("has expired")),
+        (other.server("localhost", 2099), Some("signed by no CA that is trusted here; name its CA with ca_file")),
+    ] {
+        let (_server, address) = Fake::tcp(serving(served));
+        let target = route(&address.replace("127.0.0.1", "localhost"), RouteTls::Verified, &ca);
+        let opened = crate::net::run(driver(), None, async {
+            let context = Context {
+                hostname: "penstock.example".into(),
+                resolver: crate::services::Resolver::start().expect("a resolver"),
+                shared: crate::net::Shared::start(),
+                tls: crate::net::unverified_client_config(),
+                verifying: vec![crate::net::verifying_client_config(Some(&ca.file()))],
+            };
+            let opened = match Connection::open(0, &target, Demand::Usual, &context).await {
+                Ok(connection) => {
+                    connection.close().await;
+                    None
+                }
+                Err(Unopened::Unreachable(why)) => Some(why),
+                Err(Unopened::Refused(reply)) => panic!("{reply:?}"),
+            };
+            context.shared.stop();
+            opened
+        })
+        .expect("a runtime");
+        match (opened, expected) {
+            (None, None) => {}
+            (Some(why), Some(words)) => assert!(why.contains(words), "{why}"),
+            (opened, expected) => panic!("{opened:?} {expected:?}"),
+        }
+    }
+}
+
+/// Whatever the route says, such a message goes over proven TLS to a server that offers REQUIRETLS, or it goes back; and the
+/// notification of that is itself held to it, so here it goes nowhere.
+// covers: 12.4
+#[test]
+fn a_message_that_requires_tls_gets_it_or_goes_back() {
+    let (ca, other) = (Authority::new("ours"), Authority::new("theirs"));
+    let good = || serving(ca.server("127.0.0.1", 2099));
+    for (mode, tls, arrives) in [
+        (good(), RouteTls::Opportunistic, true),
+        (good(), RouteTls::None, true),
+        (good(), RouteTls::Verified, true),
+        (Mode { offers_in_tls: &[], ..good() }, RouteTls::Opportunistic, false),
+        (Mode { offers: IN_TLS, offers_in_tls: &[], ..good() }, RouteTls::Opportunistic, true),
+        (serving(other.server("127.0.0.1", 2099)), RouteTls::Opportunistic, false),
+        (Mode { offers: IN_TLS, ..Mode::default() }, RouteTls::Opportunistic, false),
+    ] {
+        let (server, address) = Fake::tcp(mode);
+        let directory = tempfile::tempdir().expect("a directory");
+        let secret = Message { require_tls: true, ..message(&["one@b.example"], "secret") };
+        // Around it, on the same connection, messages that ask for nothing.
+        let messages = [message(&["two@b.example"], "before"), secret, message(&["three@b.example"], "after")];
+        let house = House::start(&directory, driver(), &route(&address, tls, &ca), &messages);
+        wait_until("all", || {
+            let received = server.received();
+            let others = to(&received, "two@b.example") + to(&received, "three@b.example");
+            others == 2 && to(&received, "one@b.example") >= usize::from(arrives)
+        });
+        house.stop();
+        let received = server.received();
+        let secret: Vec<_> = received.iter().filter(|message| message.to == ["one@b.example"]).collect();
+        assert_eq!(secret.len(), usize::from(arrives), "{tls:?} {received:#?}");
+        for message in &secret {
+            assert!(message.tls && message.commands[0].ends_with(" REQUIRETLS RET=HDRS"), "{message:?}");
+        }
+        assert_eq!(received.len(), 2 + secret.len(), "the notification does not go where the message may not");
+        // Settled: it is not there at the next start.
+        let house =
+            House::start(&directory, driver(), &route(&address, tls, &ca), &[message(&["four@b.example"], "x")]);
+        wait_until("the next", || to(&server.received(), "four@b.example") > 0);
+        house.stop();
+        assert_eq!(to(&server.received(), "one@b.example"), secret.len());
+    }
+}
+
+/// A bounce of such a message goes home over TLS, with REQUIRETLS and without the text.
+// covers: 12.4 12.8
+#[test]
+fn a_bounce_of_a_message_that_requires_tls_requires_it_too() {
+    let ca = Authority::new("ours");
+    let (server, address) = Fake::tcp(serving(ca.server("127.0.0.1", 2099)));
+    let directory = tempfile::tempdir().expect("a directory");
+    let fields = vec![(Tag::Ret, vec![0])];
+    let secret = Message { require_tls: true, fields, ..message(&["never@b.example"], "secret") };
+    let house = House::start(&directory, driver(), &route(&address, RouteTls::None, &ca), &[secret]);
+    wait_until("the bounce", || !server.received().is_empty());
+    house.stop();
+    let bounce = server.received().remove(0);
+    assert!(bounce.tls && bounce.commands[0].contains(" REQUIRETLS"), "{bounce:?}");
+    assert!(bounce.content.contains("Subject: secret") && !bounce.content.contains(".dot"), "{bounce:?}");
+}
+
+// covers: 12.4
+#[test]
+fn final_delivery_is_no_matter_of_requiretls() {
+    let (server, address) = Fake::tcp(Mode::default());
+    let directory = tempfile::tempdir().expect("a directory");
+    let secret = Message { require_tls: true, ..message(&["one@b.example"], "secret") };
+    let house = House::start(&directory, driver(), &Target::Lmtp { address }, &[secret]);
+    wait_until("the delivery", || !server.received().is_empty());
+    house.stop();
+    assert!(!server.received()[0].commands[0].contains("REQUIRETLS"));
+}
+
+// covers: 12.4
+#[test]
+fn a_message_that_needs_no_tls_goes_without_unless_that_is_forbidden() {
+    let ca = Authority::new("ours");
+    for (tls, honours, both, arrives) in [
+        (RouteTls::Verified, true, false, true),
+        (RouteTls::Required, true, false, true),
+        (RouteTls::Verified, false, false, false),
+        // REQUIRETLS wins.
+        (RouteTls::Verified, true, true, false),
+    ] {
+        let (server, address) = Fake::tcp(Mode::default());
+        let directory = tempfile::tempdir().expect("a directory");
+        let fields = vec![(Tag::TlsOptional, Vec::new())];
+        let open = Message { fields, require_tls: both, ..message(&["one@b.example"], "open") };
+        let messages = [message(&["two@b.example"], "usual"), open, message(&["three@b.example"], "usual")];
+        let target = route(&address, tls, &ca);
+        let house = House::with(&directory, driver(), &target, &messages, |relay| relay.honours_tls_optional = honours);
+        wait_until("the delivery, or attempts", || {
+            if arrives { !server.received().is_empty() } else { server.connections() >= 3 }
+        });
+        house.stop();
+        let received = server.received();
+        assert_eq!((to(&received, "one@b.example"), received.len()), (usize::from(arrives), usize::from(arrives)));
+    }
+}
