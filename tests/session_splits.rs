@@ -86,6 +86,7 @@ fn talk(world: World, pieces: &[&[u8]]) -> Seen {
                 Action::Begin => Answer::Begun(QueueName(*b"0123456789BCD")),
                 Action::Commit if no(1) => Answer::Refused(Refusal::DiskTrouble),
                 Action::Commit => Answer::Committed,
+                Action::Ask(Question::Client(_)) => unreachable!("nobody may say XCLIENT here"),
                 Action::Ask(Question::Password(_)) if no(2) => Answer::Rejected,
                 Action::Ask(Question::Password(_)) => Answer::Accepted("anna".into()),
                 Action::StartTls => {
