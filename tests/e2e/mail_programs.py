@@ -77,7 +77,7 @@ def with_mutt(sending):
         "smtp_authenticators": sending.mechanism.lower(), "certificate_file": sending.ca, "from": sending.sender,
         "envelope_from_address": sending.sender,
     }
-    flags = ["ssl_starttls=yes", "ssl_force_tls=yes", "use_envelope_from=yes", "copy=no", "ssl_usesystemcerts=no",
+    flags = ["ssl_starttls=yes", "ssl_force_tls=yes", "use_envelope_from=yes", "copy=no",
              "allow_8bit=yes", "send_charset=us-ascii:utf-8"]
     muttrc = sending.directory / "muttrc"
     muttrc.write_text("".join(f"set {flag}\n" for flag in flags) +
@@ -94,7 +94,7 @@ def with_s_nail(sending):
     settings = [f"mta={scheme}://{user}:{password}@localhost:{sending.port}", "v15-compat=yes", "smtp-use-starttls",
                 f"smtp-auth={sending.mechanism.lower()}", f"tls-ca-file={sending.ca}", "tls-verify=strict",
                 f"from={sending.sender}", f"r={sending.sender}", "sendwait", "smtp-hostname=", "hostname=client.example",
-                "mime-encoding=8bit"]
+                "mime-encoding=8bit", "nosave"]
     if sending.tls == "implicit":
         settings.remove("smtp-use-starttls")
     body = sending.content.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"\n")
