@@ -1,4 +1,5 @@
-//! Claim: commands are parsed, with their addresses checked, in a fraction of the time that owned strings take.
+//! Claim: commands are parsed, with their addresses checked, in a fraction of the time that owned strings take; all
+//! parameters of MAIL and RCPT together, a date and two decoded texts among them, cost a few microseconds.
 
 #[path = "support/naive_command.rs"]
 mod naive;
@@ -50,6 +51,14 @@ fn summary(line: &[u8]) -> Option<Summary> {
     Some(summary)
 }
 
+/// Everything that MAIL and RCPT can carry, and the same without it.
+const PLAIN: [&[u8]; 2] = [b"MAIL FROM:<anna.student@example.edu>", b"RCPT TO:<ben.tutor@lab.example.edu>"];
+const LOADED: [&[u8]; 2] = [
+    b"MAIL FROM:<anna.student@example.edu> SIZE=48213 BODY=8BITMIME SMTPUTF8 REQUIRETLS AUTH=anna.student@example.edu \
+      RET=HDRS ENVID=QQ314159+2B26 HOLDUNTIL=2026-11-22T06:30:00Z",
+    b"RCPT TO:<ben.tutor@lab.example.edu> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;ben+2Btutor@example.edu",
+];
+
 fn bench(criterion: &mut Criterion) {
     for line in LINES {
         assert!(naive::parse(line).is_some(), "{}", line.escape_ascii());
@@ -59,6 +68,14 @@ fn bench(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(LINES.iter().map(|line| line.len() as u64 + 2).sum()));
     group.bench_function("naive", |b| b.iter(|| black_box(&LINES).map(|line| naive::parse(line).is_some())));
     group.bench_function("parser", |b| b.iter(|| black_box(&LINES).map(|line| Command::parse(line).is_ok())));
+    group.finish();
+
+    for line in PLAIN.into_iter().chain(LOADED) {
+        assert!(Command::parse(line).is_ok(), "{}", line.escape_ascii());
+    }
+    let mut group = criterion.benchmark_group("command_parameters");
+    group.bench_function("none", |b| b.iter(|| black_box(&PLAIN).map(|line| Command::parse(line).is_ok())));
+    group.bench_function("all", |b| b.iter(|| black_box(&LOADED).map(|line| Command::parse(line).is_ok())));
     group.finish();
 }
 

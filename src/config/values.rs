@@ -2,6 +2,7 @@
 //! is wrong and how to mend it.
 
 use super::Target;
+use crate::policy::domain_name::DomainName;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -35,7 +36,7 @@ pub fn domain(text: &str) -> Result<String, Fault> {
     if let Some(parent) = name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
         return fault(format!("\"{text}\" is no domain name"), format!("name each sub-domain of {parent} by itself"));
     }
-    if name.len() > 253 || !name.split('.').all(label_is_fine) {
+    if name.len() > 253 || !name.split('.').all(label_is_fine) || DomainName::new(name.as_bytes()).is_none() {
         return fault(
             format!("\"{text}\" is no domain name"),
             "write letters, digits and hyphens, as in \"example.edu\"",
@@ -145,6 +146,7 @@ mod tests {
             ("-a.b", "letters"),
             ("a b", "letters"),
             (&"a".repeat(64), "letters"),
+            ("a\u{202e}b.example", "letters"),
         ] {
             let (_, said) = domain(text).expect_err(text);
             assert!(said.contains(remedy), "{text}: {said}");
