@@ -24,7 +24,7 @@
 //! |---|---|---|
 //! | [`smtp`] | the protocol, both sides; no I/O | `sasl`, `policy`, `message` |
 //! | [`sasl`] | authentication exchanges, both sides; no I/O | - |
-//! | [`message`] | the header: what to prepend; no I/O | - |
+//! | [`message`] | the header: what to prepend; MIME: what to encode; no I/O | `log`, for one character table |
 //! | [`policy`] | who may send what where; no I/O | - |
 //! | [`auth`] | who it is: users file, verdict cache, verifier threads | `sasl`, `policy`, `services` |
 //! | [`spool`] | durability: records, segments, group commit, following | `smtp::envelope` |

@@ -318,6 +318,7 @@ fn refusal(word: &str) -> Result<Refusal, String> {
         "disk" => Ok(Refusal::DiskTrouble),
         "hops" => Ok(Refusal::TooManyHops),
         "header" => Ok(Refusal::HeaderTooBig),
+        "fields" => Ok(Refusal::TooManyFields),
         _ => Err(format!("{word} is no refusal")),
     }
 }

@@ -23,6 +23,7 @@ mod escape;
 mod queue;
 
 use escape::Escape;
+pub use escape::is_dangerous;
 use jiff::Timestamp;
 use queue::Queue;
 use std::cell::Cell;

@@ -1,14 +1,29 @@
 //! What the header of a message holds, found in one pass over its lines. RFC 5322 section 2.2.
+//!
+//! A field is known when its last line is: a line that is not folded, or the end of the header. Fields that must not be
+//! sent are noted as ranges of the content, for the envelope; the content itself is never rewritten.
+//!
+//! | field | whose mail | why |
+//! |---|---|---|
+//! | Return-Path | submitted | the server of final delivery adds it, nobody before (RFC 5321 section 4.4) |
+//! | Bcc, Resent-Bcc | submitted | a mail program that forgot it would tell everybody whom it wanted to hide (RFC 5322 section 3.6.3); Postfix drops it too |
+//! | Authentication-Results of our name | everybody's | nobody but we may speak in our name (RFC 8601 section 5) |
+//!
+//! Octets above 127 are taken in a header, with or without SMTPUTF8: devices and scripts send them, every server in use
+//! passes them on, and a next hop that cannot be asked for 8BITMIME gets a bounce from us rather than them.
 
 use memchr::memchr;
+use std::ops::Range;
 
 /// Octets of header that are taken; a larger one is refused. No honest message comes near it.
 pub const HEADER_BYTES_MAX: usize = 256 * 1024;
+/// Fields that are taken; a header with more is refused.
+pub const FIELDS_MAX: u32 = 1000;
 /// Received fields that are taken. RFC 5321 section 6.3 asks for at least 100.
 pub const RECEIVED_MAX: u32 = 100;
 
 /// What a header holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Octets up to and with the empty line that ends it, or all that was looked at.
     pub bytes: usize,
@@ -20,54 +35,106 @@ pub struct Header {
     pub date: bool,
     /// A Message-ID field.
     pub message_id: bool,
+    /// Fields of any name.
+    pub fields: u32,
     /// Received fields.
     pub received: u32,
+    /// Whole fields that are not sent on when they were submitted here, offsets in the content. Of the first
+    /// [`FIELDS_MAX`] fields only.
+    pub submitted_away: Vec<Range<usize>>,
+    /// Whole fields that are not sent on whoever sent them, likewise.
+    pub forged: Vec<Range<usize>>,
 }
 
 impl Header {
     /// Looks at the start of a content; lines end with CRLF. At most [`HEADER_BYTES_MAX`] octets and one line are read.
-    pub fn scan(content: &[u8]) -> Header {
+    /// `hostname` is our name.
+    pub fn scan(content: &[u8], hostname: &str) -> Header {
         let mut header = Header::default();
-        let mut rest = content;
-        while header.bytes <= HEADER_BYTES_MAX && !rest.is_empty() {
+        let mut field: Option<(&[u8], usize)> = None;
+        while header.bytes <= HEADER_BYTES_MAX && header.bytes < content.len() {
+            let rest = &content[header.bytes..];
             let length = memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
-            let (line, behind) = rest.split_at(length);
-            match Kind::of(line) {
+            let line = &rest[..length];
+            let (kind, ended) = (Kind::of(line), line.ends_with(b"\n"));
+            match kind {
+                Kind::Field(name) => {
+                    header.end_field(field.replace((name, header.bytes)), content, hostname);
+                }
+                Kind::Folded if header.present => {}
                 // The rest of this line may still be on its way.
-                _ if line.last() != Some(&b'\n') => return header,
+                _ if !ended => break,
                 Kind::End => {
-                    header.bytes += length;
-                    header.present = true;
+                    header.end_field(field.take(), content, hostname);
                     header.complete = true;
-                    return header;
                 }
-                Kind::Body => {
-                    header.complete = true;
-                    return header;
-                }
-                Kind::Field(name) => header.count(name),
                 // A first line that is folded continues nothing.
-                Kind::Folded if !header.present => {
+                Kind::Body | Kind::Folded => {
                     header.complete = true;
-                    return header;
+                    break;
                 }
-                Kind::Folded => {}
             }
             header.present = true;
             header.bytes += length;
-            rest = behind;
+            if header.complete {
+                break;
+            }
         }
+        header.end_field(field, content, hostname);
         header
     }
 
-    fn count(&mut self, name: &[u8]) {
-        match name.len() {
-            4 => self.date |= name.eq_ignore_ascii_case(b"Date"),
-            8 => self.received += u32::from(name.eq_ignore_ascii_case(b"Received")),
-            10 => self.message_id |= name.eq_ignore_ascii_case(b"Message-ID"),
-            _ => {}
+    /// The lines of a field are behind us: its name and where it starts.
+    fn end_field(&mut self, field: Option<(&[u8], usize)>, content: &[u8], hostname: &str) {
+        let Some((name, start)) = field else { return };
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        self.fields += 1;
+        self.date |= is("Date");
+        self.message_id |= is("Message-ID");
+        self.received += u32::from(is("Received"));
+        if self.fields > FIELDS_MAX {
+            return;
+        }
+        let range = start..self.bytes;
+        if is("Bcc") || is("Resent-Bcc") || is("Return-Path") {
+            self.submitted_away.push(range);
+        } else if is("Authentication-Results") && speaks_for(&content[range.clone()], hostname) {
+            self.forged.push(range);
         }
     }
+}
+
+/// Does an Authentication-Results field claim to come from `hostname`? RFC 8601 section 2.2: its value starts with that
+/// name, which may be a quoted string, behind comments and white space.
+fn speaks_for(field: &[u8], hostname: &str) -> bool {
+    let value = field.iter().position(|&octet| octet == b':').map_or(&b""[..], |colon| &field[colon + 1..]);
+    let value = behind_comments(value);
+    let quoted = value.strip_prefix(b"\"");
+    let value = quoted.unwrap_or(value);
+    let Some((name, rest)) = value.split_at_checked(hostname.len()) else { return false };
+    name.eq_ignore_ascii_case(hostname.as_bytes())
+        && match rest {
+            [] => true,
+            [b'"', ..] => quoted.is_some(),
+            [octet, ..] => octet.is_ascii_whitespace() || b";(".contains(octet),
+        }
+}
+
+/// What follows white space and comments, which may be nested. RFC 5322 section 3.2.2.
+fn behind_comments(value: &[u8]) -> &[u8] {
+    let (mut depth, mut at) = (0usize, 0);
+    while let Some(&octet) = value.get(at) {
+        match octet {
+            b'(' => depth += 1,
+            b')' if depth > 0 => depth -= 1,
+            b'\\' if depth > 0 => at += 1,
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            _ if depth > 0 => {}
+            _ => break,
+        }
+        at += 1;
+    }
+    value.get(at..).unwrap_or_default()
 }
 
 enum Kind<'a> {
@@ -99,10 +166,15 @@ fn field_name_ends(line: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn scan(content: &[u8]) -> Header {
+        Header::scan(content, "mx.example.edu")
+    }
+
+    // covers: 6.10
     #[test]
     fn fields_are_found_up_to_the_empty_line() {
         let content = b"Received: from a\r\n\tby b\r\nDATE: x\r\nMessage-Id : <y>\r\nreceived: c\r\n\r\nDate: body\r\n";
-        let header = Header::scan(content);
+        let header = scan(content);
         assert!(header.date && header.message_id && header.present && header.complete);
         assert_eq!(header.received, 2);
         assert_eq!(&content[header.bytes..], b"Date: body\r\n");
@@ -111,33 +183,91 @@ mod tests {
     #[test]
     fn a_content_without_a_header_is_all_body() {
         for content in [&b"just text\r\nDate: x\r\n"[..], b"", b" folded\r\n", b": x\r\n", b"\xff: x\r\n"] {
-            let header = Header { complete: false, ..Header::scan(content) };
+            let header = Header { complete: false, ..scan(content) };
             assert_eq!(header, Header::default(), "{}", content.escape_ascii());
         }
-        let empty = Header::scan(b"\r\nbody");
+        let empty = scan(b"\r\nbody");
         assert!(empty.present && !empty.date && empty.bytes == 2);
     }
 
     #[test]
     fn a_body_line_ends_a_header_that_has_no_empty_line() {
-        let header = Header::scan(b"Subject: x\r\nhello there\r\nDate: x\r\n");
+        let header = scan(b"Subject: x\r\nhello there\r\nDate: x\r\n");
         assert!(header.present && !header.date);
         assert_eq!(header.bytes, 12);
     }
 
+    // covers: 6.12
     #[test]
     fn a_huge_header_is_not_read_to_its_end() {
         let content = b"A: b\r\n".repeat(HEADER_BYTES_MAX);
-        assert!(Header::scan(&content).bytes <= HEADER_BYTES_MAX + 6);
-        assert!(Header::scan(&content).bytes > HEADER_BYTES_MAX);
+        assert!(scan(&content).bytes <= HEADER_BYTES_MAX + 6);
+        assert!(scan(&content).bytes > HEADER_BYTES_MAX);
     }
 
     #[test]
     fn any_cut_is_read() {
         let content = b"Received: from a\r\n\tby b\r\nDate: x\r\n\r\nbody\r\n";
-        let header_bytes = Header::scan(content).bytes;
+        let header_bytes = scan(content).bytes;
         for end in 0..content.len() {
-            assert_eq!(Header::scan(&content[..end]).complete, end >= header_bytes, "cut at {end}");
+            assert_eq!(scan(&content[..end]).complete, end >= header_bytes, "cut at {end}");
         }
+    }
+
+    fn removed(content: &[u8]) -> (Vec<&[u8]>, Vec<&[u8]>) {
+        let header = scan(content);
+        let texts = |ranges: &[Range<usize>]| ranges.iter().map(|range| &content[range.clone()]).collect();
+        (texts(&header.submitted_away), texts(&header.forged))
+    }
+
+    // covers: 6.15
+    #[test]
+    fn what_is_not_sent_on_is_whole_fields() {
+        let content = b"Return-Path: <a@b>\r\nSubject: Bcc: x\r\nBCC : ben@example.edu,\r\n\tcleo@example.org\r\n\
+                        To: x\r\nResent-Bcc: y\r\n\r\nBcc: body\r\n";
+        let (submitted, forged) = removed(content);
+        let fields: [&[u8]; 3] =
+            [b"Return-Path: <a@b>\r\n", b"BCC : ben@example.edu,\r\n\tcleo@example.org\r\n", b"Resent-Bcc: y\r\n"];
+        assert_eq!((submitted, forged), (fields.to_vec(), vec![]));
+        // By BDAT a content may end anywhere.
+        for end in [&b"Bcc: x"[..], b"A: b\r\nBcc: x", b"Bcc: x\r\n y", b"Bcc: x\r\n"] {
+            let content_end = removed(end).0.concat();
+            assert!(end.ends_with(&content_end) && content_end.starts_with(b"Bcc"), "{}", end.escape_ascii());
+        }
+    }
+
+    // covers: 6.15
+    #[test]
+    fn results_in_our_name_are_forged() {
+        for (value, forged) in [
+            ("mx.example.edu; spf=pass", true),
+            ("MX.Example.EDU 1; none", true),
+            ("\r\n\tmx.example.edu;\r\n\tdkim=pass", true),
+            ("(a (nested\\) one)) mx.example.edu(x); none", true),
+            ("\"mx.example.edu\"; none", true),
+            ("mx.example.edu", true),
+            ("mx.example.edu.evil.example; none", false),
+            ("mx.example.education; none", false),
+            ("smx.example.edu; none", false),
+            ("mx.example.org; mx.example.edu", false),
+            ("(mx.example.edu) other; none", false),
+            ("", false),
+            ("(", false),
+            ("(\\", false),
+        ] {
+            let content = format!("authentication-results:{value}\r\nSubject: x\r\n\r\n");
+            let (submitted, found) = removed(content.as_bytes());
+            assert_eq!((submitted.len(), found.len()), (0, usize::from(forged)), "{value}");
+        }
+    }
+
+    // covers: 6.12
+    #[test]
+    fn fields_are_counted_and_what_is_noted_of_them_is_bounded() {
+        let fields = |count: u32| scan(&[&b"Bcc: a\r\n".repeat(count as usize)[..], b"\r\n"].concat());
+        assert_eq!(fields(FIELDS_MAX).fields, FIELDS_MAX);
+        let many = fields(FIELDS_MAX + 50);
+        assert_eq!((many.fields, many.submitted_away.len()), (FIELDS_MAX + 50, FIELDS_MAX as usize));
+        assert_eq!(scan(b"A: b\r\n c\r\nD: e\r\n\r\nF: g\r\n").fields, 2);
     }
 }

@@ -13,6 +13,7 @@
 
 use super::Header;
 use super::date::push_date;
+use crate::log::is_dangerous;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -90,9 +91,11 @@ fn push_token(helo: &[u8], out: &mut String) {
     }
 }
 
-/// A mailbox that was parsed is printable; what is not valid UTF-8 cannot be one.
+/// A mailbox that was parsed holds no ASCII control; what may stand in one and yet ends a line, or makes text look like
+/// other text, becomes `?`. What is not valid UTF-8 cannot be a mailbox.
 fn push_address(address: &[u8], out: &mut String) {
-    out.push_str(std::str::from_utf8(address).unwrap_or("?"));
+    let text = std::str::from_utf8(address).unwrap_or("?");
+    out.extend(text.chars().map(|character| if is_dangerous(character) { '?' } else { character }));
 }
 
 #[cfg(test)]
@@ -115,10 +118,11 @@ mod tests {
 
     fn prepended(arrival: &Arrival, content: &[u8]) -> String {
         let mut out = String::new();
-        prepend(arrival, &Header::scan(content), &mut out);
+        prepend(arrival, &Header::scan(content, "smtp.example.edu"), &mut out);
         out
     }
 
+    // covers: 6.16
     #[test]
     fn the_picture_above() {
         let text = prepended(&arrival(), b"Date: x\r\nMessage-ID: <y>\r\n\r\n");
@@ -129,6 +133,7 @@ mod tests {
         );
     }
 
+    // covers: 6.15
     #[test]
     fn missing_fields_are_added_on_submission_only() {
         let text = prepended(&arrival(), b"Subject: x\r\n\r\n");
@@ -145,6 +150,23 @@ mod tests {
         assert!(!prepended(&arrival(), b"\r\nbody\r\n").ends_with("\r\n\r\n"));
     }
 
+    // covers: 6.16 1.2
+    #[test]
+    fn nothing_in_an_address_ends_a_line_or_hides() {
+        let address = "gr\u{fc}n\u{85}\u{9b}\u{2028}\u{202e}\u{2066}\u{feff}\u{200b}x@example.edu";
+        let hostile = Arrival {
+            helo: "\u{85}\u{2028}\u{202e}x\u{0}\t".as_bytes(),
+            only_recipient: Some(address.as_bytes()),
+            ..arrival()
+        };
+        let text = prepended(&hostile, b"Date: x\r\nMessage-ID: <y>\r\n\r\n");
+        assert!(text.starts_with("Received: from ????????x?? ([192.0.2.7])\r\n"), "{text}");
+        assert!(text.contains("for <gr\u{fc}n???????x@example.edu>;"), "{text}");
+        let broken = Arrival { only_recipient: Some(b"\xff\r\nX: y@z"), ..arrival() };
+        assert!(prepended(&broken, b"\r\n").contains("for <?>;"));
+    }
+
+    // covers: 6.16
     #[test]
     fn a_client_cannot_write_into_the_header() {
         let hostile = Arrival {

@@ -6,10 +6,10 @@ use super::core::Core;
 use super::receiving::Receiving;
 use crate::clock::now_ms;
 use crate::log::Level;
-use crate::message::header::{HEADER_BYTES_MAX, RECEIVED_MAX};
+use crate::message::header::{FIELDS_MAX, HEADER_BYTES_MAX, RECEIVED_MAX};
 use crate::message::{Arrival, Header, prepend};
 use crate::smtp::Session;
-use crate::smtp::envelope::Tag;
+use crate::smtp::envelope::{Envelope, Tag};
 use crate::smtp::session::{Answer, QueueName, Refusal};
 use crate::spool::{CommitError, QueueId};
 use std::io::Write;
@@ -37,13 +37,16 @@ impl Connection {
 
     /// Queue id and octets of content, when the message is durable.
     async fn commit_or_refuse(&mut self, session: &mut Session) -> Result<(QueueId, u64), Refusal> {
-        let message = self.message.take().ok_or(self.trouble.unwrap_or(Refusal::DiskTrouble))?;
+        let mut message = self.message.take().ok_or(self.trouble.unwrap_or(Refusal::DiskTrouble))?;
         let header = message.header();
         if header.bytes > HEADER_BYTES_MAX {
             return Err(Refusal::HeaderTooBig);
         }
         if header.received > RECEIVED_MAX {
             return Err(Refusal::TooManyHops);
+        }
+        if header.fields > FIELDS_MAX {
+            return Err(Refusal::TooManyFields);
         }
         let (id, bytes) = (message.id, message.content_bytes());
         self.complete(session, id, &header);
@@ -72,6 +75,7 @@ impl Connection {
         prepend(&arrival, header, &mut prepended);
         envelope.push(Tag::Prepended, prepended.as_bytes());
         self.core.scratch.replace(prepended);
+        remove_fields(envelope, client.submission, header);
         envelope.push(Tag::Arrival, &epoch_ms.to_le_bytes());
         envelope.push(Tag::Listener, self.service().name.as_bytes());
         envelope.push_with(Tag::Peer, |value| {
@@ -96,6 +100,17 @@ impl Connection {
             line = line.octets("user", user.as_bytes());
         }
         line.field("bytes", bytes).field("recipients", envelope.recipients()).field("protocol", client.protocol).emit();
+    }
+}
+
+/// Notes in the envelope which fields of the content are not sent on.
+fn remove_fields(envelope: &mut Envelope, submission: bool, header: &Header) {
+    let submitted = header.submitted_away.iter().filter(|_| submission);
+    for range in header.forged.iter().chain(submitted) {
+        envelope.push_with(Tag::RemovedRange, |value| {
+            value.extend_from_slice(&(range.start as u64).to_le_bytes());
+            value.extend_from_slice(&(range.end as u64).to_le_bytes());
+        });
     }
 }
 

@@ -80,7 +80,7 @@ impl Receiving {
 
     fn knows_header(&mut self) -> bool {
         if self.header.is_none() && self.memory.len() >= self.look_at_bytes {
-            let header = Header::scan(&self.memory);
+            let header = Header::scan(&self.memory, &self.core.config.hostname);
             if header.complete || self.memory.len() >= HEADER_KNOWN_BYTES {
                 self.header = Some(header);
             }
@@ -109,9 +109,9 @@ impl Receiving {
         result
     }
 
-    /// What the header holds.
-    pub fn header(&self) -> Header {
-        self.header.unwrap_or_else(|| Header::scan(&self.memory))
+    /// What the header holds; to be asked once, when all is there.
+    pub fn header(&mut self) -> Header {
+        self.header.take().unwrap_or_else(|| Header::scan(&self.memory, &self.core.config.hostname))
     }
 
     /// Makes envelope and content durable.

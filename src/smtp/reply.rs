@@ -121,6 +121,8 @@ pub const NO_VALID_RECIPIENTS: &[u8] = b"554 5.5.1 No valid recipients\r\n";
 pub const LONG_LINE: &[u8] = b"554 5.6.0 Message holds a line of more than 998 octets\r\n";
 /// 554 when a message has been here too often. RFC 5321 section 6.3.
 pub const TOO_MANY_HOPS: &[u8] = b"554 5.4.6 Too many Received fields, the message loops\r\n";
+/// 554 to a header of too many fields.
+pub const TOO_MANY_FIELDS: &[u8] = b"554 5.6.0 Message header has too many fields\r\n";
 /// 552 to a header that is too large.
 pub const HEADER_TOO_BIG: &[u8] = b"552 5.3.4 Message header is larger than the limit\r\n";
 /// 555 to a parameter that is not offered. RFC 5321 section 4.1.1.11.

@@ -414,5 +414,6 @@ fn refused(refusal: Refusal) -> &'static [u8] {
         Refusal::DiskTrouble => reply::DISK_TROUBLE,
         Refusal::TooManyHops => reply::TOO_MANY_HOPS,
         Refusal::HeaderTooBig => reply::HEADER_TOO_BIG,
+        Refusal::TooManyFields => reply::TOO_MANY_FIELDS,
     }
 }

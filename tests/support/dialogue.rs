@@ -32,7 +32,7 @@
 //! !content Hi.\r\n             .. its content with dots unstuffed, escaped as in C|
 //! !with notify ben@example.org NEVER    .. a parameter that is kept, see `parameters_kept` in tests/dialogues.rs,
 //! !without auth                .. none of this name
-//! !committed                   the message is durable; or !refused-commit no-room | disk | hops | header
+//! !committed                   the message is durable; or !refused-commit no-room | disk | hops | header | fields
 //! !abort                       the driver is told to forget the message
 //! !tls                         the driver shakes hands. The client waits here
 //! !shutdown                    the server is told to stop. The client waits here

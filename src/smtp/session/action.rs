@@ -82,4 +82,6 @@ pub enum Refusal {
     TooManyHops,
     /// 552 5.3.4: the header is too large.
     HeaderTooBig,
+    /// 554 5.6.0: the header has too many fields.
+    TooManyFields,
 }
