@@ -12,6 +12,7 @@
 //! Octets above 127 are taken in a header, with or without SMTPUTF8: devices and scripts send them, every server in use
 //! passes them on, and a next hop that cannot be asked for 8BITMIME gets a bounce from us rather than them.
 
+use super::mime::behind_blanks;
 use memchr::memchr;
 use std::ops::Range;
 
@@ -108,7 +109,7 @@ impl Header {
 /// name, which may be a quoted string, behind comments and white space.
 fn speaks_for(field: &[u8], hostname: &str) -> bool {
     let value = field.iter().position(|&octet| octet == b':').map_or(&b""[..], |colon| &field[colon + 1..]);
-    let value = behind_comments(value);
+    let value = behind_blanks(value);
     let quoted = value.strip_prefix(b"\"");
     let value = quoted.unwrap_or(value);
     let Some((name, rest)) = value.split_at_checked(hostname.len()) else { return false };
@@ -118,23 +119,6 @@ fn speaks_for(field: &[u8], hostname: &str) -> bool {
             [b'"', ..] => quoted.is_some(),
             [octet, ..] => octet.is_ascii_whitespace() || b";(".contains(octet),
         }
-}
-
-/// What follows white space and comments, which may be nested. RFC 5322 section 3.2.2.
-fn behind_comments(value: &[u8]) -> &[u8] {
-    let (mut depth, mut at) = (0usize, 0);
-    while let Some(&octet) = value.get(at) {
-        match octet {
-            b'(' => depth += 1,
-            b')' if depth > 0 => depth -= 1,
-            b'\\' if depth > 0 => at += 1,
-            b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ if depth > 0 => {}
-            _ => break,
-        }
-        at += 1;
-    }
-    value.get(at..).unwrap_or_default()
 }
 
 enum Kind<'a> {

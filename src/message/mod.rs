@@ -1,7 +1,9 @@
-//! The message's header: what is there, and what to put before it. No I/O, no clock.
+//! The message: what its header holds, what to put before it, and how its parts are encoded for a server that cannot take
+//! them as they are. No I/O, no clock.
 
 pub mod date;
 pub mod header;
+pub mod mime;
 pub mod trace;
 
 pub use header::Header;
