@@ -21,6 +21,7 @@
 mod buffer;
 mod certificates;
 mod deadline;
+pub mod failure;
 pub mod proxy;
 mod runtime;
 mod socket;

@@ -17,6 +17,7 @@ use crate::auth::Verdict;
 use crate::clock::now_ms;
 use crate::log::{Event, Level, event};
 use crate::net::Stream;
+use crate::net::failure::{Begin, explain};
 use crate::policy::TlsMode;
 use crate::sasl::Credentials;
 use crate::smtp::Session;
@@ -44,14 +45,6 @@ enum Wait {
     Ask(Question),
     StartTls,
     Close,
-}
-
-/// What came before a handshake.
-enum Before {
-    /// Nothing but a PROXY header: what has been read behind that belongs to the handshake.
-    Nothing,
-    /// STARTTLS: what has been read behind it was not sent by an honest client.
-    ClearText,
 }
 
 /// One connection.
@@ -125,7 +118,7 @@ impl Connection {
         let secured = rules.tls == TlsMode::Implicit;
         self.meet().await?;
         if secured {
-            self.shake_hands(Before::Nothing).await?;
+            self.shake_hands(Begin::Implicit).await?;
         }
         let mut session = Session::new(rules, self.is_trusted(), secured, &mut self.out);
         session.set_may_xclient(self.may_xclient());
@@ -150,7 +143,7 @@ impl Connection {
                     session.answered(answer, &mut self.out);
                 }
                 Some(Wait::StartTls) => {
-                    self.shake_hands(Before::ClearText).await?;
+                    self.shake_hands(Begin::StartTls).await?;
                     session.answered(Answer::TlsStarted, &mut self.out);
                 }
                 Some(Wait::Close) => return Ok(()),
@@ -225,18 +218,19 @@ impl Connection {
         Ok(())
     }
 
-    async fn shake_hands(&mut self, before: Before) -> io::Result<()> {
+    async fn shake_hands(&mut self, begin: Begin) -> io::Result<()> {
         self.stream.set_deadline(Duration::from_secs(self.core.config.limits.handshake_timeout_s));
         let tls = self.core.tls.load_full();
-        let result = match before {
-            Before::Nothing => self.stream.accept_implicit_tls(&tls).await,
-            Before::ClearText => self.stream.accept_tls(&tls).await,
+        let result = match begin {
+            Begin::Implicit => self.stream.accept_implicit_tls(&tls).await,
+            Begin::StartTls => self.stream.accept_tls(&tls).await,
         };
         match &result {
             Ok(()) => self.core.counters.tls_handshakes.add(1),
             Err(error) => {
                 self.core.counters.tls_failed.add(1);
-                self.event(Level::Info, "TLS handshake failed").field("error", error).emit();
+                let line = self.event(Level::Info, "TLS handshake failed").field("error", error);
+                line.field("meaning", explain(error, begin)).emit();
             }
         }
         result
