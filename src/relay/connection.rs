@@ -7,8 +7,8 @@
 //!                  +-- fails: the next address
 //! ```
 //!
-//! A message may ask for more or less of TLS than its route does ([`Demand`], RFC 8689), so a connection says whom it suits.
-//! LMTP is final delivery, which REQUIRETLS leaves alone (RFC 8689 section 4.4).
+//! A message may ask for more or less of TLS than its route does ([`Demand`], RFC 8689); each kind has connections of its
+//! own.
 
 use crate::config::{RouteTls, Target};
 use crate::log::{self, Level};
@@ -16,6 +16,7 @@ use crate::net::{self, Shared, Stream};
 use crate::relay::content::Cutter;
 use crate::relay::journal;
 use crate::relay::queue::Blame;
+use crate::relay::route::Demand;
 use crate::services::Resolver;
 use crate::smtp::Client;
 use crate::smtp::client::{Event, Fate, Options, Phase, Reply, StartTls, Transaction, Trouble};
@@ -62,19 +63,16 @@ pub struct Context {
     pub shared: Rc<Shared>,
     /// TLS without verification.
     pub tls: Arc<rustls::ClientConfig>,
-    /// TLS with verification, by destination; or why there is none.
-    pub verifying: Vec<Result<Arc<rustls::ClientConfig>, String>>,
 }
 
-/// What a message asks of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
-    /// What its route says.
-    Usual,
-    /// REQUIRETLS: a proven name, or it goes back. RFC 8689 section 4.2.1.
-    Required,
-    /// `TLS-Required: No`: rather in the clear than not at all. RFC 8689 section 4.2.2.
-    Optional,
+/// Where a connection goes, and what is asked of it.
+pub struct Way {
+    /// The server.
+    pub target: Target,
+    /// What its messages ask of TLS.
+    pub demand: Demand,
+    /// TLS with verification; or why there is none.
+    pub verifying: Result<Arc<rustls::ClientConfig>, String>,
 }
 
 /// Why there is no connection.
@@ -105,10 +103,6 @@ pub struct Connection {
     client: Client,
     out: Vec<u8>,
     remote: String,
-    /// The handshake has proven the server's name.
-    verified: bool,
-    /// There is less TLS than the route demands.
-    relaxed: bool,
     /// LMTP.
     is_final: bool,
 }
@@ -140,50 +134,28 @@ enum Unsent {
 
 impl Connection {
     /// Connects to a smarthost or LMTP server, trying each of its addresses.
-    pub async fn open(
-        destination: usize,
-        target: &Target,
-        demand: Demand,
-        context: &Context,
-    ) -> Result<Connection, Unopened> {
-        let (address, tls, lmtp) = match target {
+    pub async fn open(way: &Way, context: &Context) -> Result<Connection, Unopened> {
+        let (address, tls, lmtp) = match &way.target {
             Target::Smarthost { address, tls, .. } => (address, *tls, false),
             Target::Lmtp { address } => (address, RouteTls::None, true),
             Target::Maildir { .. } => return Err(Unopened::Unreachable("a Maildir is not connected to".into())),
         };
-        let (host, addresses) = look_up(address, &context.resolver).await.map_err(Unopened::Unreachable)?;
-        let to = Host { number: destination, name: host, addresses, lmtp };
-        match demand {
-            Demand::Required if !lmtp => match to.open(RouteTls::Verified, context).await {
-                Err((OpenError::Handshake(why) | OpenError::NoTls(why), _)) => {
-                    let text = format!("5.7.10 the sender requires TLS with a proven name: {why}");
-                    Err(Unopened::Refused(Reply { code: 550, text }))
-                }
-                opened => opened.map_err(unopened),
-            },
-            Demand::Optional if matches!(tls, RouteTls::Required | RouteTls::Verified) => {
-                match to.open(tls, context).await {
-                    Err((OpenError::Handshake(why) | OpenError::NoTls(why), remote)) => {
-                        let event =
-                            log::event(Level::Warning, "tls not as the route demands, the message says it need not be");
-                        event.octets("destination", remote.as_bytes()).octets("reason", why.as_bytes()).emit();
-                        let opened = to.open(RouteTls::Opportunistic, context).await.map_err(unopened)?;
-                        Ok(Connection { relaxed: true, ..opened })
-                    }
-                    opened => opened.map_err(unopened),
-                }
+        let (name, addresses) = look_up(address, &context.resolver).await.map_err(Unopened::Unreachable)?;
+        let host = Host { name, addresses, lmtp, verifying: &way.verifying };
+        let first = if way.demand == Demand::Required { RouteTls::Verified } else { tls };
+        let opened = match (host.open(first, context).await, way.demand) {
+            (Err((OpenError::Handshake(why) | OpenError::NoTls(why), _)), Demand::Required) => {
+                let text = format!("5.7.10 the sender requires TLS with a proven name: {why}");
+                return Err(Unopened::Refused(Reply { code: 550, text }));
             }
-            _ => to.open(tls, context).await.map_err(unopened),
-        }
-    }
-
-    /// May a message with this demand go over this connection?
-    pub fn suits(&self, demand: Demand) -> bool {
-        match demand {
-            Demand::Usual => !self.relaxed,
-            Demand::Required => self.verified || self.is_final,
-            Demand::Optional => true,
-        }
+            (Err((OpenError::Handshake(why) | OpenError::NoTls(why), remote)), Demand::Optional) => {
+                let event = log::event(Level::Warning, "tls not as the route demands, the message says it need not be");
+                event.octets("destination", remote.as_bytes()).octets("reason", why.as_bytes()).emit();
+                host.open(RouteTls::Opportunistic, context).await
+            }
+            (opened, _) => opened,
+        };
+        opened.map_err(unopened)
     }
 
     async fn open_at(
@@ -199,11 +171,9 @@ impl Connection {
             client: Client::new(options.clone()),
             out: Vec::new(),
             remote: address.shown(host),
-            verified: false,
-            relaxed: false,
             is_final: options.lmtp,
         };
-        let outcome = connection.get_ready(host, address, options.verifies, tls).await;
+        let outcome = connection.get_ready(host, address, tls).await;
         match outcome {
             Ok(()) => Ok(connection),
             Err(error) => {
@@ -218,7 +188,6 @@ impl Connection {
         &mut self,
         host: &str,
         address: &Address,
-        verifies: bool,
         tls: Option<Arc<rustls::ClientConfig>>,
     ) -> Result<(), OpenError> {
         loop {
@@ -227,7 +196,6 @@ impl Connection {
                 Event::StartTls => {
                     let tls = tls.clone().ok_or_else(|| OpenError::Other("STARTTLS unasked for".into()))?;
                     self.start_tls(host, address, tls).await.map_err(OpenError::Handshake)?;
-                    self.verified = verifies;
                 }
                 Event::Closed(trouble @ Trouble::TlsNotOffered) => return Err(OpenError::NoTls(shown(&trouble))),
                 Event::Closed(Trouble::Loop) => return Err(OpenError::Loop),
@@ -389,21 +357,21 @@ impl Address {
 }
 
 /// A server whose addresses are known.
-struct Host {
-    number: usize,
+struct Host<'a> {
     name: String,
     addresses: Vec<Address>,
     lmtp: bool,
+    verifying: &'a Result<Arc<rustls::ClientConfig>, String>,
 }
 
-impl Host {
+impl Host<'_> {
     /// A connection to the first address that gives one, with `tls` at least. Errors: why one failed, and which.
     async fn open(&self, tls: RouteTls, context: &Context) -> Result<Connection, (OpenError, String)> {
         let (starttls, config) = match tls {
             RouteTls::None => (StartTls::Never, None),
             RouteTls::Opportunistic => (StartTls::WhenOffered, Some(context.tls.clone())),
             RouteTls::Required => (StartTls::Required, Some(context.tls.clone())),
-            RouteTls::Verified => match &context.verifying[self.number] {
+            RouteTls::Verified => match self.verifying {
                 Ok(config) => (StartTls::Required, Some(config.clone())),
                 Err(why) => return Err((OpenError::Handshake(why.clone()), self.name.clone())),
             },

@@ -1,6 +1,5 @@
 //! A delivery with all that it needs, read from the spool.
 
-use crate::relay::connection::Demand;
 use crate::relay::content::{self, Needs};
 use crate::relay::queue::Delivery;
 use crate::smtp::client::{Recipient, Transaction};
@@ -13,17 +12,10 @@ pub struct Prepared {
     pub stored: Stored,
     /// The envelope as the client wants it.
     pub transaction: Transaction,
-    /// What the message asks of TLS.
-    pub demand: Demand,
 }
 
 /// Reads the message of `delivery` and makes the envelope that the client sends. Errors: damage or I/O, as text.
-/// `honours_tls_optional`: `TLS-Required: No` counts.
-pub fn read(
-    follower: &mut Follower,
-    delivery: &Delivery<Location>,
-    honours_tls_optional: bool,
-) -> Result<Prepared, String> {
+pub fn read(follower: &mut Follower, delivery: &Delivery<Location>) -> Result<Prepared, String> {
     let stored = follower.read(delivery.at)?;
     let view = View::parse(&stored.envelope).map_err(|damage| format!("{damage:?}"))?;
     let in_memory = match &stored.content {
@@ -52,11 +44,5 @@ pub fn read(
         // What the session did not believe, or nobody said, is passed on as such: RFC 4954 section 5.
         auth: Some(view.auth.unwrap_or(b"<>").to_vec()),
     };
-    // REQUIRETLS wins: RFC 8689 section 3.
-    let demand = match (view.require_tls, view.tls_optional && honours_tls_optional) {
-        (true, _) => Demand::Required,
-        (false, true) => Demand::Optional,
-        (false, false) => Demand::Usual,
-    };
-    Ok(Prepared { stored, transaction, demand })
+    Ok(Prepared { stored, transaction })
 }

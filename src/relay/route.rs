@@ -2,45 +2,79 @@
 //!
 //! The first route that names the domain counts, else the one without domains. Two routes with the same target are one
 //! destination, so that connection limits and backoff hold for the server and not for the line of the configuration.
+//!
+//! A message may ask for more or less of TLS than its route does (RFC 8689). Where that makes a difference it has a
+//! destination of its own to the same target, so that one that may go without TLS does not wait behind those that may not.
 
-use crate::config;
+use crate::config::{self, RouteTls, Target};
 use crate::policy::Domains;
 
-/// A destination by its place in [`Routes::targets`].
+/// A destination by its number, from 0 up to [`Routes::destinations`].
 pub type Destination = usize;
+
+/// What a message asks of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// What its route says.
+    Usual,
+    /// REQUIRETLS: a proven name, or it goes back. RFC 8689 section 4.2.1.
+    Required,
+    /// `TLS-Required: No`: rather in the clear than not at all. RFC 8689 section 4.2.2.
+    Optional,
+}
+
+/// All of them; the order is that of the destinations of one target.
+const DEMANDS: [Demand; 3] = [Demand::Usual, Demand::Required, Demand::Optional];
+
+impl Demand {
+    /// What makes a difference for `target`. LMTP and Maildirs are final delivery, which REQUIRETLS leaves alone (RFC 8689
+    /// section 4.4).
+    fn at(self, target: &Target) -> Demand {
+        match (self, target) {
+            (Demand::Required, Target::Smarthost { .. }) => Demand::Required,
+            (Demand::Optional, Target::Smarthost { tls: RouteTls::Required | RouteTls::Verified, .. }) => {
+                Demand::Optional
+            }
+            _ => Demand::Usual,
+        }
+    }
+}
 
 /// The routes of the configuration.
 pub struct Routes {
-    routes: Vec<(Domains, Destination)>,
-    targets: Vec<config::Target>,
+    /// The second is the place in `targets`.
+    routes: Vec<(Domains, usize)>,
+    targets: Vec<Target>,
 }
 
 impl Routes {
     /// From the configuration.
     pub fn new(configured: &[config::Route]) -> Routes {
-        let mut targets: Vec<config::Target> = Vec::new();
+        let mut targets: Vec<Target> = Vec::new();
         let mut routes = Vec::new();
         for route in configured {
             let known = targets.iter().position(|target| *target == route.target);
-            let destination = known.unwrap_or(targets.len());
+            let place = known.unwrap_or(targets.len());
             if known.is_none() {
                 targets.push(route.target.clone());
             }
-            routes.push((Domains::new(route.domains.iter().map(String::as_str)), destination));
+            routes.push((Domains::new(route.domains.iter().map(String::as_str)), place));
         }
         Routes { routes, targets }
     }
 
-    /// Where a forward-path goes; none if no route takes its domain.
-    pub fn route(&self, path: &[u8]) -> Option<Destination> {
+    /// Where a message with `demand` goes to reach a forward-path; none if no route takes its domain.
+    pub fn route(&self, path: &[u8], demand: Demand) -> Option<Destination> {
         let domain = domain(path);
         let named = self.routes.iter().find(|(domains, _)| domains.contains(domain));
-        named.or_else(|| self.routes.iter().find(|(domains, _)| domains.is_empty())).map(|(_, to)| *to)
+        let (_, place) = named.or_else(|| self.routes.iter().find(|(domains, _)| domains.is_empty()))?;
+        let demand = demand.at(&self.targets[*place]);
+        Some(place * DEMANDS.len() + DEMANDS.iter().position(|&known| known == demand)?)
     }
 
-    /// The targets, without repetition.
-    pub fn targets(&self) -> &[config::Target] {
-        &self.targets
+    /// Targets with demands, in the order of their numbers.
+    pub fn destinations(&self) -> impl Iterator<Item = (&Target, Demand)> {
+        self.targets.iter().flat_map(|target| DEMANDS.into_iter().map(move |demand| (target, demand)))
     }
 }
 
@@ -52,7 +86,7 @@ fn domain(path: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use config::{Route, Target};
+    use config::Route;
 
     fn lmtp(address: &str) -> Target {
         Target::Lmtp { address: address.into() }
@@ -79,9 +113,31 @@ mod tests {
             ("x@elsewhere.org", Some(1)),
             ("postmaster", Some(1)),
         ] {
-            assert_eq!(routes.route(path.as_bytes()), expected, "{path}");
+            let target = |destination| routes.destinations().nth(destination).expect("a destination").0;
+            let found = routes.route(path.as_bytes(), Demand::Usual).map(target);
+            assert_eq!(found, expected.map(|at: usize| &routes.targets[at]), "{path}");
         }
-        assert_eq!(routes.targets(), [lmtp("one"), lmtp("two"), lmtp("three")]);
-        assert_eq!(Routes::new(&[route(&["a.edu"], "one")]).route(b"x@b.edu"), None);
+        assert_eq!(routes.targets, [lmtp("one"), lmtp("two"), lmtp("three")]);
+        assert_eq!(Routes::new(&[route(&["a.edu"], "one")]).route(b"x@b.edu", Demand::Usual), None);
+    }
+
+    // covers: 12.4
+    #[test]
+    fn a_demand_that_makes_a_difference_has_a_destination_of_its_own() {
+        let smarthost = |tls| Target::Smarthost { address: "m:25".into(), tls, ca_file: None };
+        for (target, demands) in [
+            (smarthost(RouteTls::None), [Demand::Usual, Demand::Required, Demand::Usual]),
+            (smarthost(RouteTls::Opportunistic), [Demand::Usual, Demand::Required, Demand::Usual]),
+            (smarthost(RouteTls::Required), DEMANDS),
+            (smarthost(RouteTls::Verified), DEMANDS),
+            (lmtp("one"), [Demand::Usual; 3]),
+        ] {
+            let routes = Routes::new(&[Route { domains: Vec::new(), target: target.clone() }]);
+            let found = DEMANDS.map(|demand| {
+                let destination = routes.route(b"a@b", demand).expect("a route");
+                routes.destinations().nth(destination).expect("a destination")
+            });
+            assert_eq!(found, demands.map(|demand| (&target, demand)));
+        }
     }
 }

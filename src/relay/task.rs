@@ -6,12 +6,12 @@
 //! ```
 
 use crate::config::Target;
-use crate::relay::connection::{Attempt, Connection, Context, Demand, Unopened};
+use crate::relay::connection::{Attempt, Connection, Context, Unopened, Way};
 use crate::relay::maildir::{self, Maildirs};
 use crate::relay::notification::Action;
 use crate::relay::prepare::Prepared;
 use crate::relay::queue::{Blame, Delivery};
-use crate::smtp::client::Fate;
+use crate::smtp::client::{Fate, Reply};
 use crate::spool::Location;
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use std::rc::Rc;
@@ -108,8 +108,8 @@ pub struct Tools {
     pub context: Context,
     /// For Maildirs.
     pub maildirs: Maildirs,
-    /// The destinations.
-    pub targets: Vec<Target>,
+    /// The destinations, by number.
+    pub ways: Vec<Way>,
     /// To the worker.
     pub reports: UnboundedSender<Report>,
 }
@@ -124,73 +124,47 @@ impl Tools {
 /// Runs to the end of the connection, beginning with `first`.
 pub async fn run(task: u64, first: Work, work: UnboundedReceiver<Work>, tools: Rc<Tools>) {
     let destination = first.delivery.destination;
-    match &tools.targets[destination] {
+    match &tools.ways[destination].target {
         Target::Maildir { directory } => into_maildir(task, first, work, directory, &tools).await,
-        target => over_connection(task, first, work, target, &tools).await,
+        _ => over_connection(task, first, work, &tools.ways[destination], &tools).await,
     }
     tools.report(Report::Closed { task, destination });
 }
 
-/// A connection, and how much it has been used.
-struct Line {
-    connection: Connection,
-    opened: Instant,
-    messages: u32,
-}
-
-async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Work>, target: &Target, tools: &Tools) {
-    let mut line: Option<Line> = None;
+async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Work>, way: &Way, tools: &Tools) {
+    let mut connection = match Connection::open(way, &tools.context).await {
+        Ok(connection) => connection,
+        Err(Unopened::Unreachable(why)) => return tools.report(Report::Unreachable { delivery: first.delivery, why }),
+        Err(Unopened::Refused(reply)) => return tools.report(refused(task, first, &reply, way)),
+    };
+    let opened = Instant::now();
+    let mut messages = 0;
     let mut work = Some(first);
-    while let Some(Work { delivery, prepared }) = work {
-        let mut current = match reach(line.take(), prepared.demand, &delivery, target, tools).await {
-            Ok(current) => current,
-            Err(Unopened::Unreachable(why)) => return tools.report(Report::Unreachable { delivery, why }),
-            Err(Unopened::Refused(reply)) => {
-                let fates = vec![Fate::Failed(reply); delivery.recipients.len()];
-                let (blame, envelope, remote) = (Blame::Ours, prepared.stored.envelope, name(target));
-                let trial = Trial { delivery, envelope, fates, blame, handover: Handover::Relayed, remote };
-                tools.report(Report::Tried { task, trial, usable: true });
-                work = next.recv().await.ok();
-                continue;
-            }
-        };
-        let Prepared { mut stored, transaction, .. } = prepared;
-        let attempt = current.connection.deliver(transaction, &mut stored).await;
-        current.messages += 1;
-        let usable = attempt.usable && current.messages < MESSAGES_MAX && current.opened.elapsed() < AGE_MAX;
+    while let Some(Work { delivery, prepared: Prepared { mut stored, transaction } }) = work {
+        let attempt = connection.deliver(transaction, &mut stored).await;
+        messages += 1;
+        let usable = attempt.usable && messages < MESSAGES_MAX && opened.elapsed() < AGE_MAX;
         let Attempt { fates, blame, passes_dsn, .. } = attempt;
-        let handover = match (passes_dsn, target) {
+        let handover = match (passes_dsn, &way.target) {
             (true, _) => Handover::PassedOn,
             (false, Target::Lmtp { .. }) => Handover::Lmtp,
             (false, _) => Handover::Relayed,
         };
-        let remote = current.connection.remote().to_string();
-        line = Some(current);
-        let trial = Trial { delivery, envelope: stored.envelope, fates, blame, handover, remote };
+        let (envelope, remote) = (stored.envelope, connection.remote().to_string());
+        let trial = Trial { delivery, envelope, fates, blame, handover, remote };
         tools.report(Report::Tried { task, trial, usable });
         work = if usable { next.recv().await.ok() } else { None };
     }
-    if let Some(line) = line {
-        line.connection.close().await;
-    }
+    connection.close().await;
 }
 
-/// A connection that suits `demand`: the one there is, or a new one.
-async fn reach(
-    line: Option<Line>,
-    demand: Demand,
-    delivery: &Delivery<Location>,
-    target: &Target,
-    tools: &Tools,
-) -> Result<Line, Unopened> {
-    if let Some(line) = line {
-        if line.connection.suits(demand) {
-            return Ok(line);
-        }
-        line.connection.close().await;
-    }
-    let connection = Connection::open(delivery.destination, target, demand, &tools.context).await?;
-    Ok(Line { connection, opened: Instant::now(), messages: 0 })
+/// The server is there, and not for this message.
+fn refused(task: u64, work: Work, reply: &Reply, way: &Way) -> Report {
+    let Work { delivery, prepared } = work;
+    let fates = vec![Fate::Failed(reply.clone()); delivery.recipients.len()];
+    let (envelope, remote) = (prepared.stored.envelope, name(&way.target));
+    let trial = Trial { delivery, envelope, fates, blame: Blame::Ours, handover: Handover::Relayed, remote };
+    Report::Tried { task, trial, usable: false }
 }
 
 /// A destination as it is configured.

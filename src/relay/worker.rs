@@ -15,7 +15,7 @@ use crate::config;
 use crate::log::{self, Level};
 use crate::metrics::{self, Counters};
 use crate::net::{self, Shared};
-use crate::relay::connection::Context;
+use crate::relay::connection::{Context, Way};
 use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
 use crate::relay::maildir::Maildirs;
@@ -23,7 +23,7 @@ use crate::relay::notification::{self, Action, Verdict};
 use crate::relay::prepare;
 use crate::relay::queue::{Applied, Arrival, Blame, Delivery, Queue, Settings};
 use crate::relay::records::{Delivered, Records, Told};
-use crate::relay::route::Routes;
+use crate::relay::route::{Demand, Routes};
 use crate::relay::task::{self, Report, Tools, Trial, Work};
 use crate::services::Resolver;
 use crate::smtp::client::{Fate, Reply};
@@ -64,13 +64,12 @@ pub async fn run(
         resolver,
         shared: shared.clone(),
         tls: net::unverified_client_config(),
-        verifying: routes.targets().iter().map(verifying).collect(),
     };
-    let tools = Tools { context, maildirs, targets: routes.targets().to_vec(), reports };
+    let tools = Tools { context, maildirs, ways: ways(&routes), reports };
     let (recorded_here, recorded) = mpsc::unbounded();
     let mut worker = Worker {
         // One more for recipients that no route takes.
-        queue: Queue::new(settings(&options.config), routes.targets().len() + 1, now_ms()),
+        queue: Queue::new(settings(&options.config), tools.ways.len() + 1, now_ms()),
         routes,
         follower: options.follower,
         writer: Writer::start(options.writer, options.driver)?,
@@ -105,13 +104,19 @@ fn settings(config: &config::Relay) -> Settings {
     }
 }
 
-/// TLS that proves the name of a smarthost. `penstock check` has looked at what a route demands; a system without CA
+/// All destinations, by number. `penstock check` has looked at the CAs that a route demands; a system without CA
 /// certificates is a matter of the messages that require TLS.
-fn verifying(target: &config::Target) -> Result<Arc<rustls::ClientConfig>, String> {
-    match target {
-        config::Target::Smarthost { ca_file, .. } => net::verifying_client_config(ca_file.as_deref()),
-        config::Target::Lmtp { .. } | config::Target::Maildir { .. } => Err("this is no SMTP".into()),
+fn ways(routes: &Routes) -> Vec<Way> {
+    let mut ways: Vec<Way> = Vec::new();
+    for (target, demand) in routes.destinations() {
+        let verifying = match (ways.iter().find(|known| known.target == *target), target) {
+            (Some(known), _) => known.verifying.clone(),
+            (None, config::Target::Smarthost { ca_file, .. }) => net::verifying_client_config(ca_file.as_deref()),
+            (None, _) => Err("this is no SMTP".into()),
+        };
+        ways.push(Way { target: target.clone(), demand, verifying });
     }
+    ways
 }
 
 struct Worker {
@@ -208,11 +213,12 @@ impl Worker {
 
     /// Reads one record of the spool, if there is one. Nothing else changes what is done.
     fn follow_one(&mut self) -> bool {
+        let (routes, honours) = (&self.routes, self.honours_tls_optional);
         let Some(entry) = self.follower.next() else { return false };
         let (at, id) = (entry.at, entry.id.0);
         let read = View::parse(entry.envelope).map_err(why_held).and_then(|view| {
             let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
-            Ok((outcomes, view.warned.clone(), arrival(id, at, &view, &self.routes)))
+            Ok((outcomes, view.warned.clone(), arrival(id, at, &view, routes, honours)))
         });
         match read {
             Ok((outcomes, warned, arrival)) => {
@@ -296,11 +302,11 @@ impl Worker {
 
     /// Reads what is to be sent. Errors: why it cannot be sent now.
     fn prepare(&mut self, delivery: Delivery<Location>) -> Result<Work, (Delivery<Location>, Reply)> {
-        if delivery.destination == self.routes.targets().len() {
+        if delivery.destination == self.tools.ways.len() {
             let text = "4.4.4 no route takes the recipient's domain".into();
             return Err((delivery, Reply { code: 451, text }));
         }
-        match prepare::read(&mut self.follower, &delivery, self.honours_tls_optional) {
+        match prepare::read(&mut self.follower, &delivery) {
             Ok(prepared) => Ok(Work { delivery, prepared }),
             Err(why) => {
                 journal::trouble("message cannot be read", delivery.id, &why);
@@ -330,7 +336,7 @@ impl Worker {
             }
             Report::Unreachable { delivery, why } => {
                 let retry_ms = self.queue.unreachable(&delivery, &why, now);
-                journal::unreachable(&task::name(&self.routes.targets()[delivery.destination]), &why, retry_ms);
+                journal::unreachable(&task::name(&self.tools.ways[delivery.destination].target), &why, retry_ms);
             }
             Report::Closed { task, destination } => {
                 self.tasks.remove(&task);
@@ -415,13 +421,20 @@ fn why_held(damage: Damage) -> (&'static str, String) {
     (what, format!("{damage:?}"))
 }
 
-/// A message for the queue; none if the record holds outcomes only.
-fn arrival(id: u64, at: Location, view: &View, routes: &Routes) -> Option<Arrival<Location>> {
+/// A message for the queue; none if the record holds outcomes only. `honours`: `TLS-Required: No` counts.
+fn arrival(id: u64, at: Location, view: &View, routes: &Routes, honours: bool) -> Option<Arrival<Location>> {
     if view.recipients.is_empty() {
         return None;
     }
-    let nowhere = routes.targets().len();
-    let destinations = view.recipients.iter().map(|to| routes.route(to.path).unwrap_or(nowhere)).collect();
+    // REQUIRETLS wins: RFC 8689 section 3.
+    let demand = match (view.require_tls, view.tls_optional && honours) {
+        (true, _) => Demand::Required,
+        (false, true) => Demand::Optional,
+        (false, false) => Demand::Usual,
+    };
+    let nowhere = routes.destinations().count();
+    let to = |path| routes.route(path, demand).unwrap_or(nowhere);
+    let destinations = view.recipients.iter().map(|recipient| to(recipient.path)).collect();
     Some(Arrival { id, at, release_ms: release_ms(view), destinations })
 }
 

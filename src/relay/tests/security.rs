@@ -82,7 +82,8 @@ fn a_verified_route_believes_the_right_certificate_only() {
 // covers: 12.10
 #[test]
 fn what_is_wrong_with_a_certificate_is_said() {
-    use crate::relay::connection::{Connection, Context, Demand, Unopened};
+    use crate::relay::connection::{Connection, Context, Unopened, Way};
+    use crate::relay::route::Demand;
     let (ca, other) = (Authority::new("ours"), Authority::new("theirs"));
     for (served, expected) in [
         (ca.server("localhost", 2099), None),
@@ -98,9 +99,10 @@ fn what_is_wrong_with_a_certificate_is_said() {
                 resolver: crate::services::Resolver::start().expect("a resolver"),
                 shared: crate::net::Shared::start(),
                 tls: crate::net::unverified_client_config(),
-                verifying: vec![crate::net::verifying_client_config(Some(&ca.file()))],
             };
-            let opened = match Connection::open(0, &target, Demand::Usual, &context).await {
+            let verifying = crate::net::verifying_client_config(Some(&ca.file()));
+            let way = Way { target, demand: Demand::Usual, verifying };
+            let opened = match Connection::open(&way, &context).await {
                 Ok(connection) => {
                     connection.close().await;
                     None
@@ -139,7 +141,7 @@ fn a_message_that_requires_tls_gets_it_or_goes_back() {
         let (server, address) = Fake::tcp(mode);
         let directory = tempfile::tempdir().expect("a directory");
         let secret = Message { require_tls: true, ..message(&["one@b.example"], "secret") };
-        // Around it, on the same connection, messages that ask for nothing.
+        // Around it messages that ask for nothing.
         let messages = [message(&["two@b.example"], "before"), secret, message(&["three@b.example"], "after")];
         let house = House::start(&directory, driver(), &route(&address, tls, &ca), &messages);
         wait_until("all", || {
@@ -211,6 +213,7 @@ fn a_message_that_needs_no_tls_goes_without_unless_that_is_forbidden() {
         let messages = [message(&["two@b.example"], "usual"), open, message(&["three@b.example"], "usual")];
         let target = route(&address, tls, &ca);
         let house = House::with(&directory, driver(), &target, &messages, |relay| relay.honours_tls_optional = honours);
+        // The one that may go without TLS does not wait behind those that may not.
         wait_until("the delivery, or attempts", || {
             if arrives { !server.received().is_empty() } else { server.connections() >= 3 }
         });

@@ -3,8 +3,9 @@
 use super::{Fake, House, Message, Mode, driver, message, smarthost, wait_until};
 use crate::config::RouteTls;
 use crate::net::Shared;
-use crate::relay::connection::{Connection, Context, Demand};
+use crate::relay::connection::{Connection, Context, Way};
 use crate::relay::queue::Blame;
+use crate::relay::route::Demand;
 use crate::services::Resolver;
 use crate::smtp::client::{Fate, Transaction};
 use crate::smtp::envelope::View;
@@ -51,10 +52,10 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
                 resolver: Resolver::start().expect("a resolver"),
                 shared: Shared::start(),
                 tls: crate::net::unverified_client_config(),
-                verifying: Vec::new(),
             };
             let target = smarthost(&address, RouteTls::None);
-            let mut connection = Connection::open(0, &target, Demand::Usual, &context).await.expect("a connection");
+            let way = Way { target, demand: Demand::Usual, verifying: Err(String::new()) };
+            let mut connection = Connection::open(&way, &context).await.expect("a connection");
             let attempt = connection.deliver(transaction(), &mut stored).await;
             connection.close().await;
             context.shared.stop();
