@@ -12,8 +12,10 @@
 
 use crate::config::{RouteTls, Target};
 use crate::log::{self, Level};
+use crate::message::mime::Converter;
 use crate::net::{self, Shared, Stream};
 use crate::relay::content::Cutter;
+use crate::relay::conversion::{self, Unplanned};
 use crate::relay::journal;
 use crate::relay::queue::Blame;
 use crate::relay::route::Demand;
@@ -218,36 +220,54 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends one message.
+    /// Sends one message, converted if the server does not take it as it is.
     pub async fn deliver(&mut self, mut transaction: Transaction, stored: &mut Stored) -> Attempt {
-        let recipients = transaction.recipients.len();
         let passes_dsn = self.client.passes_dsn();
+        let recipients = transaction.recipients.len();
         transaction.require_tls &= !self.is_final;
-        self.client.send(transaction, &mut self.out);
-        let (blame, failed) = loop {
-            match self.event().await {
-                Ok(Event::SendContent) => match self.send_content(stored).await {
-                    Ok(()) => {}
-                    Err(Unsent::Lost(why)) => break (Blame::Destination, why),
-                    Err(Unsent::Unreadable(why)) => {
-                        journal::trouble("message cannot be read", stored.id.0, &why);
-                        break (Blame::Ours, why);
-                    }
-                },
-                Ok(Event::Done(fates)) => {
-                    let usable = self.client.step(b"", &mut self.out).1 == Event::Ready;
-                    let answered = usable || fates.iter().any(|fate| matches!(fate, Fate::Delivered(_)));
-                    let blame = if answered { Blame::Nobody } else { Blame::Destination };
-                    return Attempt { fates, usable, blame, passes_dsn };
+        let mut converter = None;
+        if let Some(hindrance) = self.client.hindrance(&transaction).filter(|hindrance| hindrance.is_mendable()) {
+            let eight_bit = self.client.takes_eight_bit();
+            let fate = match conversion::plan(stored, hindrance, eight_bit) {
+                Ok(plan) => {
+                    converter = Some(Converter::new(plan));
+                    transaction = conversion::converted(transaction, eight_bit);
+                    None
                 }
-                Ok(Event::Closed(trouble)) => break (Blame::Destination, shown(&trouble)),
-                Ok(event) => break (Blame::Destination, format!("{event:?} within a transaction")),
-                Err(why) => break (Blame::Destination, why),
+                Err(Unplanned::Refused(reply)) => Some(Fate::Failed(reply)),
+                Err(Unplanned::Unreadable(why)) => Some(Fate::Deferred(unreadable(stored, &why))),
+            };
+            if let Some(fate) = fate {
+                return Attempt { fates: vec![fate; recipients], usable: true, blame: Blame::Ours, passes_dsn };
             }
+        }
+        self.client.send(transaction, &mut self.out);
+        let (blame, failed) = match self.transact(stored, converter).await {
+            Ok(fates) => {
+                let usable = self.client.step(b"", &mut self.out).1 == Event::Ready;
+                let answered = usable || fates.iter().any(|fate| matches!(fate, Fate::Delivered(_)));
+                let blame = if answered { Blame::Nobody } else { Blame::Destination };
+                return Attempt { fates, usable, blame, passes_dsn };
+            }
+            Err(Unsent::Lost(why)) => (Blame::Destination, why),
+            Err(Unsent::Unreadable(why)) => (Blame::Ours, unreadable(stored, &why).text),
         };
         let fates = self.client.lost(&failed).unwrap_or_default();
         assert_eq!(fates.len(), recipients, "one fate per recipient");
         Attempt { fates, usable: false, blame, passes_dsn }
+    }
+
+    /// The transaction that the client has begun, to its end: one fate per recipient.
+    async fn transact(&mut self, stored: &mut Stored, converter: Option<Converter>) -> Result<Vec<Fate>, Unsent> {
+        let mut outlet = Outlet { converter, converted: Vec::new() };
+        loop {
+            match self.event().await.map_err(Unsent::Lost)? {
+                Event::SendContent => self.send_content(stored, &mut outlet).await?,
+                Event::Done(fates) => return Ok(fates),
+                Event::Closed(trouble) => return Err(Unsent::Lost(shown(&trouble))),
+                event => return Err(Unsent::Lost(format!("{event:?} within a transaction"))),
+            }
+        }
     }
 
     /// Says QUIT if the server is waiting for a command, and closes.
@@ -291,15 +311,15 @@ impl Connection {
         }
     }
 
-    async fn send_content(&mut self, stored: &mut Stored) -> Result<(), Unsent> {
+    async fn send_content(&mut self, stored: &mut Stored, outlet: &mut Outlet) -> Result<(), Unsent> {
         self.stream.set_deadline(BLOCK_LIMIT);
         let view = View::parse(&stored.envelope).map_err(|damage| Unsent::Unreadable(format!("{damage:?}")))?;
         let mut cutter = Cutter::new(&view.removed);
-        self.client.content(view.prepended, &mut self.out);
+        outlet.put(view.prepended, &mut self.client, &mut self.out);
         match &mut stored.content {
             Content::Memory(content) => {
                 for piece in content.chunks(PIECE_BYTES) {
-                    self.send_piece(piece, &mut cutter).await?;
+                    self.send_piece(piece, &mut cutter, outlet).await?;
                 }
             }
             Content::Spilled(reader) => loop {
@@ -307,9 +327,10 @@ impl Connection {
                 if piece.is_empty() {
                     break;
                 }
-                self.send_piece(piece, &mut cutter).await?;
+                self.send_piece(piece, &mut cutter, outlet).await?;
             },
         }
+        outlet.end(&mut self.client, &mut self.out);
         self.listen().await?;
         if self.client.wants_content() {
             self.client.end_content(&mut self.out);
@@ -333,9 +354,9 @@ impl Connection {
         Ok(())
     }
 
-    async fn send_piece(&mut self, mut piece: &[u8], cutter: &mut Cutter) -> Result<(), Unsent> {
-        while let Some(kept) = cutter.kept(&mut piece).filter(|_| self.client.wants_content()) {
-            self.client.content(kept, &mut self.out);
+    async fn send_piece(&mut self, mut piece: &[u8], cutter: &mut Cutter, outlet: &mut Outlet) -> Result<(), Unsent> {
+        while let Some(kept) = cutter.kept(&mut piece) {
+            outlet.put(kept, &mut self.client, &mut self.out);
         }
         if self.out.len() < PIECE_BYTES || !self.client.wants_content() {
             return Ok(());
@@ -344,6 +365,41 @@ impl Connection {
         let written = self.stream.write(&mut self.out).await;
         written.map_err(|error| Unsent::Lost(lost(Phase::Content, &error.to_string())))
     }
+}
+
+/// Where content goes on its way to the server.
+struct Outlet {
+    converter: Option<Converter>,
+    converted: Vec<u8>,
+}
+
+impl Outlet {
+    fn put(&mut self, piece: &[u8], client: &mut Client, out: &mut Vec<u8>) {
+        let Outlet { converter, converted } = self;
+        // A server that has spoken too early wants nothing more.
+        match converter {
+            _ if !client.wants_content() => {}
+            None => client.content(piece, out),
+            Some(converter) => {
+                converter.feed(piece, converted);
+                client.content(converted, out);
+                converted.clear();
+            }
+        }
+    }
+
+    fn end(&mut self, client: &mut Client, out: &mut Vec<u8>) {
+        if let Some(converter) = self.converter.as_mut().filter(|_| client.wants_content()) {
+            converter.end(&mut self.converted);
+            client.content(&self.converted, out);
+        }
+    }
+}
+
+/// The spool does not give the message: for the log, and as the reason to try again.
+fn unreadable(stored: &Stored, why: &str) -> Reply {
+    journal::trouble("message cannot be read", stored.id.0, why);
+    Reply { code: 451, text: format!("4.3.0 {why}") }
 }
 
 impl Address {

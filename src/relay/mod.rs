@@ -4,7 +4,7 @@
 //!                       decides                     does
 //!  spool --record-->    queue (what, when, whether)  worker (the thread)
 //!                       route (where to)             task, connection (SMTP, LMTP), maildir
-//!                       content (what is sent)
+//!                       content, conversion (what is sent)
 //!                       notification (what the sender is told)
 //!  spool <--outcome--   records (what is recorded)   worker
 //! ```
@@ -15,6 +15,7 @@
 
 pub mod connection;
 pub mod content;
+pub mod conversion;
 pub mod handle;
 pub mod journal;
 pub mod maildir;

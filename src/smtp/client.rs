@@ -139,6 +139,11 @@ impl Client {
         fit::hindrance(transaction, self.offered, self.verified)
     }
 
+    /// Does the server take octets above 127 (RFC 6152)? Known when Ready.
+    pub fn takes_eight_bit(&self) -> bool {
+        self.offered.eight_bit
+    }
+
     /// Does the server take over what senders asked for by NOTIFY (RFC 3461)? Known when Ready.
     pub fn passes_dsn(&self) -> bool {
         self.offered.dsn

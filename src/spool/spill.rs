@@ -120,6 +120,11 @@ impl SpillReader {
         Ok(SpillReader { file, reference, at: 0, checksum: 0, piece: Vec::new() })
     }
 
+    /// From the start again.
+    pub fn rewind(&mut self) {
+        (self.at, self.checksum) = (0, 0);
+    }
+
     /// The next piece, empty at the end. The last piece is given only if the checksum over all of them holds. Errors:
     /// damage or I/O, as text.
     #[allow(clippy::should_implement_trait)]

@@ -140,7 +140,7 @@ fn a_held_message_waits_for_its_time_through_a_restart() {
 
 // covers: 6.5a 12.2
 #[test]
-fn binary_content_goes_by_bdat_or_comes_back() {
+fn binary_content_goes_by_bdat_or_is_encoded() {
     for (offers, arrives) in [(&["CHUNKING", "BINARYMIME"][..], true), (&["CHUNKING"], false), (&["BINARYMIME"], false)]
     {
         let (server, address) = Fake::tcp(Mode { offers, ..Mode::default() });
@@ -162,30 +162,94 @@ fn binary_content_goes_by_bdat_or_comes_back() {
                     assert_eq!(message.content, format!("X-Before: yes\r\n{content}"));
                     assert!(message.commands[0].contains("BODY=BINARYMIME"), "{message:?}");
                 }
+                // As base64, octet for octet below it.
                 false => {
-                    assert!(message.content.contains("Status: 5.6.1\r\n"), "{message:?}");
-                    assert!(message.content.contains("text/rfc822-headers") && !message.content.contains('\0'));
+                    assert!(
+                        !message.commands[0].contains("BINARYMIME") && !message.content.contains('\0'),
+                        "{message:?}"
+                    );
+                    assert!(message.content.contains("Content-Transfer-Encoding: base64\r\n"), "{message:?}");
+                    let lines = message.content.split("\r\n\r\n").nth(1).expect("a body").replace("\r\n", "");
+                    use base64::Engine;
+                    let body = base64::prelude::BASE64_STANDARD.decode(lines).expect("base64");
+                    assert_eq!(body, b".\r\nbare\nand\r.\0.");
                 }
             }
         }
     }
 }
 
-/// Lines of more than 998 octets are sent to nobody.
-// covers: 6.7
+// covers: 6.5a 12.2
 #[test]
-fn a_line_too_long_comes_back() {
-    let (server, address) = Fake::tcp(Mode::default());
-    let directory = tempfile::tempdir().expect("a directory");
-    let content = |length| format!("Content-Type: application/x-odd\r\n\r\n{}\r\n", "x".repeat(length));
-    let messages = [(998, "fits@b.example"), (999, "long@b.example")]
-        .map(|(length, to)| Message { content: content(length), ..message(&[to], "") });
-    let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &messages);
-    wait_until("one and a bounce", || server.received().len() >= 2);
-    house.stop();
-    let received = server.received();
-    assert_eq!((to(&received, "fits@b.example"), to(&received, "long@b.example")), (1, 0));
-    assert!(returned(&received, "Undelivered")[0].contains("Status: 5.6.0\r\n"));
+fn what_cannot_be_converted_comes_back_with_its_code() {
+    let signed = |encoding, text| {
+        format!(
+            "MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\
+             Content-Transfer-Encoding: {encoding}\r\n\r\n{text}\r\n--b--\r\n"
+        )
+    };
+    for (body, encoding, text, seven_bit, status) in [
+        (2, "binary", "a\0b", false, "5.6.1"),
+        (1, "8bit", "gr\u{fc}n", true, "5.6.3"),
+        (1, "8bit", "gr\u{fc}n", false, ""),
+    ] {
+        for spilled in [false, true] {
+            let (server, address) = Fake::tcp(Mode { seven_bit, ..Mode::default() });
+            let directory = tempfile::tempdir().expect("a directory");
+            let fields = vec![(Tag::Ret, vec![0])];
+            let eight_bit = Some(true);
+            let odd = Message {
+                content: signed(encoding),
+                body,
+                spilled,
+                eight_bit,
+                fields,
+                ..message(&["one@b.example"], "")
+            };
+            let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &[odd]);
+            wait_until("it, or a bounce", || !server.received().is_empty());
+            house.stop();
+            let received = server.received().remove(0);
+            assert_eq!(received.to, [if status.is_empty() { "one@b.example" } else { "anna@example.edu" }]);
+            if !status.is_empty() {
+                assert!(received.content.contains(&format!("Status: {status}\r\n")), "{received:?}");
+                assert!(received.content.is_ascii() || !seven_bit, "{received:?}");
+            }
+        }
+    }
+}
+
+// covers: 6.7 12.2
+#[test]
+fn long_lines_and_eight_bit_text_are_encoded() {
+    let text = |line: &str| format!("Content-Type: text/plain; charset=utf-8\r\n\r\n{line}\r\n");
+    let (long, eight) = (text(&"long ".repeat(400)), text("gr\u{fc}n"));
+    for (content, seven_bit, eight_bit, spilled) in [
+        (&long, false, false, false),
+        (&long, false, false, true),
+        (&eight, true, true, false),
+        (&eight, true, true, true),
+    ] {
+        let (server, address) = Fake::tcp(Mode { seven_bit, ..Mode::default() });
+        let directory = tempfile::tempdir().expect("a directory");
+        let fields = vec![(Tag::LongLine, vec![u8::from(!eight_bit)])];
+        let message = Message {
+            content: content.clone(),
+            eight_bit: Some(eight_bit),
+            body: 1,
+            spilled,
+            fields,
+            ..message(&["one@b.example"], "")
+        };
+        let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &[message]);
+        wait_until("the delivery", || !server.received().is_empty());
+        house.stop();
+        let received = server.received().remove(0);
+        assert_eq!(received.to, ["one@b.example"], "{received:?}");
+        assert!(received.content.contains("Content-Transfer-Encoding: quoted-printable\r\n"), "{received:?}");
+        assert!(received.content.split("\r\n").all(|line| line.len() <= 998) && received.content.is_ascii());
+        assert!(received.content.starts_with("X-Before: yes\r\n") && !received.commands[0].contains("BODY"));
+    }
 }
 
 /// A server that says 250 before it has the content is not believed, whether it says so with the 354 or later.

@@ -70,7 +70,8 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
     }
 }
 
-/// What is in a spill file is not read before it is sent: what the server found when it received it decides.
+/// What is in a spill file is not read before it is sent, but where it might not fit: what the server found when it received
+/// it decides. Here it is ASCII in truth, so that whoever looks finds nothing to encode.
 #[test]
 fn a_server_without_8bitmime_gets_a_spilled_message_that_is_ascii() {
     let (server, address) = Fake::tcp(Mode { seven_bit: true, ..Mode::default() });
@@ -78,11 +79,11 @@ fn a_server_without_8bitmime_gets_a_spilled_message_that_is_ascii() {
     let to = |to, eight_bit| Message { spilled: true, body: 1, eight_bit, ..message(&[to], "large") };
     let messages = [to("ascii@b.example", Some(false)), to("eight@b.example", Some(true)), to("old@b.example", None)];
     let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &messages);
-    wait_until("a delivery and two bounces", || server.received().len() >= 3);
+    wait_until("three deliveries", || server.received().len() >= 3);
     house.stop();
     let received = server.received();
-    for (recipient, times) in [("ascii@b.example", 1), ("eight@b.example", 0), ("old@b.example", 0)] {
-        assert_eq!(super::to(&received, recipient), times, "{recipient}");
+    for recipient in ["ascii@b.example", "eight@b.example", "old@b.example"] {
+        assert_eq!(super::to(&received, recipient), 1, "{recipient}");
     }
-    assert_eq!(received.iter().filter(|bounce| bounce.content.contains("5.6.3 ")).count(), 2, "{received:?}");
+    assert!(received.iter().all(|message| message.content == "X-Before: yes\r\nSubject: large\r\n\r\n.dot\r\n"));
 }
