@@ -1,10 +1,10 @@
 //! The server side of one connection: bytes in, replies and actions out. No socket, file, clock, thread or lock.
 //!
 //! ```text
-//!             EHLO            MAIL             RCPT            DATA               CRLF.CRLF        answered
-//!  Fresh ------------> Greeted ------> Sender ------> Recipients ---> Receiving ----------> Waiting ------> Greeted
-//!    ^                  |  ^                                             (Begin, Body..)     (Commit)
-//!    |    STARTTLS      |  |  AUTH: Exchange, Ask, answered
+//!             EHLO            MAIL             RCPT            DATA            CRLF.CRLF           answered
+//!  Fresh ------------> Greeted ------> Sender ------> Recipients ---> content ----------> Waiting ------> Greeted
+//!    ^                  |  ^                              '-- BDAT -->  (Begin, Body..)     (Commit)
+//!    |    STARTTLS      |  |  AUTH: Exchange, Ask, answered            see content.rs, chunk.rs
 //!    '------------------'  '--- RSET, EHLO: from anywhere between commands
 //! ```
 //!
@@ -12,9 +12,10 @@
 //! driver's answer. Commands are moves of one `match` in `moves.rs`, replies are one table in `reply.rs`.
 //!
 //! Promises: what is written and asked does not depend on how the input was cut (but for input behind STARTTLS, which is
-//! refused if it was read with it and dropped if not); whatever is refused is also swallowed,
-//! so that replies stay in step; `250` after the end of the data is written in one place, when the driver has answered
-//! [`Answer::Committed`]; no secret is taken outside TLS; nothing of what came before STARTTLS is remembered after it.
+//! refused if it was read with it and dropped if not); whatever is refused is also swallowed, so that replies stay in
+//! step, or, where nobody can tell how much of it there is, the session ends; `250` after the end of the data is written
+//! in one place, when the driver has answered [`Answer::Committed`]; no secret is taken outside TLS; nothing of what came
+//! before STARTTLS is remembered after it.
 
 mod action;
 mod chunk;

@@ -24,6 +24,9 @@ impl Session {
     /// EHLO or HELO: greets, and drops the transaction. RFC 5321 section 4.1.4.
     pub(super) fn hello(&mut self, name: &[u8], extended: bool, out: &mut Vec<u8>) -> Option<Action<'static>> {
         let lost = self.abandon();
+        if self.idles() {
+            return self.refuse_and_close(reply::TOO_MANY_IDLE, out);
+        }
         self.state = State::Greeted;
         self.extended = extended;
         if *self.helo != *name {

@@ -2,7 +2,7 @@
 
 use super::content::Incoming;
 use super::foreign::is_http;
-use super::{Action, MayXclient, Mode, Question, Session, State, Wait, say};
+use super::{Action, MayXclient, Mode, Question, Session, State, Wait};
 use crate::policy::TlsMode;
 use crate::policy::relaying::{self, Relaying};
 use crate::sasl::{Exchange, Mechanism, Step};
@@ -33,15 +33,11 @@ impl Session {
         };
         use State::{Chunks, Fresh, Greeted, Recipients, Sender};
         match (self.state, command) {
-            (_, Command::Ehlo(_) | Command::Helo(_) | Command::Rset) if self.idles() => {
-                self.refuse_and_close(reply::TOO_MANY_IDLE, out)
-            }
             (_, Command::Ehlo(name)) => self.hello(name, true, out),
             (_, Command::Helo(name)) => self.hello(name, false, out),
             (_, Command::Rset) => {
                 let lost = self.abandon();
-                out.extend_from_slice(reply::OK);
-                lost
+                self.idle_command(reply::OK, out).or(lost)
             }
             (_, Command::Noop) => self.idle_command(reply::OK, out),
             (_, Command::Help) => self.idle_command(reply::HELP, out),
@@ -55,7 +51,7 @@ impl Session {
             (_, Command::StartTls) => self.start_tls(rest, out),
 
             (_, Command::Auth(..)) if !self.rules.auth => self.bad_command(reply::NOT_IMPLEMENTED, out),
-            (_, Command::Auth(..)) if !self.secured => self.refuse(reply::AUTH_NEEDS_TLS, out),
+            (_, Command::Auth(..)) if !self.secured => self.idle_command(reply::AUTH_NEEDS_TLS, out),
             (Fresh, Command::Auth(..)) => self.bad_command(reply::HELLO_FIRST, out),
             (Greeted, Command::Auth(mechanism, initial)) => self.authenticate(mechanism, initial, out),
             (_, Command::Auth(..)) => self.bad_command(reply::BAD_SEQUENCE, out),
@@ -74,7 +70,7 @@ impl Session {
                 Some(Action::Begin)
             }
             // A pipelining client sends DATA before it knows: RFC 2920 section 3.1.
-            (Sender, Command::Data) if self.recipient_refused => say(reply::NO_VALID_RECIPIENTS, out),
+            (Sender, Command::Data) if self.recipient_refused => self.idle_command(reply::NO_VALID_RECIPIENTS, out),
             (_, Command::Data) => self.bad_command(reply::RCPT_FIRST, out),
             (_, Command::Bdat { .. }) => unreachable!("handled above"),
         }
