@@ -199,7 +199,7 @@ fn what_cannot_be_converted_comes_back_with_its_code() {
             let fields = vec![(Tag::Ret, vec![0])];
             let eight_bit = Some(true);
             let odd = Message {
-                content: signed(encoding),
+                content: signed(encoding, text),
                 body,
                 spilled,
                 eight_bit,
