@@ -45,6 +45,13 @@ pub fn plan(stored: &mut Stored, hindrance: Hindrance, eight_bit: bool) -> Resul
     planner.end().map_err(|why| Unplanned::Refused(refusal(hindrance, why)))
 }
 
+/// Could a whole message be sent to a server that takes 7-bit text only?
+pub fn is_convertible(message: &[u8]) -> bool {
+    let mut planner = Planner::new(Target { eight_bit: false });
+    planner.feed(message);
+    planner.end().is_ok()
+}
+
 /// The transaction of the converted message. How large that is, nobody knows before it is made.
 pub fn converted(transaction: Transaction, eight_bit: bool) -> Transaction {
     let body = if eight_bit && transaction.body != Body::SevenBit { Body::EightBit } else { Body::SevenBit };

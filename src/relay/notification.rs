@@ -64,7 +64,8 @@ impl Action {
         }
     }
 
-    fn subject(self) -> &'static str {
+    /// What the notification is called.
+    pub fn subject(self) -> &'static str {
         match self {
             Action::Failed | Action::Expired => "Undelivered Mail Returned to Sender",
             Action::Delayed => "Delayed Mail (still being retried)",

@@ -384,6 +384,12 @@ impl<L: Copy> Queue<L> {
         }
     }
 
+    /// Are other transactions of message `id` under way, or due and not yet tried?
+    pub fn has_more(&self, id: u64, now: u64) -> bool {
+        let more = |job: &Job| job.flying || !job.recipients.is_empty() && job.attempts == 0 && job.due_ms <= now;
+        self.messages.get(&id).is_some_and(|message| message.jobs.iter().any(more))
+    }
+
     /// When [`Queue::start`] or [`Queue::overdue`] may have something that they have not now.
     pub fn wake_ms(&self) -> Option<u64> {
         let connections_max = self.settings.connections_max;

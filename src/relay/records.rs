@@ -2,7 +2,8 @@
 //!
 //! Delivered recipients of any messages share a record; one such record is under way at a time, and what arrives
 //! meanwhile is the next, so that records grow by themselves when there is much to record. Recipients of one message whose
-//! sender is to be told are a record with the notification that tells of them: both are durable or neither is.
+//! sender is to be told are a record with the notification that tells of them: both are durable or neither is. While more
+//! transactions of the message are to come, that waits a moment, so that one notification tells of all.
 
 use crate::relay::notification::Verdict;
 use crate::smtp::client::Reply;
@@ -17,6 +18,10 @@ const NOTIFICATIONS_MAX: usize = 8;
 const BACKLOG_MAX: usize = 64;
 /// Pause after the spool refused a record.
 const RETRY_MS: u64 = 2000;
+/// How long a notification waits for other recipients of its message.
+const GATHER_MS: u64 = 1000;
+/// Recipients in one notification, unless one transaction has more.
+const GATHERED_MAX: usize = 1000;
 /// Longest text kept of a reply, in octets.
 const TEXT_BYTES_MAX: usize = 256;
 
@@ -55,11 +60,19 @@ pub enum Matter<L> {
 #[derive(Debug)]
 pub struct Records<L> {
     delivered: Vec<Delivered>,
-    told: VecDeque<Told<L>>,
+    /// With the time before which it is not written.
+    told: VecDeque<(u64, Told<L>)>,
     delivered_under_way: bool,
     told_under_way: usize,
     /// The spool refused a record: not before this time.
     refused_until_ms: Option<u64>,
+}
+
+impl<L> Told<L> {
+    /// What the verdicts have in common.
+    fn kind(&self) -> Option<&'static str> {
+        self.verdicts.first().map(|verdict| verdict.action.subject())
+    }
 }
 
 impl<L> Default for Records<L> {
@@ -80,9 +93,24 @@ impl<L> Records<L> {
         self.delivered.push(delivered);
     }
 
-    /// The sender of a message may have to be told of it.
-    pub fn told(&mut self, told: Told<L>) {
-        self.told.push_back(told);
+    /// The sender of a message may have to be told of it. `more`: other transactions of it are to come at once.
+    pub fn told(&mut self, mut told: Told<L>, more: bool, now: u64) {
+        let same = |(_, known): &&mut (u64, Told<L>)| {
+            let fits = known.verdicts.len() + told.verdicts.len() <= GATHERED_MAX;
+            known.id == told.id && known.kind() == told.kind() && fits
+        };
+        match self.told.iter_mut().find(same) {
+            Some((not_before_ms, known)) => {
+                known.verdicts.append(&mut told.verdicts);
+                *not_before_ms = if more { *not_before_ms } else { now };
+            }
+            None => self.told.push_back((if more { now + GATHER_MS } else { now }, told)),
+        }
+    }
+
+    /// Nothing is gathered any longer.
+    pub fn flush(&mut self) {
+        self.told.iter_mut().for_each(|(not_before_ms, _)| *not_before_ms = 0);
     }
 
     /// The next record to be made, if one may be made now. Given back to [`Records::ended`].
@@ -96,7 +124,8 @@ impl<L> Records<L> {
             return Some(Matter::Delivered(self.delivered.drain(..count).collect()));
         }
         if self.told_under_way < NOTIFICATIONS_MAX {
-            let told = self.told.pop_front()?;
+            let at = self.told.iter().position(|(not_before_ms, _)| *not_before_ms <= now)?;
+            let (_, told) = self.told.remove(at)?;
             self.told_under_way += 1;
             return Some(Matter::Told(told));
         }
@@ -116,7 +145,7 @@ impl<L> Records<L> {
                 delivered.append(&mut self.delivered);
                 self.delivered = delivered;
             }
-            Matter::Told(told) => self.told.push_back(told),
+            Matter::Told(told) => self.told.push_back((now, told)),
         }
     }
 
@@ -127,7 +156,8 @@ impl<L> Records<L> {
 
     /// When something may be tried again.
     pub fn wake_ms(&self) -> Option<u64> {
-        self.refused_until_ms
+        let gathering = self.told.iter().map(|(not_before_ms, _)| *not_before_ms).min();
+        self.refused_until_ms.or(gathering.filter(|_| self.told_under_way < NOTIFICATIONS_MAX))
     }
 
     /// Nothing waits and nothing is under way.
@@ -147,6 +177,7 @@ pub fn push_outcome(queue_id: u64, recipient: u32, fate: Fate, reply: &Reply, en
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::notification::Action;
     use crate::smtp::envelope::View;
 
     fn delivered(recipient: u32) -> Delivered {
@@ -184,7 +215,7 @@ mod tests {
         records.delivered(delivered(0));
         let first = records.next(100).expect("a record");
         records.delivered(delivered(1));
-        records.told(told(7));
+        records.told(told(7), false, 100);
         let bounce = records.next(100).expect("a bounce");
         records.ended(first, false, 100);
         records.ended(bounce, false, 100);
@@ -198,12 +229,47 @@ mod tests {
         assert!(matches!(records.next(3000), Some(Matter::Told(Told { id: 7, .. }))));
     }
 
+    fn refused(id: u64, recipients: std::ops::Range<u32>, action: Action) -> Told<u32> {
+        let reply = || Reply { code: 550, text: "no".into() };
+        let verdict = |recipient| Verdict { recipient, action, reply: reply(), remote: None };
+        Told { id, at: 0, verdicts: recipients.map(verdict).collect() }
+    }
+
+    /// Message and recipients of each notification that may be written at `now`.
+    fn written(records: &mut Records<u32>, now: u64) -> Vec<(u64, usize)> {
+        let next = std::iter::from_fn(|| records.next(now)).map(|matter| match matter {
+            Matter::Told(told) => (told.id, told.verdicts.len()),
+            Matter::Delivered(_) => panic!("a delivery"),
+        });
+        next.collect()
+    }
+
+    #[test]
+    fn one_notification_for_what_comes_together() {
+        let mut records = Records::default();
+        records.told(refused(1, 0..100, Action::Failed), true, 0);
+        records.told(refused(2, 0..1, Action::Failed), false, 0);
+        records.told(refused(1, 100..101, Action::Relayed), true, 0);
+        assert_eq!(written(&mut records, 10), [(2, 1)], "the others may get more");
+        assert_eq!(records.wake_ms(), Some(GATHER_MS));
+        records.told(refused(1, 101..150, Action::Failed), true, 20);
+        records.told(refused(1, 150..160, Action::Expired), false, 30);
+        assert_eq!(written(&mut records, 30), [(1, 159)]);
+        assert_eq!(written(&mut records, GATHER_MS), [(1, 1)], "no longer than that");
+        // Bounds, and the end.
+        records.told(refused(3, 0..900, Action::Failed), true, 0);
+        records.told(refused(3, 900..1001, Action::Failed), true, 0);
+        assert_eq!(written(&mut records, 0), []);
+        records.flush();
+        assert_eq!(written(&mut records, 0), [(3, 900), (3, 101)]);
+    }
+
     #[test]
     fn bounds() {
         let mut records = Records::default();
         (0..OUTCOMES_MAX as u32 + 1).for_each(|recipient| records.delivered(delivered(recipient)));
         assert_eq!(recipients(&records.next(0).expect("a record")).len(), OUTCOMES_MAX);
-        (0..2 * BACKLOG_MAX as u64).for_each(|id| records.told(told(id)));
+        (0..2 * BACKLOG_MAX as u64).for_each(|id| records.told(told(id), false, 0));
         assert_eq!(std::iter::from_fn(|| records.next(0)).count(), NOTIFICATIONS_MAX);
         assert!(!records.may_deliver());
         let mut envelope = Envelope::default();

@@ -171,7 +171,7 @@ impl Worker {
                 let action = if overdue.given_up { Action::Expired } else { Action::Delayed };
                 let verdict = |(recipient, reply)| Verdict { recipient, action, reply, remote: None };
                 let verdicts = overdue.recipients.into_iter().map(verdict).collect();
-                self.records.told(Told { id: overdue.id, at: overdue.at, verdicts });
+                self.records.told(Told { id: overdue.id, at: overdue.at, verdicts }, false, now);
             }
             self.record(now);
             self.deliver(now);
@@ -189,6 +189,7 @@ impl Worker {
     async fn finish(&mut self, shared: &Shared) {
         let end_ms = now_ms() + STOP_LIMIT_MS;
         self.stopping = true;
+        self.records.flush();
         self.tasks.values_mut().for_each(|work| *work = None);
         while !(self.tasks.is_empty() && self.records.is_empty()) && now_ms() < end_ms {
             let now = now_ms();
@@ -373,7 +374,8 @@ impl Worker {
             let verdict = |(recipient, action, reply)| Verdict { recipient, action, reply, remote: remote.clone() };
             let verdicts: Vec<_> = Vec::into_iter(matters).map(verdict).collect();
             if !verdicts.is_empty() {
-                self.records.told(Told { id: delivery.id, at: delivery.at, verdicts });
+                let more = self.queue.has_more(delivery.id, now) && !self.stopping;
+                self.records.told(Told { id: delivery.id, at: delivery.at, verdicts }, more, now);
             }
         }
     }

@@ -208,6 +208,19 @@ fn a_held_release_is_the_due_time_and_expiry_counts_from_it() {
     assert!(queue.overdue(500 + 7200 * SECOND).is_some());
 }
 
+#[test]
+fn a_message_of_several_transactions_has_more_to_come() {
+    let mut queue = queue(2);
+    queue.add(arrival(1, 0, &[0, 1]));
+    let first = queue.start(0).expect("due");
+    queue.tried(&first, fates(&[550]), Blame::Nobody, 0);
+    assert!(queue.has_more(1, 0), "the other is due");
+    let second = queue.start(0).expect("due");
+    assert!(queue.has_more(1, 0), "under way");
+    queue.tried(&second, fates(&[450]), Blame::Nobody, 0);
+    assert!(!queue.has_more(1, u64::MAX) && !queue.has_more(2, 0), "its retry is not waited for");
+}
+
 fn wary(warn_ms: u64) -> Queue<u32> {
     let settings = Settings { warn_ms: Some(warn_ms), ..queue(1).settings };
     Queue::new(settings, 1, 4711)

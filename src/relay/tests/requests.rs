@@ -114,6 +114,21 @@ fn a_sender_is_told_once_of_a_delay_and_a_restart_does_not_repeat_it() {
     assert_eq!(to(&received, "later@b.example"), 4);
 }
 
+/// A message for many recipients goes in several transactions, and yet there is one report of a kind.
+// covers: 12.8
+#[test]
+fn recipients_of_several_transactions_share_a_notification() {
+    let (server, address) = Fake::tcp(Mode::default());
+    let directory = tempfile::tempdir().expect("a directory");
+    let recipients: Vec<String> = (0..250).map(|number| format!("never{number}@b.example")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &[message(&recipients, "x")]);
+    wait_until("the bounce", || to(&server.received(), "anna@example.edu") > 0);
+    house.stop();
+    let bounces = returned(&server.received(), "Undelivered");
+    assert_eq!((bounces.len(), bounces[0].matches("\r\nAction: failed\r\n").count()), (1, 250));
+}
+
 // covers: 3
 #[test]
 fn a_held_message_waits_for_its_time_through_a_restart() {

@@ -10,6 +10,7 @@ use super::{Worker, release_ms};
 use crate::clock::now_ms;
 use crate::log::{self, Level};
 use crate::relay::content;
+use crate::relay::conversion;
 use crate::relay::journal::{self, About};
 use crate::relay::notification::{self, Action, Notice};
 use crate::relay::records::{Delivered, Matter, Told, push_outcome};
@@ -108,8 +109,14 @@ impl Worker {
             // RET is about failures only: RFC 3461 section 4.3.
             let failed = matches!(first.action, Action::Failed | Action::Expired);
             let full = failed && view.ret == Some(0) && notification::may_return_text(&view);
-            let (original, whole) =
+            let (mut original, mut whole) =
                 content::beginning(&view, &mut original, full, RETURNED_BYTES_MAX).map_err(unreadable)?;
+            if whole && !conversion::is_convertible(&original) {
+                // A server on the way home without 8BITMIME would get no notification at all.
+                let mut again = self.follower.read(*at).map_err(unreadable)?.content;
+                (original, whole) =
+                    content::beginning(&view, &mut again, false, RETURNED_BYTES_MAX).map_err(unreadable)?;
+            }
             let (id, about) = (id.to_string(), QueueId(*about).to_string());
             let retry_until_ms = late.then(|| release_ms(&view).saturating_add(self.expire_ms));
             let hostname = &self.hostname;
