@@ -36,6 +36,8 @@ pub struct Header {
     pub date: bool,
     /// A Message-ID field.
     pub message_id: bool,
+    /// `TLS-Required: No`: the sender would rather have it arrive in the clear than not at all. RFC 8689 section 3.
+    pub tls_optional: bool,
     /// Fields of any name.
     pub fields: u32,
     /// Received fields.
@@ -93,10 +95,12 @@ impl Header {
         self.date |= is("Date");
         self.message_id |= is("Message-ID");
         self.received += u32::from(is("Received"));
+        let range = start..self.bytes;
+        self.tls_optional |=
+            is("TLS-Required") && value(&content[range.clone()]).trim_ascii().eq_ignore_ascii_case(b"No");
         if self.fields > FIELDS_MAX {
             return;
         }
-        let range = start..self.bytes;
         if is("Bcc") || is("Resent-Bcc") || is("Return-Path") {
             self.submitted_away.push(range);
         } else if is("Authentication-Results") && speaks_for(&content[range.clone()], hostname) {
@@ -108,8 +112,7 @@ impl Header {
 /// Does an Authentication-Results field claim to come from `hostname`? RFC 8601 section 2.2: its value starts with that
 /// name, which may be a quoted string, behind comments and white space.
 fn speaks_for(field: &[u8], hostname: &str) -> bool {
-    let value = field.iter().position(|&octet| octet == b':').map_or(&b""[..], |colon| &field[colon + 1..]);
-    let value = behind_blanks(value);
+    let value = behind_blanks(value(field));
     let quoted = value.strip_prefix(b"\"");
     let value = quoted.unwrap_or(value);
     let Some((name, rest)) = value.split_at_checked(hostname.len()) else { return false };
@@ -119,6 +122,11 @@ fn speaks_for(field: &[u8], hostname: &str) -> bool {
             [b'"', ..] => quoted.is_some(),
             [octet, ..] => octet.is_ascii_whitespace() || b";(".contains(octet),
         }
+}
+
+/// What stands behind the colon.
+fn value(field: &[u8]) -> &[u8] {
+    memchr(b':', field).map_or(b"", |colon| &field[colon + 1..])
 }
 
 enum Kind<'a> {
@@ -242,6 +250,23 @@ mod tests {
             let content = format!("authentication-results:{value}\r\nSubject: x\r\n\r\n");
             let (submitted, found) = removed(content.as_bytes());
             assert_eq!((submitted.len(), found.len()), (0, usize::from(forged)), "{value}");
+        }
+    }
+
+    // covers: 12.4
+    #[test]
+    fn tls_required_no_is_seen() {
+        for (field, expected) in [
+            ("TLS-Required: No", true),
+            ("tls-required:no ", true),
+            ("TLS-Required:\r\n\tNO", true),
+            ("TLS-Required: Yes", false),
+            ("TLS-Required: None", false),
+            ("TLS-Required:", false),
+            ("X-TLS-Required: No", false),
+        ] {
+            let content = format!("{field}\r\nSubject: x\r\n\r\nTLS-Required: No\r\n");
+            assert_eq!(scan(content.as_bytes()).tls_optional, expected, "{field}");
         }
     }
 

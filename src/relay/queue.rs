@@ -164,6 +164,9 @@ struct Site {
     trouble: Option<String>,
 }
 
+/// An outcome of a recipient, or a warning, which has none; and the record in which it was read.
+type Early<L> = (Option<u32>, L);
+
 /// The queue. `L` is a place in the spool.
 pub struct Queue<L> {
     settings: Settings,
@@ -171,8 +174,8 @@ pub struct Queue<L> {
     sites: Vec<Site>,
     /// When a message is next looked at for being late or past its time.
     looks: BTreeSet<(u64, u64)>,
-    /// Outcomes read before their messages, and warnings (without a recipient); none when caught up.
-    early: Option<HashMap<u64, Vec<(Option<u32>, L)>>>,
+    /// What was read before its message; none when caught up.
+    early: Option<HashMap<u64, Vec<Early<L>>>>,
     held: usize,
     random: u64,
 }

@@ -217,9 +217,9 @@ impl Worker {
         let (routes, honours) = (&self.routes, self.honours_tls_optional);
         let Some(entry) = self.follower.next() else { return false };
         let (at, id) = (entry.at, entry.id.0);
-        let read = View::parse(entry.envelope).map_err(why_held).and_then(|view| {
+        let read = View::parse(entry.envelope).map_err(why_held).map(|view| {
             let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
-            Ok((outcomes, view.warned.clone(), arrival(id, at, &view, routes, honours)))
+            (outcomes, view.warned.clone(), arrival(id, at, &view, routes, honours))
         });
         match read {
             Ok((outcomes, warned, arrival)) => {

@@ -76,6 +76,9 @@ impl Connection {
         envelope.push(Tag::Prepended, prepended.as_bytes());
         self.core.scratch.replace(prepended);
         remove_fields(envelope, client.submission, header);
+        if header.tls_optional {
+            envelope.push(Tag::TlsOptional, b"");
+        }
         envelope.push(Tag::Arrival, &epoch_ms.to_le_bytes());
         envelope.push(Tag::Listener, self.service().name.as_bytes());
         envelope.push_with(Tag::Peer, |value| {
