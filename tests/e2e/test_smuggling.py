@@ -67,6 +67,20 @@ def by_data(wire, front, ending, cut):
     return wire.reply()
 
 
+def by_bdat(wire, front, ending, cut):
+    """One message by BDAT, whose second chunk begins within the ending."""
+    envelope(wire)
+    first, rest = front + ending[:cut], ending[cut:] + SMUGGLED
+    wire.send(b"BDAT %d\r\n" % len(first) + first)
+    reply = wire.reply()
+    wire.send(b"BDAT %d LAST\r\n" % len(rest) + rest)
+    last = wire.reply()
+    if reply.startswith("250"):
+        return last
+    assert last.startswith("503 5.5.1"), (reply, last)  # What was refused is over; the rest is swallowed.
+    return reply
+
+
 def session(port, tls, login):
     wire = Wire(port, tls=tls)
     if login:
@@ -115,22 +129,24 @@ def routes(postfix, exim):
             {"smarthost": f"127.0.0.1:{postfix.port}", "tls": "none"}]
 
 
-# covers: 6.4 6.5 12.1
-def test_no_false_ending_of_an_authenticated_client(appliance, directory):
+# covers: 6.4 6.5 6.5a 6.13 12.1
+@pytest.mark.parametrize("way", [by_data, by_bdat], ids=["data", "bdat"])
+def test_no_false_ending_of_an_authenticated_client(appliance, directory, way):
     """Bare CR, LF and NUL are normalized: every message is taken, as one."""
     with judges(directory) as (postfix, exim), appliance(routes=routes(postfix, exim)) as server:
-        taken = send_all(server.port["submissions"], by_data)
+        taken = send_all(server.port["submissions"], way)
         assert len(taken) == len(ENDINGS) * len(FILLED)
         judge(postfix, exim, taken)
 
 
-# covers: 6.4 6.5 12.1
+# covers: 6.4 6.5 6.5a 6.13 12.1
 @pytest.mark.parametrize("listener, tls", [("smtp", False), ("smtps", True)])
-def test_no_false_ending_of_a_stranger(appliance, directory, listener, tls):
+@pytest.mark.parametrize("way", [by_data, by_bdat], ids=["data", "bdat"])
+def test_no_false_ending_of_a_stranger(appliance, directory, listener, tls, way):
     """Bare CR, LF and NUL are refused; what is left is text, and arrives as one message."""
     local = {"local_domains": ["example.org", "example.net"]}
     with judges(directory) as (postfix, exim), appliance(routes=routes(postfix, exim), top=local) as server:
-        taken = send_all(server.port[listener], by_data, tls=tls, login=False)
+        taken = send_all(server.port[listener], way, tls=tls, login=False)
         allowed = [name for name, ending in ENDINGS.items() if not odd(ending)]
         assert len(taken) == len(allowed) * len(FILLED), taken
         judge(postfix, exim, taken)
