@@ -95,7 +95,7 @@ impl Certificate {
         let left_s = self.not_after_s - now_s;
         let what = if left_s < 0 {
             format!("the certificate expired on {}; renew it, clients refuse it", date(self.not_after_s))
-        } else if left_s < notice_s {
+        } else if left_s <= notice_s {
             format!("the certificate expires on {}; renew it, then send SIGHUP", date(self.not_after_s))
         } else if now_s < self.not_before_s {
             format!("the certificate is not valid before {}; set the clock, or wait", date(self.not_before_s))
@@ -390,20 +390,16 @@ pub(super) mod tests {
         for (certificate, now_s, words) in [
             (&year, start, None),
             (&year, start - 1, Some("x-chain.pem: the certificate is not valid before 2026-01-01 00:00 UTC; ")),
-            (&year, start + 351 * DAY, None),
-            (
-                &year,
-                start + 351 * DAY + 1,
-                Some("x-chain.pem: the certificate expires on 2027-01-01 00:00 UTC; renew it"),
-            ),
+            (&year, start + 351 * DAY - 1, None),
+            (&year, start + 351 * DAY, Some("x-chain.pem: the certificate expires on 2027-01-01 00:00 UTC; renew it")),
             (&year, start + 365 * DAY, Some("expires on")),
             (
                 &year,
                 start + 365 * DAY + 1,
                 Some("x-chain.pem: the certificate expired on 2027-01-01 00:00 UTC; renew it"),
             ),
-            (&week, start + 4 * DAY, None),
-            (&week, start + 4 * DAY + 1, Some("expires on 2026-01-07")),
+            (&week, start + 4 * DAY - 1, None),
+            (&week, start + 4 * DAY, Some("expires on 2026-01-07")),
         ] {
             let said = certificate.trouble(now_s);
             assert_eq!(said.is_some(), words.is_some(), "{said:?} {words:?}");

@@ -1,6 +1,7 @@
 //! Why a TLS handshake failed, in words that help whoever looks after the clients. The cause as TLS names it stays beside
 //! them in the log.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 
 use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
@@ -17,6 +18,9 @@ pub enum Begin {
 /// What the failure of a server's handshake most likely means, and what to do. `error`: of
 /// [`Stream::accept_tls`](super::Stream::accept_tls) or its sibling.
 pub fn explain(error: &io::Error, begin: Begin) -> &'static str {
+    if is_silent(error) {
+        return "the client said nothing: a port scanner, a health check, or somebody who thought better of it";
+    }
     let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match (of_tls, error.kind()) {
         (Some(of_tls), _) => explain_tls(of_tls, begin),
@@ -28,6 +32,29 @@ pub fn explain(error: &io::Error, begin: Begin) -> &'static str {
         (None, _) => "the connection failed during the handshake",
     }
 }
+
+/// Did the client go before its first octet? Nothing failed then, and it is not worth a line.
+pub fn is_silent(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<SaidNothing>())
+}
+
+/// The peer went before its first octet.
+#[derive(Debug)]
+pub(super) struct SaidNothing;
+
+impl SaidNothing {
+    pub fn error(kind: ErrorKind) -> io::Error {
+        io::Error::new(kind, SaidNothing)
+    }
+}
+
+impl fmt::Display for SaidNothing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("closed before the handshake")
+    }
+}
+
+impl std::error::Error for SaidNothing {}
 
 fn explain_tls(error: &Error, begin: Begin) -> &'static str {
     match error {
@@ -59,7 +86,9 @@ const OLD: &str =
 fn explain_incompatible(reason: &PeerIncompatible) -> &'static str {
     use PeerIncompatible::*;
     match reason {
+        // Below TLS 1.2 there are no signature algorithms to offer, and that is looked at first.
         Tls12NotOffered | Tls12NotOfferedOrEnabled | SupportedVersionsExtensionRequired => OLD,
+        SignatureAlgorithmsExtensionRequired => OLD,
         NoCipherSuitesInCommon => {
             "no cipher suite in common: the client offers none with ECDHE and AEAD, or none for our certificate's kind of key; \
              update it, or give a certificate of the other kind (RSA or P-256) too"
@@ -67,7 +96,7 @@ fn explain_incompatible(reason: &PeerIncompatible) -> &'static str {
         NoKxGroupsInCommon | NamedGroupsExtensionRequired | KeyShareExtensionRequired => {
             "no key exchange in common: the client offers neither X25519 nor P-256 nor P-384; update it"
         }
-        NoSignatureSchemesInCommon | SignatureAlgorithmsExtensionRequired => {
+        NoSignatureSchemesInCommon => {
             "the client cannot check signatures of our certificate's kind of key; update it, or give a certificate of the other \
              kind (RSA or P-256) too"
         }
@@ -111,9 +140,11 @@ mod tests {
             (tls(Error::AlertReceived(AlertDescription::CertificateExpired)), Begin::StartTls, "for expired"),
             (tls(Error::AlertReceived(AlertDescription::BadCertificate)), Begin::StartTls, "does not accept our cert"),
             (tls(Error::AlertReceived(AlertDescription::DecodeError)), Begin::StartTls, "client ended the handshake"),
+            (tls(PeerIncompatible::SignatureAlgorithmsExtensionRequired.into()), Begin::StartTls, "TLS 1.1 or older"),
             (tls(PeerIncompatible::Tls12NotOffered.into()), Begin::StartTls, "TLS 1.1 or older"),
             (tls(PeerIncompatible::NoCipherSuitesInCommon.into()), Begin::StartTls, "no cipher suite"),
             (tls(Error::NoApplicationProtocol), Begin::StartTls, "another protocol than SMTP"),
+            (SaidNothing::error(ErrorKind::UnexpectedEof), Begin::Implicit, "said nothing"),
             (ErrorKind::UnexpectedEof.into(), Begin::StartTls, "closed during the handshake"),
             (ErrorKind::TimedOut.into(), Begin::StartTls, "fell silent"),
             (io::Error::other("x"), Begin::StartTls, "connection failed"),

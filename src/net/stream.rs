@@ -20,6 +20,7 @@ use rustls::pki_types::ServerName;
 
 use super::buffer::{Window, eat_all};
 use super::deadline::{Shared, Verdict, Wait, Watch};
+use super::failure::SaidNothing;
 use super::socket::Socket;
 use super::tls::Tls;
 use super::tls_config::ServerTls;
@@ -128,6 +129,7 @@ impl Stream {
     async fn handshake(&mut self, tls: Box<Tls>, mut interruptible: bool) -> io::Result<()> {
         assert!(self.tls.is_none(), "TLS inside TLS");
         self.tls = Some(tls);
+        let mut heard = !self.input.is_empty();
         let until_tick = self.shared.tick_after(self.limit);
         // Dead until proven alive, so that neither an error nor a dropped future leaves the stream in the clear.
         self.flags.dead = true;
@@ -138,8 +140,14 @@ impl Stream {
                 self.flags.dead = false;
                 return Ok(());
             }
-            if self.receive(until_tick, interruptible).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match self.receive(until_tick, interruptible).await {
+                Ok(0) if !heard => return Err(SaidNothing::error(io::ErrorKind::UnexpectedEof)),
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => heard = true,
+                Err(error) if !heard && error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(SaidNothing::error(error.kind()));
+                }
+                Err(error) => return Err(error),
             }
             interruptible = false;
         }

@@ -17,7 +17,7 @@ use crate::auth::Verdict;
 use crate::clock::now_ms;
 use crate::log::{Event, Level, event};
 use crate::net::Stream;
-use crate::net::failure::{Begin, explain};
+use crate::net::failure::{Begin, explain, is_silent};
 use crate::policy::TlsMode;
 use crate::sasl::Credentials;
 use crate::smtp::Session;
@@ -229,7 +229,8 @@ impl Connection {
             Ok(()) => self.core.counters.tls_handshakes.add(1),
             Err(error) => {
                 self.core.counters.tls_failed.add(1);
-                let line = self.event(Level::Info, "TLS handshake failed").field("error", error);
+                let level = if is_silent(error) { Level::Debug } else { Level::Info };
+                let line = self.event(level, "TLS handshake failed").field("error", error);
                 line.field("meaning", explain(error, begin)).emit();
             }
         }
