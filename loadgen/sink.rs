@@ -126,7 +126,7 @@ fn rules(options: &Sink) -> Rules {
             SinkTls::Required => TlsMode::Required,
             SinkTls::Implicit => TlsMode::Implicit,
         },
-        auth: true,
+        mechanisms: penstock::sasl::Mechanisms::PASSWORD,
         message_bytes_max: options.message_bytes_max,
         recipients_max: RECIPIENTS_MAX,
         messages_per_session: u32::MAX,
@@ -290,6 +290,7 @@ fn receive(
             Action::Commit => Some(Wanted::Commit),
             Action::Ask(Question::Client(_)) => unreachable!("nobody may say XCLIENT here"),
             Action::Ask(Question::Password(credentials)) => Some(Wanted::Verdict(credentials.user.as_str().into())),
+            Action::Ask(_) => unreachable!("SCRAM is not offered here"),
             Action::StartTls => Some(Wanted::StartTls),
             Action::Close => Some(Wanted::Close),
         };

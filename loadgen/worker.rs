@@ -347,6 +347,8 @@ impl Thread {
             user: users.name(self.workload.borrow_mut().draw(users.names())),
             password: password.clone(),
             mechanism: run.mechanism.mechanism(),
+            nonce: String::new(),
+            binding: None,
         });
         let starttls = if run.tls == RunTls::Starttls { StartTls::Required } else { StartTls::Never };
         Options { starttls, login, pipelining: !run.no_pipelining, ..Options::new(&run.hostname) }

@@ -67,6 +67,9 @@ enum UserCommand {
         /// The configuration, whose [auth] names the users file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Keep what SCRAM needs too, as with scram = true in [auth]
+        #[arg(long)]
+        scram: bool,
         /// The user
         name: String,
     },
@@ -130,8 +133,9 @@ fn print(text: &str) -> ExitCode {
 /// Does what `penstock user` is asked to. Returns what to print. Errors: one line with a remedy.
 fn users(command: &UserCommand) -> Result<String, String> {
     match command {
-        UserCommand::Add { config, name } => {
-            let auth = auth(config)?;
+        UserCommand::Add { config, scram, name } => {
+            let mut auth = auth(config)?;
+            auth.scram |= *scram;
             let account = user::account(&auth, name)?;
             let password = user::read_password(&account)?;
             match user::add(&auth, name, &password)? {

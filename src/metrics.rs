@@ -54,10 +54,12 @@ counters! {
     tls_handshakes,
     /// TLS handshakes that failed.
     tls_failed,
-    /// Passwords that were right.
+    /// Passwords and proofs that were right.
     auth_ok,
-    /// Passwords that were wrong.
+    /// Passwords and proofs that were wrong.
     auth_failed,
+    /// Attempts that were not checked, or not answered, because too many had failed.
+    auth_braked,
     /// Messages made durable and answered 250.
     messages_accepted,
     /// Messages refused for want of room or for disk trouble.

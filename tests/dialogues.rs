@@ -11,12 +11,15 @@
 mod dialogue;
 
 use dialogue::{Check, Dialogue, Event, Expected, Setting, Split};
-use penstock::sasl::Credentials;
+use penstock::sasl::Keys;
 use penstock::smtp::envelope::View;
 use penstock::smtp::session::{Action, Answer, Question, QueueName, Refusal, Session};
 use penstock::smtp::xclient::Xclient;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+/// Derived once: some thousand runs ask for them.
+static KEYS: OnceLock<Keys> = OnceLock::new();
 
 const QUEUE_NAME: &[u8; 13] = b"QUEUEID000001";
 
@@ -110,6 +113,9 @@ impl<'a> Run<'a> {
         session.set_clock(setting.clock_ms);
         session.set_room(setting.room);
         session.set_may_xclient(setting.xclient);
+        if let Some(channel) = &setting.channel {
+            session.bind_channel(channel.clone());
+        }
         Run { session, all: expected, expected, out, content: Vec::new(), closed: false, line: 0, log: Vec::new() }
     }
 
@@ -161,8 +167,8 @@ impl<'a> Run<'a> {
                     self.content.clear();
                     self.saw(&Event::Abort)?;
                 }
-                Action::Ask(Question::Password(credentials)) => self.ask(&credentials)?,
                 Action::Ask(Question::Client(xclient)) => self.client(&xclient)?,
+                Action::Ask(question) => self.ask(&question)?,
                 Action::StartTls => {
                     self.saw(&Event::Tls)?;
                     self.session.answered(Answer::TlsStarted, &mut self.out);
@@ -202,17 +208,33 @@ impl<'a> Run<'a> {
         self.replies()
     }
 
-    fn ask(&mut self, credentials: &Credentials) -> Result<(), String> {
-        let mechanism = format!("{:?}", credentials.mechanism).to_lowercase();
-        let asked = format!("{mechanism} {} {}", credentials.user, credentials.password);
+    fn ask(&mut self, question: &Question) -> Result<(), String> {
+        let (asked, user) = match question {
+            Question::Password(credentials) => {
+                let mechanism = format!("{:?}", credentials.mechanism).to_lowercase();
+                (format!("ask {mechanism} {} {}", credentials.user, credentials.password), &credentials.user)
+            }
+            Question::ScramKeys(user) => (format!("ask-keys {user}"), user),
+            Question::Client(_) => return Err("answered elsewhere".into()),
+            Question::Proof(proof) => {
+                let right = if proof.right { "right" } else { "wrong" };
+                (format!("ask-proof {} {right}", proof.user), &proof.user)
+            }
+        };
         let answer = match self.next_event() {
-            Some(Event::Ask { credentials, verdict }) if *credentials == asked => match verdict.as_str() {
-                "accepted" => Answer::Accepted(asked.split(' ').nth(1).unwrap_or_default().into()),
+            Some(Event::Ask { question, verdict }) if *question == asked => match verdict.as_str() {
+                "accepted" => Answer::Accepted(user.as_str().into()),
                 "rejected" => Answer::Rejected,
+                "braked" => Answer::Braked,
                 "unavailable" => Answer::Unavailable,
+                // A dialogue is written down beforehand, so the salt and the nonce are always the same.
+                "given" => {
+                    let keys = KEYS.get_or_init(|| Keys::derive("sesame", b"0123456789abcdef", 4096)).clone();
+                    Answer::ScramKeys { keys, nonce: "SERVER-NONCE".into() }
+                }
                 other => return Err(format!("{other} is no verdict")),
             },
-            other => return Err(format!("asks for {asked}, expected {other:?}")),
+            other => return Err(format!("{asked}, expected {other:?}")),
         };
         self.log.push(format!("! {asked}: {answer:?}"));
         self.session.answered(answer, &mut self.out);

@@ -2,11 +2,13 @@
 //! [`config::load`]; here the files that it names are: are they there, can this user read them, do they hold together?
 //! `serve` makes the same checks, so that what passes here starts there.
 
-use crate::auth::users::{self, Names};
+use crate::auth::secret_fault;
+use crate::auth::users::{self, Entry, Names};
 use crate::auth::users_file;
 use crate::clock::now_ms;
 use crate::config::{self, Loaded, Notices, RouteTls, Target};
 use crate::net::{self, Certificate, PemFiles};
+use crate::sasl::Mechanisms;
 use nix::unistd::{AccessFlags, access};
 use std::fs;
 use std::ops::Range;
@@ -143,11 +145,40 @@ fn users_file(loaded: &mut Loaded, file: &Path) {
             return notices.mistake(place, what, remedy);
         }
     };
-    if let Err(mistake) = users::parse(&text, &Names::new(auth)) {
-        let what = format!("{}:{}: {}", path.display(), mistake.line, mistake.what);
-        notices.mistake(place, what, "mend the line, or remove it and use penstock user add");
-    }
     private(path, place, notices);
+    match users::parse(&text, &Names::new(auth)) {
+        Ok(entries) => scram(loaded, &entries),
+        Err(mistake) => {
+            let what = format!("{}:{}: {}", path.display(), mistake.line, mistake.what);
+            notices.mistake(place, what, "mend the line, or remove it and use penstock user add");
+        }
+    }
+}
+
+/// SCRAM is configured: can those users use it?
+fn scram(loaded: &mut Loaded, entries: &[Entry]) {
+    let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
+    let Some(auth) = config.auth.as_ref().filter(|auth| auth.scram) else { return };
+    if let Some(fault) = secret_fault(&auth.users_file) {
+        let (what, remedy) = fault.rsplit_once("; ").unwrap_or((&fault, "mend it"));
+        notices.mistake(&places.scram, what, remedy);
+    }
+    let mut without = entries.iter().filter(|entry| entry.scram.is_none());
+    let Some(first) = without.next() else { return };
+    let (count, all) = (1 + without.count(), entries.len());
+    let file = named(&auth.users_file);
+    let what = format!("{count} of {all} users have no SCRAM keys, first \"{}\" in {file}:{}", first.name, first.line);
+    let remedy = "set their passwords anew with penstock user add";
+    let listed = |at: &usize| config.listeners[*at].mechanisms.is_some_and(|set| set.meets(Mechanisms::SCRAM));
+    match (0..config.listeners.len()).find(listed) {
+        Some(at) if count == all => {
+            notices.mistake(&places.mechanisms[at], format!("nobody could log in by SCRAM: {what}"), remedy);
+        }
+        Some(at) => {
+            notices.warning(&places.mechanisms[at], format!("programs that prefer SCRAM will fail: {what}"), remedy)
+        }
+        None => notices.warning(&places.scram, format!("SCRAM is not offered yet: {what}"), remedy),
+    }
 }
 
 /// A directory that is made at start if it is missing: whatever there is of it must be one, and writable.

@@ -10,14 +10,16 @@
 //! access; a file with a mistake is not touched. A password is never taken from the command line, is not shown while it
 //! is typed, and is wiped from memory. The running server notices the new file by itself.
 
+use crate::auth::Secret;
 use crate::auth::hash::{self, Cost};
 use crate::auth::users::{self, Entry, Names};
 use crate::auth::users_file::{named, read};
 use crate::config;
-use crate::sasl::{PASSWORD_BYTES_MAX, prepare};
+use crate::sasl::{Keys, PASSWORD_BYTES_MAX, SALT_BYTES, prepare};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use ring::rand::{SecureRandom, SystemRandom};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -33,7 +35,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a file starts with that we make.
 const HEADING: &str =
-    "# Penstock users, one per line: name:argon2id hash. Change it with `penstock user add|remove`.\n";
+    "# Penstock users, one per line: name:argon2id hash[:SCRAM keys]. Change it with `penstock user add|remove`.\n";
 
 /// What [`add`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,8 @@ pub fn account(config: &config::Auth, name: &str) -> Result<String, String> {
     Names::new(config).account(name).map_err(|what| format!("\"{}\": {what}", name.escape_debug()))
 }
 
-/// Adds the user `name`, or gives him another password. Makes the file if there is none.
+/// Adds the user `name`, or gives him another password. Makes the file if there is none. With `auth.scram` the line has
+/// what SCRAM needs; without it keys of the old password go.
 pub fn add(config: &config::Auth, name: &str, password: &str) -> Result<Added, String> {
     add_at_cost(config, name, password, Cost::default())
 }
@@ -58,16 +61,32 @@ pub fn add(config: &config::Auth, name: &str, password: &str) -> Result<Added, S
 fn add_at_cost(config: &config::Auth, name: &str, password: &str, cost: Cost) -> Result<Added, String> {
     let account = account(config, name)?;
     let password = checked(password)?;
-    let line = format!("{account}:{}\n", hash::create(password.as_bytes(), cost)?);
+    let mut line = Zeroizing::new(format!("{account}:{}", hash::create(password.as_bytes(), cost)?));
+    if config.scram {
+        line = Zeroizing::new(format!("{}:{}", *line, *scram_keys(&password, config.scram_iterations)?));
+    }
+    line = Zeroizing::new(format!("{}\n", *line));
     let file = Locked::open(config)?;
     let (text, entries) = match file.exists() {
         true => file.read()?,
         false => (HEADING.to_owned(), Vec::new()),
     };
-    match entries.iter().find(|entry| entry.name == account) {
+    let added = match entries.iter().find(|entry| entry.name == account) {
         Some(entry) => file.replace(&with_line(&text, entry.line, &line)).map(|()| Added::Changed),
         None => file.replace(&with_line(&text, usize::MAX, &line)).map(|()| Added::New),
+    }?;
+    if config.scram {
+        // Made by whoever may write there, because the server often may not.
+        Secret::open(&file.path)?;
     }
+    Ok(added)
+}
+
+/// What SCRAM needs of a prepared password, under a fresh salt, as the users file has it.
+fn scram_keys(password: &str, iterations: u32) -> Result<Zeroizing<String>, String> {
+    let mut salt = [0; SALT_BYTES];
+    SystemRandom::new().fill(&mut salt).map_err(|_| "the kernel gives no random numbers")?;
+    Ok(Keys::derive(password, &salt, iterations).print())
 }
 
 /// Removes the user `name`. Errors: there is no such user.

@@ -1,46 +1,65 @@
-//! Who it is: checks what a client claims against the users file.
+//! Who it is: checks what a client claims against the users file, and stops those who guess.
 //!
 //! ```text
-//!  core: check(credentials)
+//!  core: check(credentials, from)
 //!    account = the canonical name            no name in the configured form: Rejected
+//!    brake   ---- too many failures from there ---------> Braked, no hash
 //!    users   = the current snapshot
 //!    verdict cache ---- known under this generation ----> Accepted / Rejected, no hash
 //!    verifier queue --- full ---------------------------> Unavailable
 //!        | one hash, against a dummy if nobody has that name
-//!        +--> remembered under the generation ----------> Accepted / Rejected
+//!        +--> remembered under the generation ----------> brake counts -> Accepted / Rejected / Braked
+//!
+//!  core: scram_keys(user, from) -> keys, real or made up;  proved(proof, from) -> a verdict, as above
 //!
 //!  users file --watch, SIGHUP--> new snapshot, next generation
 //! ```
 //!
 //! Promises: a core is never blocked, neither by hashing nor by a reload; an unknown user costs what a known one does;
 //! a password that was changed or a user who was removed is out as soon as the new file is taken, whatever the cache
-//! holds; a check is answered by the snapshot that was current when it was asked.
+//! holds; a check is answered by the snapshot that was current when it was asked; past the brake's bound no answer tells
+//! whether the password was right.
 
+pub mod brake;
 pub mod hash;
 pub mod users;
 pub mod users_file;
 
 mod cache;
+mod secret;
 mod verifier;
 mod watch;
 
 use crate::config;
-use crate::sasl::Credentials;
+use crate::log::{Level, event};
+use crate::policy::Networks;
+use crate::sasl::{Credentials, Keys, Proof};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use brake::{Block, Brake, Limits, Prefix};
 use cache::Cache;
-use std::sync::{Arc, Mutex, PoisonError};
+use ring::rand::{SecureRandom, SystemRandom};
+pub use secret::{Secret, fault as secret_fault};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use users::Users;
 use users_file::UsersFile;
 use verifier::{Check, Method, Verifiers};
 use watch::Watcher;
 
-/// What came of checking a password.
+/// Octets of our part of a SCRAM nonce, before base64.
+const NONCE_BYTES: usize = 18;
+
+/// What came of checking a password or a proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Right: the canonical user name.
     Accepted(Arc<str>),
-    /// Unknown user or wrong password: one and the same.
-    Rejected,
+    /// Unknown user or wrong password: one and the same. The answer is to be held back for so long.
+    Rejected(Duration),
+    /// Too many failures before; not checked, or not told. The answer is to be held back for so long.
+    Braked(Duration),
     /// Cannot be checked now (queue full, shutting down): 454 4.7.0.
     Unavailable,
 }
@@ -51,6 +70,13 @@ pub struct Authenticator {
     cache: Cache,
     verifiers: Verifiers,
     watcher: Mutex<Option<Watcher>>,
+    brake: Mutex<Brake>,
+    /// Networks that the brake does not count.
+    exempt: Networks,
+    /// How long the first refused answer is held back.
+    delay: Duration,
+    /// The brake's times are since then.
+    started: Instant,
 }
 
 impl Authenticator {
@@ -62,33 +88,123 @@ impl Authenticator {
 
     fn start_with(config: &config::Auth, method: Method) -> Result<Arc<Authenticator>, String> {
         let file = Arc::new(UsersFile::open(config)?);
-        let cache = Cache::new(Duration::from_secs(config.cache_s))?;
-        let verifiers = Verifiers::start(config.verifiers, config.verifier_queue, method)?;
-        let watcher = Mutex::new(Some(Watcher::start(file.clone())?));
-        Ok(Arc::new(Authenticator { file, cache, verifiers, watcher }))
+        let limits = Limits {
+            account_failures: config.brake_account_failures,
+            address_failures: config.brake_address_failures,
+            window: Duration::from_secs(config.brake_window_s),
+            delay: Duration::from_millis(config.failure_delay_ms),
+        };
+        Ok(Arc::new(Authenticator {
+            cache: Cache::new(Duration::from_secs(config.cache_s))?,
+            verifiers: Verifiers::start(config.verifiers, config.verifier_queue, method)?,
+            watcher: Mutex::new(Some(Watcher::start(file.clone())?)),
+            file,
+            brake: Mutex::new(Brake::new(limits)),
+            exempt: config.brake_exempt_networks.clone(),
+            delay: limits.delay,
+            started: Instant::now(),
+        }))
     }
 
-    /// From a core: the cache at once, else a verifier. Never blocks the thread.
-    pub async fn check(&self, credentials: Credentials) -> Verdict {
+    /// From a core: the cache at once, else a verifier. Never blocks the thread. `from`: the client's address.
+    pub async fn check(&self, credentials: Credentials, from: IpAddr) -> Verdict {
         // Depends on how the name is written and not on who exists, so a quick answer tells nothing.
-        let Ok(account) = self.file.names().account(&credentials.user) else { return Verdict::Rejected };
+        let Ok(account) = self.file.names().account(&credentials.user) else { return Verdict::Rejected(self.delay) };
+        if !self.admits(&account, from) {
+            return Verdict::Braked(self.delay);
+        }
         let users = self.file.current();
         let account = users.name(&account).unwrap_or_else(|| account.into());
         let key = self.cache.key(&account, credentials.mechanism, &credentials.password);
-        let right = match self.cache.recall(&key, users.generation(), Instant::now()) {
-            Some(right) => right,
+        match self.cache.recall(&key, users.generation(), Instant::now()) {
+            Some(true) => self.judge(account, true, from),
+            // The same wrong password again tells a guesser nothing: it is a telephone that nobody told the new one.
+            Some(false) => Verdict::Rejected(self.delay),
             None => {
-                let Some(right) = self.verify(&users, &account, credentials).await else { return Verdict::Unavailable };
+                let Some(right) = self.verify(&users, &account, credentials, from).await else {
+                    return Verdict::Unavailable;
+                };
                 self.cache.remember(key, right, users.generation(), Instant::now());
-                right
+                self.judge(account, right, from)
             }
-        };
-        if right { Verdict::Accepted(account) } else { Verdict::Rejected }
+        }
     }
 
-    async fn verify(&self, users: &Arc<Users>, account: &Arc<str>, credentials: Credentials) -> Option<bool> {
-        let check = Check { users: users.clone(), account: account.clone(), credentials };
+    async fn verify(
+        &self,
+        users: &Arc<Users>,
+        account: &Arc<str>,
+        credentials: Credentials,
+        from: IpAddr,
+    ) -> Option<bool> {
+        let check = Check { users: users.clone(), account: account.clone(), credentials, from: Prefix::of(from) };
         self.verifiers.try_push(check)?.await.ok()
+    }
+
+    /// What SCRAM needs for `user`, as a client names him, and our part of the nonce. Keys for a user who does not exist,
+    /// or has none, are made up. Errors: braked, or SCRAM is not configured.
+    pub fn scram_keys(&self, user: &str, from: IpAddr) -> Result<(Keys, String), Verdict> {
+        let account = self.file.names().account(user).unwrap_or_else(|_| user.to_owned());
+        if !self.admits(&account, from) {
+            return Err(Verdict::Braked(self.delay));
+        }
+        let keys = self.file.scram_keys(&account).ok_or(Verdict::Unavailable)?;
+        let mut nonce = [0; NONCE_BYTES];
+        SystemRandom::new().fill(&mut nonce).map_err(|_| Verdict::Unavailable)?;
+        Ok((keys, STANDARD.encode(nonce)))
+    }
+
+    /// What follows from a proof: it counts for the brake like a password.
+    pub fn proved(&self, proof: &Proof, from: IpAddr) -> Verdict {
+        let Ok(account) = self.file.names().account(&proof.user) else { return Verdict::Rejected(self.delay) };
+        match self.file.current().name(&account) {
+            Some(account) => self.judge(account, proof.right, from),
+            // Nobody has these keys; or the user went while the exchange was under way.
+            None => self.judge(account.into(), false, from),
+        }
+    }
+
+    /// Can every user log in by SCRAM now?
+    pub fn all_have_keys(&self) -> bool {
+        self.file.current().all_have_keys()
+    }
+
+    fn admits(&self, account: &str, from: IpAddr) -> bool {
+        self.exempt.contains(from) || self.brake().admits(account, Prefix::of(from), self.now_ms())
+    }
+
+    /// The verdict on an attempt that was checked. Who was braked meanwhile, by attempts beside this one, is told nothing.
+    fn judge(&self, account: Arc<str>, right: bool, from: IpAddr) -> Verdict {
+        if self.exempt.contains(from) {
+            return if right { Verdict::Accepted(account) } else { Verdict::Rejected(self.delay) };
+        }
+        let (prefix, now_ms) = (Prefix::of(from), self.now_ms());
+        let mut brake = self.brake();
+        if !brake.admits(&account, prefix, now_ms) {
+            return Verdict::Braked(self.delay);
+        }
+        if right {
+            brake.succeeded(&account, prefix);
+            return Verdict::Accepted(account);
+        }
+        let failure = brake.failed(&account, prefix, now_ms);
+        drop(brake);
+        if let Some(block) = failure.begins {
+            let line = event(Level::Warning, "too many failed authentications, braked").field("from", prefix);
+            match block {
+                Block::Account => line.octets("user", account.as_bytes()).emit(),
+                Block::Address => line.emit(),
+            }
+        }
+        Verdict::Rejected(failure.delay)
+    }
+
+    fn brake(&self) -> MutexGuard<'_, Brake> {
+        self.brake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Reads the users file again (SIGHUP). A broken file keeps the old one and says so. Reads a file: not from a core.

@@ -11,6 +11,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use tempfile::TempDir;
 
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+const REJECTED: Verdict = Verdict::Rejected(Duration::ZERO);
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -48,6 +52,13 @@ impl House {
             verifiers: 2,
             verifier_queue: 16,
             cache_s: 300,
+            scram: false,
+            scram_iterations: 4096,
+            brake_account_failures: 20,
+            brake_address_failures: 100,
+            brake_window_s: 900,
+            brake_exempt_networks: Networks::default(),
+            failure_delay_ms: 0,
         };
         let house = House { directory, config };
         house.write(users);
@@ -83,7 +94,7 @@ fn credentials(user: &str, password: &str) -> Credentials {
 }
 
 fn check(authenticator: &Authenticator, user: &str, password: &str) -> Verdict {
-    block_on(authenticator.check(credentials(user, password)))
+    block_on(authenticator.check(credentials(user, password), HERE))
 }
 
 fn accepted(user: &str) -> Verdict {
@@ -106,12 +117,12 @@ fn right_and_wrong_passwords_in_every_spelling_of_the_name() {
     for (user, password, verdict) in [
         ("ann", "one", accepted("ann")),
         ("ANN@Home.example", "one", accepted("ann")),
-        ("ann", "two", Verdict::Rejected),
-        ("ann@other.example", "one", Verdict::Rejected),
+        ("ann", "two", REJECTED),
+        ("ann@other.example", "one", REJECTED),
         ("bob@OTHER.example", "two", accepted("bob@other.example")),
-        ("bob", "two", Verdict::Rejected),
-        ("nobody", "one", Verdict::Rejected),
-        ("a:b", "one", Verdict::Rejected),
+        ("bob", "two", REJECTED),
+        ("nobody", "one", REJECTED),
+        ("a:b", "one", REJECTED),
     ] {
         assert_eq!(check(&authenticator, user, password), verdict, "{user}");
     }
@@ -125,8 +136,8 @@ fn the_second_login_costs_no_hash_and_neither_does_the_second_wrong_one() {
         ("ann", "one", accepted("ann"), 1),
         ("ann", "one", accepted("ann"), 1),
         ("Ann@home.example", "one", accepted("ann"), 1),
-        ("ann", "wrong", Verdict::Rejected, 2),
-        ("ann", "wrong", Verdict::Rejected, 2),
+        ("ann", "wrong", REJECTED, 2),
+        ("ann", "wrong", REJECTED, 2),
         ("ann", "one", accepted("ann"), 2),
     ] {
         assert_eq!(check(&authenticator, user, password), verdict);
@@ -134,7 +145,7 @@ fn the_second_login_costs_no_hash_and_neither_does_the_second_wrong_one() {
     }
     let mut login = credentials("ann", "one");
     login.mechanism = Mechanism::Login;
-    assert_eq!(block_on(authenticator.check(login)), accepted("ann"));
+    assert_eq!(block_on(authenticator.check(login, HERE)), accepted("ann"));
     assert_eq!(authenticator.hashes(), 3, "another mechanism is another verdict");
 }
 
@@ -147,13 +158,13 @@ fn an_unknown_user_costs_one_hash_of_the_usual_cost_like_a_known_one() {
     };
     let house = House::new(&[("ann", "one")]);
     let authenticator = Authenticator::start_with(&house.config, method).expect("start");
-    assert_eq!(check(&authenticator, "ann", "wrong"), Verdict::Rejected);
+    assert_eq!(check(&authenticator, "ann", "wrong"), REJECTED);
     assert_eq!(authenticator.hashes(), 1);
-    assert_eq!(check(&authenticator, "nobody", "wrong"), Verdict::Rejected);
+    assert_eq!(check(&authenticator, "nobody", "wrong"), REJECTED);
     assert_eq!(authenticator.hashes(), 2);
     // From the cache both cost none.
-    assert_eq!(check(&authenticator, "ann", "wrong"), Verdict::Rejected);
-    assert_eq!(check(&authenticator, "nobody", "wrong"), Verdict::Rejected);
+    assert_eq!(check(&authenticator, "ann", "wrong"), REJECTED);
+    assert_eq!(check(&authenticator, "nobody", "wrong"), REJECTED);
     assert_eq!(authenticator.hashes(), 2);
 }
 
@@ -165,8 +176,8 @@ fn a_new_file_is_noticed_by_itself_and_ends_what_the_cache_knew() {
     assert_eq!(check(&authenticator, "bob", "two"), accepted("bob"));
     house.write(&[("ann", "changed")]);
     eventually("the new file is taken", || authenticator.file.current().generation() == 2);
-    assert_eq!(check(&authenticator, "ann", "one"), Verdict::Rejected);
-    assert_eq!(check(&authenticator, "bob", "two"), Verdict::Rejected);
+    assert_eq!(check(&authenticator, "ann", "one"), REJECTED);
+    assert_eq!(check(&authenticator, "bob", "two"), REJECTED);
     assert_eq!(check(&authenticator, "ann", "changed"), accepted("ann"));
     // Written in place, not renamed: noticed when the writer closes it.
     let text = fs::read_to_string(house.path()).expect("read");
@@ -224,7 +235,7 @@ fn a_check_under_way_is_answered_by_the_snapshot_it_started_with() {
         GO_ON.wait();
         assert_eq!(old.join().expect("joined"), accepted("ann"));
     });
-    assert_eq!(check(&authenticator, "ann", "one"), Verdict::Rejected, "its verdict does not outlive its generation");
+    assert_eq!(check(&authenticator, "ann", "one"), REJECTED, "its verdict does not outlive its generation");
 }
 
 #[test]
@@ -247,8 +258,118 @@ fn a_core_on_monoio_is_woken_by_the_answer() {
     let house = House::new(&[("ann", "one")]);
     let authenticator = house.start();
     let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().build().expect("runtime");
-    assert_eq!(runtime.block_on(authenticator.check(credentials("ann", "one"))), accepted("ann"));
-    assert_eq!(runtime.block_on(authenticator.check(credentials("ann", "two"))), Verdict::Rejected);
+    assert_eq!(runtime.block_on(authenticator.check(credentials("ann", "one"), HERE)), accepted("ann"));
+    assert_eq!(runtime.block_on(authenticator.check(credentials("ann", "two"), HERE)), REJECTED);
+}
+
+/// The line of a user whose SCRAM keys are those of `password`.
+fn scram_line(user: &str, password: &str) -> String {
+    let cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+    let hash = hash::create(password.as_bytes(), cost).expect("hash");
+    format!("{user}:{hash}:{}\n", *Keys::derive(password, b"0123456789abcdef", 8192).print())
+}
+
+// covers: 10.1 10.10
+#[test]
+fn who_does_not_exist_and_who_has_no_keys_look_like_who_has() {
+    let mut house = House::new(&[("bob", "two")]);
+    house.config.scram = true;
+    let bob = fs::read_to_string(house.path()).expect("read");
+    house.write_text(&(scram_line("ann", "one") + &bob));
+    let authenticator = house.start();
+    let keys = |user: &str| authenticator.scram_keys(user, HERE).expect("keys").0;
+    let ann = keys("ann");
+    assert_eq!(ann, Keys::derive("one", b"0123456789abcdef", 8192));
+    assert_eq!(keys("Ann@home.example"), ann, "in every spelling of the name");
+    for user in ["bob", "nobody", "a:b", "no@body@here"] {
+        let made_up = keys(user);
+        assert_eq!((made_up.iterations, made_up.salt.len()), (ann.iterations, ann.salt.len()), "{user}");
+        assert_eq!(made_up, keys(user), "the same each time: {user}");
+        assert_ne!(made_up.salt, keys("somebody").salt, "{user}");
+    }
+    assert_eq!(keys("Nobody@home.example"), keys("nobody"), "in every spelling of that too");
+    // The same after a restart, and on another machine with the same secret.
+    let before = keys("nobody");
+    assert_eq!(house.start().scram_keys("nobody", HERE).expect("keys").0, before);
+    let nonces = [(); 2].map(|()| authenticator.scram_keys("ann", HERE).expect("keys").1);
+    assert!(nonces[0] != nonces[1] && nonces[0].len() == 24 && !nonces[0].contains(','), "{nonces:?}");
+    assert!(!authenticator.all_have_keys());
+    house.write_text(&scram_line("ann", "one"));
+    authenticator.reload();
+    assert!(authenticator.all_have_keys());
+}
+
+#[test]
+fn proofs_are_judged_like_passwords() {
+    let mut house = House::new(&[]);
+    house.config.scram = true;
+    house.config.brake_account_failures = 2;
+    house.write_text(&scram_line("ann", "one"));
+    let authenticator = house.start();
+    let proof = |user: &str, right| Proof { mechanism: Mechanism::ScramSha256, user: user.into(), right };
+    assert_eq!(authenticator.proved(&proof("ANN", true), HERE), accepted("ann"));
+    assert_eq!(authenticator.proved(&proof("nobody", true), HERE), REJECTED, "nobody can have proved that");
+    assert_eq!(authenticator.proved(&proof("a:b", true), HERE), REJECTED);
+    assert_eq!(authenticator.proved(&proof("ann", false), HERE), REJECTED);
+    assert_eq!(authenticator.proved(&proof("ann", false), HERE), REJECTED);
+    let braked = Verdict::Braked(Duration::ZERO);
+    assert_eq!(authenticator.proved(&proof("ann", true), HERE), braked, "not told any more");
+    assert_eq!(authenticator.scram_keys("ann", HERE), Err(braked.clone()));
+    assert_eq!(check(&authenticator, "ann", "one"), braked, "the same brake for all mechanisms");
+    assert!(authenticator.scram_keys("ann", THERE).is_ok());
+    house.config.scram = false;
+    assert_eq!(house.start().scram_keys("ann", HERE), Err(Verdict::Unavailable), "not configured");
+}
+
+// covers: 10.12
+#[test]
+fn a_guesser_is_braked_and_costs_no_hash_and_the_user_elsewhere_logs_in() {
+    let mut house = House::new(&[("ann", "one"), ("bob", "two")]);
+    house.config.brake_account_failures = 3;
+    house.config.brake_exempt_networks.add("198.51.100.0/24").expect("a network");
+    let authenticator = house.start();
+    let braked = Verdict::Braked(Duration::ZERO);
+    for guess in ["a", "b", "c"] {
+        assert_eq!(check(&authenticator, "ann", guess), REJECTED);
+    }
+    assert_eq!(authenticator.hashes(), 3);
+    for guess in ["d", "one"] {
+        assert_eq!(check(&authenticator, "ann", guess), braked, "whether right or wrong");
+    }
+    assert_eq!(authenticator.hashes(), 3, "nothing was checked");
+    assert_eq!(block_on(authenticator.check(credentials("ann", "one"), THERE)), accepted("ann"));
+    assert_eq!(check(&authenticator, "ann", "one"), braked, "a verdict that is known is not told either");
+    assert_eq!(check(&authenticator, "bob", "two"), accepted("bob"));
+    // Behind the campus NAT nothing is counted.
+    let campus = "198.51.100.7".parse().expect("an address");
+    for guess in 0..10 {
+        let credentials = credentials("ann", &guess.to_string());
+        assert_eq!(block_on(authenticator.check(credentials, campus)), REJECTED);
+    }
+    assert_eq!(block_on(authenticator.check(credentials("ann", "one"), campus)), accepted("ann"));
+}
+
+#[test]
+fn the_same_wrong_password_again_is_not_counted() {
+    let mut house = House::new(&[("ann", "one")]);
+    house.config.brake_account_failures = 3;
+    let authenticator = house.start();
+    for _ in 0..20 {
+        assert_eq!(check(&authenticator, "ann", "the old one"), REJECTED, "a telephone");
+    }
+    assert_eq!(check(&authenticator, "ann", "one"), accepted("ann"));
+}
+
+#[test]
+fn refused_answers_are_held_back_for_longer_and_longer() {
+    let mut house = House::new(&[("ann", "one")]);
+    house.config.failure_delay_ms = 10;
+    let authenticator = house.start();
+    let delay = |guess: &str| match check(&authenticator, "ann", guess) {
+        Verdict::Rejected(delay) => delay.as_millis(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(["a", "b", "c", "d", "e", "e"].map(delay), [10, 20, 40, 80, 80, 10]);
 }
 
 #[test]

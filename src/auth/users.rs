@@ -3,17 +3,18 @@
 //! ```text
 //!  # comments and blank lines are kept
 //!  ann:$argon2id$v=19$m=19456,t=2,p=1$<salt>$<output>
-//!  bob@other.example:$argon2id$v=19$...
+//!  bob@other.example:$argon2id$v=19$...:SCRAM-SHA-256$65536:<salt>$<key>:<key>
 //! ```
 //!
-//! UTF-8, one user a line, the name up to the first colon. Names pass through [`Names::account`] like the ones that
+//! UTF-8, one user a line, the name up to the first colon, the hash up to the second. What SCRAM needs may follow
+//! ([`Keys`]). Names pass through [`Names::account`] like the ones that
 //! clients give, so two lines that name one account are a mistake. Any mistake refuses the whole file: half a list of
 //! users is worse than the old one.
 
 use super::hash::{Cost, Hash};
 use crate::config;
 use crate::policy::UsernameForm;
-use crate::sasl::{USER_BYTES_MAX, prepare};
+use crate::sasl::{Keys, USER_BYTES_MAX, prepare};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Entry {
     pub name: String,
     /// The hash of the password.
     pub hash: Hash,
+    /// What SCRAM needs, if it is kept.
+    pub scram: Option<Keys>,
 }
 
 /// What is wrong with a line of the file, for people.
@@ -51,8 +54,18 @@ pub struct Mistake {
 #[derive(Debug)]
 pub struct Users {
     generation: u64,
-    hashes: HashMap<Arc<str>, Hash>,
+    accounts: HashMap<Arc<str>, Account>,
     dummy: Hash,
+    /// How many have SCRAM keys.
+    with_keys: usize,
+    /// The iteration count that most of those have.
+    usual_iterations: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Account {
+    hash: Hash,
+    scram: Option<Keys>,
 }
 
 impl Names {
@@ -101,10 +114,12 @@ pub fn parse(text: &[u8], names: &Names) -> Result<Vec<Entry>, Mistake> {
 }
 
 fn parse_line(line: usize, text: &str, names: &Names) -> Result<Entry, String> {
-    let (name, hash) = text.split_once(':').ok_or("expected name:hash, found no colon")?;
+    let (name, secrets) = text.split_once(':').ok_or("expected name:hash, found no colon")?;
+    let (hash, scram) = secrets.split_once(':').map_or((secrets, None), |(hash, scram)| (hash, Some(scram)));
     let name = names.account(name).map_err(|what| format!("\"{}\": {what}", name.escape_debug()))?;
     let hash = Hash::parse(hash).map_err(|what| format!("user \"{name}\": {what}"))?;
-    Ok(Entry { line, name, hash })
+    let scram = scram.map(Keys::parse).transpose().map_err(|what| format!("user \"{name}\": {what}"))?;
+    Ok(Entry { line, name, hash, scram })
 }
 
 impl fmt::Display for Mistake {
@@ -117,8 +132,11 @@ impl Users {
     /// The snapshot number `generation`. Errors: no random numbers for the dummy hash.
     pub fn new(entries: Vec<Entry>, generation: u64) -> Result<Users, String> {
         let dummy = Hash::unmatchable(usual_cost(&entries))?;
-        let hashes = entries.into_iter().map(|entry| (entry.name.into(), entry.hash)).collect();
-        Ok(Users { generation, hashes, dummy })
+        let usual_iterations = usual_iterations(&entries);
+        let with_keys = entries.iter().filter(|entry| entry.scram.is_some()).count();
+        let account = |entry: Entry| (entry.name.into(), Account { hash: entry.hash, scram: entry.scram });
+        let accounts = entries.into_iter().map(account).collect();
+        Ok(Users { generation, accounts, dummy, with_keys, usual_iterations })
     }
 
     /// Which snapshot this is. No two of a process have the same.
@@ -128,18 +146,33 @@ impl Users {
 
     /// How many users there are.
     pub fn count(&self) -> usize {
-        self.hashes.len()
+        self.accounts.len()
     }
 
     /// The shared name of the account `name`, if there is one.
     pub fn name(&self, name: &str) -> Option<Arc<str>> {
-        self.hashes.get_key_value(name).map(|(name, _)| name.clone())
+        self.accounts.get_key_value(name).map(|(name, _)| name.clone())
     }
 
     /// The hash to check a password of the account `name` against. For an unknown one a hash that nothing matches and
     /// that costs what most users' hashes cost: how long the answer takes does not tell who exists.
     pub fn hash(&self, name: &str) -> &Hash {
-        self.hashes.get(name).unwrap_or(&self.dummy)
+        self.accounts.get(name).map_or(&self.dummy, |account| &account.hash)
+    }
+
+    /// What SCRAM needs for the account `name`, if there is such an account and it has that.
+    pub fn scram(&self, name: &str) -> Option<&Keys> {
+        self.accounts.get(name)?.scram.as_ref()
+    }
+
+    /// Can every user log in by SCRAM? Not if there is none.
+    pub fn all_have_keys(&self) -> bool {
+        self.with_keys == self.accounts.len() && self.with_keys > 0
+    }
+
+    /// The iteration count that most users' keys have, if any have some: what an unknown user is to have.
+    pub fn usual_iterations(&self) -> Option<u32> {
+        self.usual_iterations
     }
 }
 
@@ -151,6 +184,15 @@ fn usual_cost(entries: &[Entry]) -> Cost {
     }
     let rank = |(cost, count): &(Cost, usize)| (*count, u64::from(cost.memory_kib) * u64::from(cost.passes));
     counts.into_iter().max_by_key(rank).map_or(Cost::default(), |(cost, _)| cost)
+}
+
+/// The iteration count that most keys have; of two equally frequent ones the higher.
+fn usual_iterations(entries: &[Entry]) -> Option<u32> {
+    let mut counts: HashMap<u32, usize> = HashMap::new();
+    for keys in entries.iter().filter_map(|entry| entry.scram.as_ref()) {
+        *counts.entry(keys.iterations).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(iterations, count)| (*count, *iterations)).map(|(iterations, _)| iterations)
 }
 
 #[cfg(test)]
@@ -209,6 +251,25 @@ mod tests {
         let bare = format!("ann:{hash}");
         let mistake = parse(bare.as_bytes(), &NAMES(UsernameForm::RequireDomain)).expect_err("bare name");
         assert!(mistake.what.contains("user@domain"), "{mistake}");
+    }
+
+    #[test]
+    fn scram_keys_may_stand_behind_the_hash() {
+        let keys = |iterations| Keys::derive("password", b"0123456789abcdef", iterations);
+        let (hash, few, many) = (phc(8), keys(4096).print(), keys(8192).print());
+        let text = format!("a:{hash}\nb:{hash}:{}\nc:{hash}:{}  \nd:{hash}:{}\n", *few, *many, *many);
+        let entries = parse(text.as_bytes(), &NAMES(UsernameForm::Either)).expect("users");
+        let users = Users::new(entries, 1).expect("snapshot");
+        assert_eq!((users.scram("a"), users.scram("nobody")), (None, None));
+        assert_eq!(users.scram("b"), Some(&keys(4096)));
+        assert_eq!((users.usual_iterations(), users.all_have_keys()), (Some(8192), false));
+        let of =
+            |text: &str| parse(text.as_bytes(), &NAMES(UsernameForm::Either)).map(|entries| Users::new(entries, 1));
+        assert!(of(&format!("b:{hash}:{}", *few)).expect("users").expect("snapshot").all_have_keys());
+        assert!(!of("").expect("users").expect("snapshot").all_have_keys());
+        let mistake = of(&format!("\nb:{hash}:{}x", *few)).expect_err("damaged");
+        assert_eq!((mistake.line, mistake.what.contains("user \"b\": the second key")), (2, true), "{mistake}");
+        assert!(!mistake.what.contains(&few[30..40]), "{mistake}");
     }
 
     #[test]

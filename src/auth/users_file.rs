@@ -6,9 +6,11 @@
 //!        +-- broken: the old snapshot stays, a warning names the line
 //! ```
 
+use super::secret::Secret;
 use super::users::{self, Names, Users};
 use crate::config;
 use crate::log::{self, Level};
+use crate::sasl::Keys;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
@@ -24,6 +26,9 @@ pub struct UsersFile {
     names: Names,
     /// Replaced as a whole; locked only to clone or to replace the `Arc`.
     current: Mutex<Arc<Users>>,
+    /// What keys of users who have none are made from; none: SCRAM is not configured.
+    secret: Option<Secret>,
+    iterations: u32,
     /// Locked for the whole of a reload, so that a slow one cannot put an older file over a newer.
     reloading: Mutex<Seen>,
 }
@@ -50,8 +55,19 @@ impl UsersFile {
         let (path, names) = (config.users_file.clone(), Names::new(config));
         let mark = mark(&path);
         let users = load(&path, &names, 1)?;
+        let secret = config.scram.then(|| Secret::open(&path)).transpose()?;
         let reloading = Mutex::new(Seen { mark, generation: 1 });
-        Ok(UsersFile { path, names, current: Mutex::new(Arc::new(users)), reloading })
+        let iterations = config.scram_iterations;
+        Ok(UsersFile { path, names, current: Mutex::new(Arc::new(users)), secret, iterations, reloading })
+    }
+
+    /// What SCRAM needs for `account`; if there is no such account, or it has none, something that looks alike, is the
+    /// same each time and fits no password. None: SCRAM is not configured.
+    pub fn scram_keys(&self, account: &str) -> Option<Keys> {
+        let users = self.current();
+        // Made up for those who have some too: how long the answer takes does not tell who has.
+        let made_up = self.secret.as_ref()?.made_up(account, users.usual_iterations().unwrap_or(self.iterations));
+        Some(users.scram(account).cloned().unwrap_or(made_up))
     }
 
     /// Where it is.

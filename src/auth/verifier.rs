@@ -2,19 +2,21 @@
 //!
 //! ```text
 //!  core --try_push--> [ bounded queue ] --> verifier 0 .. N-1 --oneshot--> core
-//!           |                                 each with its own working memory
-//!           +-- full: refused at once
+//!           |          a line per address     each with its own working memory
+//!           +-- full: the longest line loses its last check, or this one is refused
 //! ```
 //!
-//! Promises: a push never waits; a check whose asker has gone is not made; every check that is made costs exactly one
+//! Promises: a push never waits; addresses take turns, and however many checks one of them has waiting, another's are
+//! taken: who guesses by the hundred makes only himself wait; a check whose asker has gone is not made; every check that is made costs exactly one
 //! hash, whoever is asked about; a panic costs one answer, not a thread.
 
+use super::brake::Prefix;
 use super::hash::Memory;
 use super::users::Users;
 use crate::log::{self, Level};
 use crate::sasl::Credentials;
 use futures_channel::oneshot;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,6 +30,8 @@ pub struct Check {
     pub account: Arc<str>,
     /// What the client claims.
     pub credentials: Credentials,
+    /// Where he is.
+    pub from: Prefix,
 }
 
 /// How a check is made: [`hash`], or what a test puts in its place.
@@ -54,8 +58,59 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<(Check, oneshot::Sender<bool>)>,
+    /// What waits, by address; no line is empty.
+    lines: HashMap<Prefix, VecDeque<Waiting>>,
+    /// The addresses in the order in which it is their turn; each once.
+    turns: VecDeque<Prefix>,
+    /// In all lines.
+    count: usize,
     stopped: bool,
+}
+
+type Waiting = (Check, oneshot::Sender<bool>);
+
+impl Queue {
+    /// Puts a check in line. False: there is no room, and no line is longer than this one would be.
+    fn push(&mut self, waiting: Waiting, count_max: usize) -> bool {
+        let from = waiting.0.from;
+        if self.count >= count_max && !self.shorten_longest(from) {
+            return false;
+        }
+        let line = self.lines.entry(from).or_default();
+        if line.is_empty() {
+            self.turns.push_back(from);
+        }
+        line.push_back(waiting);
+        self.count += 1;
+        true
+    }
+
+    /// Drops the last check of the longest line, if that is longer than the line of `from` with one more.
+    fn shorten_longest(&mut self, from: Prefix) -> bool {
+        let own = self.lines.get(&from).map_or(0, VecDeque::len);
+        let Some((longest, line)) = self.lines.iter_mut().max_by_key(|(_, line)| line.len()) else { return false };
+        if line.len() <= own + 1 {
+            return false;
+        }
+        // Who asked hears of it by the sender's end. The line had two checks or more, so it is not empty now.
+        debug_assert!(*longest != from);
+        line.pop_back();
+        self.count -= 1;
+        true
+    }
+
+    /// The check whose turn it is.
+    fn pop(&mut self) -> Option<Waiting> {
+        let from = self.turns.pop_front()?;
+        let line = self.lines.get_mut(&from)?;
+        let next = line.pop_front()?;
+        match line.is_empty() {
+            true => drop(self.lines.remove(&from)),
+            false => self.turns.push_back(from),
+        }
+        self.count -= 1;
+        Some(next)
+    }
 }
 
 impl Verifiers {
@@ -74,15 +129,14 @@ impl Verifiers {
         Ok(verifiers)
     }
 
-    /// Queues a check. None: the queue is full, or the threads are stopped. The answer is an error if the threads stop,
-    /// or the check panics, before it is made.
+    /// Queues a check. None: the queue is full, or the threads are stopped. The answer is an error if the check has to make
+    /// room for that of another address, or the threads stop, or the check panics, before it is made.
     pub fn try_push(&self, check: Check) -> Option<oneshot::Receiver<bool>> {
         let (sender, receiver) = oneshot::channel();
         let mut queue = self.shared.queue();
-        if queue.stopped || queue.waiting.len() >= self.shared.waiting_max {
+        if queue.stopped || !queue.push((check, sender), self.shared.waiting_max) {
             return None;
         }
-        queue.waiting.push_back((check, sender));
         drop(queue);
         self.shared.filled.notify_one();
         Some(receiver)
@@ -98,7 +152,9 @@ impl Verifiers {
         let waiting = {
             let mut queue = self.shared.queue();
             queue.stopped = true;
-            std::mem::take(&mut queue.waiting)
+            queue.turns.clear();
+            queue.count = 0;
+            std::mem::take(&mut queue.lines)
         };
         drop(waiting);
         self.shared.filled.notify_all();
@@ -139,13 +195,13 @@ impl Shared {
     }
 
     /// The next check, or none once stopped.
-    fn next(&self) -> Option<(Check, oneshot::Sender<bool>)> {
+    fn next(&self) -> Option<Waiting> {
         let mut queue = self.queue();
         loop {
             if queue.stopped {
                 return None;
             }
-            if let Some(next) = queue.waiting.pop_front() {
+            if let Some(next) = queue.pop() {
                 return Some(next);
             }
             queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -165,9 +221,40 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     fn check(password: &str) -> Check {
+        check_from(password, "192.0.2.1")
+    }
+
+    fn check_from(password: &str, address: &str) -> Check {
         let users = Arc::new(Users::new(Vec::new(), 1).expect("snapshot"));
         let credentials = Credentials { mechanism: Mechanism::Plain, user: "ann".into(), password: password.into() };
-        Check { users, account: "ann".into(), credentials }
+        let from = Prefix::of(address.parse().expect("an address"));
+        Check { users, account: "ann".into(), credentials, from }
+    }
+
+    fn queued(queue: &mut Queue, password: &str, address: &str) -> Option<oneshot::Receiver<bool>> {
+        let (sender, receiver) = oneshot::channel();
+        queue.push((check_from(password, address), sender), 4).then_some(receiver)
+    }
+
+    fn drained(queue: &mut Queue) -> Vec<String> {
+        std::iter::from_fn(|| queue.pop().map(|(check, _)| check.credentials.password.clone())).collect()
+    }
+
+    // covers: 10.13 11.3
+    #[test]
+    fn a_guesser_loses_his_place_to_others_and_addresses_take_turns() {
+        let mut queue = Queue::default();
+        let guesses: Vec<_> = (0..6).map(|n| queued(&mut queue, &format!("g{n}"), "192.0.2.1")).collect();
+        assert_eq!(guesses.iter().filter(|place| place.is_some()).count(), 4, "alone he may have all of it");
+        let anna = queued(&mut queue, "a1", "192.0.2.2").expect("room is made");
+        let ben = queued(&mut queue, "b1", "192.0.2.3").expect("and again");
+        assert!(queued(&mut queue, "a2", "192.0.2.2").is_none(), "every line is as short as hers would be");
+        let lost: Vec<bool> = guesses.into_iter().flatten().map(|mut place| place.try_recv().is_err()).collect();
+        assert_eq!(lost, [false, false, true, true], "his last ones");
+        assert_eq!((queue.count, queue.lines.len()), (4, 3));
+        assert_eq!(drained(&mut queue), ["g0", "a1", "b1", "g1"]);
+        assert!(queue.lines.is_empty() && queue.turns.is_empty() && queue.count == 0);
+        drop((anna, ben));
     }
 
     fn wait(receiver: oneshot::Receiver<bool>) -> Result<bool, oneshot::Canceled> {

@@ -5,6 +5,7 @@ use super::notice::Notices;
 use super::section::Section;
 use super::values::{self, Fault};
 use super::*;
+use crate::sasl::Mechanisms;
 use toml::de::DeTable;
 
 /// A configuration that may still hold contradictions.
@@ -153,6 +154,7 @@ fn auth(top: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut No
     let section = Section::read("auth", table, span.clone(), notices);
     marks.auth = if section.has("username_form") { section.at("username_form") } else { span };
     marks.files.users_file = section.at("users_file");
+    marks.files.scram = section.at("scram");
     let domain = section.text("domain");
     Some(Auth {
         users_file: path(&section, "users_file", directory, notices),
@@ -165,6 +167,13 @@ fn auth(top: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut No
         verifiers: section.count("verifiers") as usize,
         verifier_queue: section.count("verifier_queue") as usize,
         cache_s: section.count("cache_s"),
+        scram: section.flag("scram"),
+        scram_iterations: section.count("scram_iterations") as u32,
+        brake_account_failures: section.count("brake_account_failures") as u32,
+        brake_address_failures: section.count("brake_address_failures") as u32,
+        brake_window_s: section.count("brake_window_s"),
+        brake_exempt_networks: networks(&section, "brake_exempt_networks", notices).0,
+        failure_delay_ms: section.count("failure_delay_ms"),
     })
 }
 
@@ -203,19 +212,29 @@ fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec
         let section = Section::read("listener", table, span.clone(), notices);
         let at = section.at("address");
         let address = section.text("address").and_then(|text| noted(values::listener_address(text), &at, notices));
-        if let Some(listener) = listener(&section, address, marks, notices) {
+        let mechanisms = mechanisms(&section, notices);
+        if let Some(listener) = listener(&section, address, mechanisms, marks, notices) {
             listeners.push(listener);
             marks.listeners.push(at);
+            marks.files.mechanisms.push(section.at("mechanisms"));
         }
     }
     marks.listeners_complete = listeners.len() == tables.len();
     listeners
 }
 
+fn mechanisms(section: &Section<'_>, notices: &mut Notices) -> Option<Mechanisms> {
+    let names = section.list("mechanisms").into_iter();
+    let known = names.filter_map(|(name, at)| noted(values::mechanism(name), &at, notices));
+    let known: Mechanisms = known.collect();
+    section.has("mechanisms").then_some(known)
+}
+
 /// A listener if all that it must have could be read.
 fn listener(
     section: &Section<'_>,
     address: Option<SocketAddr>,
+    mechanisms: Option<Mechanisms>,
     marks: &mut Marks,
     notices: &mut Notices,
 ) -> Option<Listener> {
@@ -253,6 +272,7 @@ fn listener(
         address,
         role,
         tls,
+        mechanisms,
         proxy_from,
         xclient_from,
         xclient_login,

@@ -33,6 +33,7 @@ pub use notice::{Notice, Notices, Severity};
 
 use crate::log::Level;
 use crate::policy::{Networks, OddBytes, Role, TlsMode, UsernameForm};
+use crate::sasl::Mechanisms;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,10 @@ pub struct Places {
     pub additional: Vec<(Range<usize>, Range<usize>)>,
     /// `auth.users_file`
     pub users_file: Range<usize>,
+    /// `auth.scram`
+    pub scram: Range<usize>,
+    /// `mechanisms` of each listener, in the order of [`Config::listeners`].
+    pub mechanisms: Vec<Range<usize>>,
     /// `maildir` or `lmtp` of each route, in the order of [`Relay::routes`].
     pub routes: Vec<Range<usize>>,
     /// `ca_file` of each route, in the same order; empty where there is none.
@@ -193,6 +198,20 @@ pub struct Auth {
     pub verifier_queue: usize,
     /// Seconds for which a right password is believed without a new check; 0: never.
     pub cache_s: u64,
+    /// Keep what SCRAM needs beside each hash.
+    pub scram: bool,
+    /// PBKDF2 iterations of new SCRAM keys.
+    pub scram_iterations: u32,
+    /// Failures of one account from one address that block it there.
+    pub brake_account_failures: u32,
+    /// Failures from one address that block it for all accounts.
+    pub brake_address_failures: u32,
+    /// Seconds in which so many failures are forgiven.
+    pub brake_window_s: u64,
+    /// Networks whose failures are not counted.
+    pub brake_exempt_networks: Networks,
+    /// Milliseconds for which the first refused answer is held back.
+    pub failure_delay_ms: u64,
 }
 
 /// `[limits]`
@@ -248,6 +267,8 @@ pub struct Listener {
     pub odd_bytes: OddBytes,
     /// The same of all others.
     pub odd_bytes_of_strangers: OddBytes,
+    /// What AUTH may be used with; none: whatever can be checked for every user.
+    pub mechanisms: Option<Mechanisms>,
 }
 
 /// `[relay]`

@@ -5,6 +5,7 @@ use super::build::{Draft, Marks};
 use super::notice::Notices;
 use super::{Auth, Config, Listener, Target};
 use crate::policy::{Role, TlsMode, UsernameForm};
+use crate::sasl::Mechanisms;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -15,6 +16,7 @@ pub fn check(draft: &Draft, notices: &mut Notices) {
     listeners(config, marks, notices);
     senders(config, marks, notices);
     proxies(marks, notices);
+    mechanisms(config, marks, notices);
     if let Some(auth) = &config.auth {
         users(auth, marks, notices);
     }
@@ -99,6 +101,25 @@ fn proxies(marks: &Marks, notices: &mut Notices) {
     for place in &marks.idle_logins {
         let what = "xclient_login has no effect without xclient_from";
         notices.warning(place, what, "remove it, or name the proxies: xclient_from = [\"127.0.0.1\"]");
+    }
+}
+
+/// Mechanisms that nobody could use.
+fn mechanisms(config: &Config, marks: &Marks, notices: &mut Notices) {
+    for (listener, place) in config.listeners.iter().zip(&marks.files.mechanisms) {
+        let Some(mechanisms) = listener.mechanisms else { continue };
+        if mechanisms.is_empty() && listener.role == Role::Submission {
+            let what = "without mechanisms nobody can send on a listener of role submission";
+            notices.mistake(place, what, "name some, as in mechanisms = [\"PLAIN\", \"LOGIN\"], or remove the line");
+        }
+        if !mechanisms.is_empty() && config.auth.is_none() {
+            let what = "mechanisms are listed, and there is nobody who could check anything";
+            notices.mistake(place, what, "add [auth] with users_file = \"users\"");
+        }
+        if mechanisms.meets(Mechanisms::SCRAM) && config.auth.as_ref().is_some_and(|auth| !auth.scram) {
+            let what = "SCRAM needs keys that are kept for each user, and none are kept";
+            notices.mistake(place, what, "write scram = true into [auth], or list PLAIN and LOGIN only");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::Target;
 use crate::policy::domain_name::DomainName;
+use crate::sasl::{Mechanism, Mechanisms};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -43,6 +44,15 @@ pub fn domain(text: &str) -> Result<String, Fault> {
         );
     }
     Ok(name.to_lowercase())
+}
+
+/// An authentication mechanism by its name, in any case.
+pub fn mechanism(text: &str) -> Result<Mechanism, Fault> {
+    let known: Vec<&str> = Mechanisms::ALL.iter().map(Mechanism::name).collect();
+    match Mechanism::parse(text.as_bytes()) {
+        Some(mechanism) => Ok(mechanism),
+        None => fault(format!("\"{text}\" is no mechanism"), format!("write some of \"{}\"", known.join("\", \""))),
+    }
 }
 
 /// A listener's address: `192.0.2.1:587` or `[2001:db8::1]:587`.

@@ -6,22 +6,30 @@
 //!  AUTH LOGIN            ----> start(Login, None) ------> Challenge("VXNlcm5hbWU6")     334
 //!  <base64 user>         ----> respond(..) -------------> Challenge("UGFzc3dvcmQ6")     334
 //!  <base64 password>     ----> respond(..) -------------> Verify(..)
+//!  AUTH SCRAM-.. <base64> ---> start(ScramSha256, ..) --> NeedKeys(user)    auth gives keys(..): 334, see `scram`
 //!  *                     ----> respond(..) -------------> Cancelled                     501
 //! ```
 //!
-//! Promises: what comes out as [`Credentials`] is valid UTF-8, prepared ([`prepare`]), not empty and within
-//! [`USER_BYTES_MAX`] and [`PASSWORD_BYTES_MAX`]; whether it is right is for `auth` to say. Base64 is taken strictly
+//! Promises: what comes out as [`Credentials`] or as a user name is valid UTF-8, prepared ([`prepare`]), not empty and
+//! within [`USER_BYTES_MAX`] and [`PASSWORD_BYTES_MAX`]; whether it is right is for `auth` to say. Base64 is taken strictly
 //! (RFC 4954 section 4: padding is at the end and only there; no white space). Every line inside an exchange is a
 //! response, also one that looks like a command (`RSET`, `QUIT`). Secrets are wiped when they are dropped and never
-//! shown by `Debug`; the line that they came in is the caller's.
+//! shown by `Debug`; the line that they came in is the caller's. Nothing here makes random numbers: nonces come from
+//! whoever answers, so that an exchange can be repeated in a test.
 
 mod client;
+mod exchange;
 mod login;
+mod mechanism;
 mod plain;
 mod prepare;
+mod scram;
 
-pub use client::ClientExchange;
+pub use client::{ClientExchange, Terms};
+pub use exchange::{Exchange, Proof, Step};
+pub use mechanism::{Mechanism, Mechanisms};
 pub use prepare::prepare;
+pub use scram::{ITERATIONS_MAX, ITERATIONS_MIN, KEY_BYTES, Keys, SALT_BYTES};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,33 +41,6 @@ pub const USER_BYTES_MAX: usize = 255;
 
 /// Longest password, octets of UTF-8. Ours: far more than anybody types, little enough to keep an exchange cheap.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
-
-/// A mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
-    /// RFC 4616.
-    Plain,
-    /// draft-murchison-sasl-login: obsolete, and what many mail programs and copiers still prefer.
-    Login,
-}
-
-/// Every mechanism and its name on the wire.
-const MECHANISMS: [(Mechanism, &str); 2] = [(Mechanism::Plain, "PLAIN"), (Mechanism::Login, "LOGIN")];
-
-impl Mechanism {
-    /// By its name, case-insensitive (RFC 4954 section 4).
-    pub fn parse(name: &[u8]) -> Option<Mechanism> {
-        MECHANISMS.iter().find(|row| row.1.as_bytes().eq_ignore_ascii_case(name)).map(|row| row.0)
-    }
-
-    /// Its name as EHLO and AUTH have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mechanism::Plain => "PLAIN",
-            Mechanism::Login => "LOGIN",
-        }
-    }
-}
 
 /// What a client claims. `Debug` never shows the password; the memory is wiped on drop.
 #[derive(PartialEq, Eq)]
@@ -90,92 +71,6 @@ impl fmt::Debug for Credentials {
 impl Drop for Credentials {
     fn drop(&mut self) {
         self.password.zeroize();
-    }
-}
-
-/// Server side of one exchange.
-#[derive(Debug)]
-pub struct Exchange {
-    state: State,
-}
-
-/// What the next line of the client is.
-#[derive(Debug)]
-enum State {
-    /// The message of PLAIN.
-    PlainMessage,
-    /// The user name of LOGIN.
-    LoginUser,
-    /// The password of LOGIN, for this user.
-    LoginPassword { user: String },
-    /// Nothing: the exchange is over.
-    Over,
-}
-
-/// What follows a line of the client.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Send `334 ` and this text, which is already base64 (may be empty).
-    Challenge(&'static str),
-    /// Check these.
-    Verify(Credentials),
-    /// The client said `*`: 501 5.7.0.
-    Cancelled,
-    /// Not base64, or not of the mechanism's form: 501 5.5.2.
-    Malformed,
-    /// An authorization identity that is not the user's own: 535 5.7.8 (RFC 4616 section 2).
-    OtherIdentity,
-}
-
-impl Exchange {
-    /// Starts with the initial response as on the wire (base64, `=` for empty) or none.
-    pub fn start(mechanism: Mechanism, initial: Option<&[u8]>) -> (Exchange, Step) {
-        let state = match mechanism {
-            Mechanism::Plain => State::PlainMessage,
-            Mechanism::Login => State::LoginUser,
-        };
-        let mut exchange = Exchange { state };
-        let step = match (initial, mechanism) {
-            (Some(b"="), _) => exchange.decoded(b""),
-            (Some(line), _) => exchange.respond(line),
-            (None, Mechanism::Plain) => Step::Challenge(""),
-            (None, Mechanism::Login) => Step::Challenge(login::USER_PROMPT),
-        };
-        (exchange, step)
-    }
-
-    /// The client's next line, without CRLF. After any step but `Challenge` the exchange is over.
-    pub fn respond(&mut self, line: &[u8]) -> Step {
-        if line == b"*" {
-            self.state = State::Over;
-            return Step::Cancelled;
-        }
-        match decode(line) {
-            Some(message) => self.decoded(&message),
-            None => {
-                self.state = State::Over;
-                Step::Malformed
-            }
-        }
-    }
-
-    /// The moves. A malformed message ends the exchange: the client starts again with AUTH.
-    fn decoded(&mut self, message: &[u8]) -> Step {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::PlainMessage => plain::read(message),
-            State::LoginUser => match prepared(message, USER_BYTES_MAX) {
-                Some(user) => {
-                    self.state = State::LoginPassword { user };
-                    Step::Challenge(login::PASSWORD_PROMPT)
-                }
-                None => Step::Malformed,
-            },
-            State::LoginPassword { user } => match Credentials::new(Mechanism::Login, user.as_bytes(), message) {
-                Some(credentials) => Step::Verify(credentials),
-                None => Step::Malformed,
-            },
-            State::Over => Step::Malformed,
-        }
     }
 }
 

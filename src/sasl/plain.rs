@@ -19,7 +19,7 @@ pub(super) fn read(message: &[u8]) -> Step {
     match prepared(authzid, USER_BYTES_MAX) {
         None => Step::Malformed,
         Some(authzid) if authzid == credentials.user => Step::Verify(credentials),
-        Some(_) => Step::OtherIdentity,
+        Some(_) => Step::Refused,
     }
 }
 

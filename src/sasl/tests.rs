@@ -6,38 +6,24 @@ fn b64(octets: impl AsRef<[u8]>) -> String {
     STANDARD.encode(octets)
 }
 
+fn terms<'a>(user: &'a str, password: &'a str) -> Terms<'a> {
+    Terms { user, password, nonce: "fyko+d2lbbFgONRv9qkxdawL", binding: None }
+}
+
 fn verify(mechanism: Mechanism, user: &str, password: &str) -> Step {
     Step::Verify(Credentials { mechanism, user: user.into(), password: password.into() })
 }
 
 /// The last step of a whole exchange, and the challenges on the way.
-fn run(mechanism: Mechanism, initial: Option<&str>, lines: &[&str]) -> (Vec<&'static str>, Step) {
+fn run(mechanism: Mechanism, initial: Option<&str>, lines: &[&str]) -> (Vec<String>, Step) {
     let mut challenges = Vec::new();
-    let (mut exchange, mut step) = Exchange::start(mechanism, initial.map(str::as_bytes));
+    let (mut exchange, mut step) = Exchange::start(mechanism, initial.map(str::as_bytes), None);
     for line in lines {
         let Step::Challenge(text) = step else { panic!("{line} is not asked for: {step:?}") };
-        challenges.push(text);
+        challenges.push(text.into_owned());
         step = exchange.respond(line.as_bytes());
     }
     (challenges, step)
-}
-
-#[test]
-fn mechanisms_by_name() {
-    for (name, mechanism) in [
-        ("PLAIN", Some(Mechanism::Plain)),
-        ("plain", Some(Mechanism::Plain)),
-        ("LoGiN", Some(Mechanism::Login)),
-        ("", None),
-        ("PLAINX", None),
-        ("PLAI", None),
-        ("CRAM-MD5", None),
-    ] {
-        assert_eq!(Mechanism::parse(name.as_bytes()), mechanism, "{name}");
-    }
-    for (mechanism, name) in MECHANISMS {
-        assert_eq!(mechanism.name(), name);
-    }
 }
 
 #[test]
@@ -52,7 +38,7 @@ fn plain_with_and_without_initial_response() {
         let line = b64(message);
         let expected = (vec![], verify(Mechanism::Plain, user, password));
         assert_eq!(run(Mechanism::Plain, Some(&line), &[]), expected, "{message:?}");
-        let expected = (vec![""], verify(Mechanism::Plain, user, password));
+        let expected = (vec![String::new()], verify(Mechanism::Plain, user, password));
         assert_eq!(run(Mechanism::Plain, None, &[&line]), expected, "{message:?}");
     }
     assert_eq!(b64("test\0test\x001234"), "dGVzdAB0ZXN0ADEyMzQ=");
@@ -76,8 +62,8 @@ fn plain_refusals() {
         ("\0user\0pass\nword".into(), Step::Malformed),
         ("\0\u{00AD}\0password".into(), Step::Malformed), // empty once prepared
         ("\0user\0\u{E000}".into(), Step::Malformed),
-        ("root\0user\0password".into(), Step::OtherIdentity),
-        ("User\0user\0password".into(), Step::OtherIdentity),
+        ("root\0user\0password".into(), Step::Refused),
+        ("User\0user\0password".into(), Step::Refused),
         ("us\u{00AD}er\0user\0password".into(), verify(Mechanism::Plain, "user", "password")),
         (format!("\0{user_255}\0p"), verify(Mechanism::Plain, &user_255, "p")),
         (format!("\0{user_256}\0p"), Step::Malformed),
@@ -97,9 +83,9 @@ fn plain_refusals() {
 fn login_with_and_without_the_user_on_the_auth_line() {
     let (user, password) = (b64("user@example.edu"), b64("pass word"));
     let expected = || verify(Mechanism::Login, "user@example.edu", "pass word");
-    let prompts = vec!["VXNlcm5hbWU6", "UGFzc3dvcmQ6"];
+    let prompts = vec!["VXNlcm5hbWU6".to_owned(), "UGFzc3dvcmQ6".to_owned()];
     assert_eq!(run(Mechanism::Login, None, &[&user, &password]), (prompts, expected()));
-    assert_eq!(run(Mechanism::Login, Some(&user), &[&password]), (vec!["UGFzc3dvcmQ6"], expected()));
+    assert_eq!(run(Mechanism::Login, Some(&user), &[&password]), (vec!["UGFzc3dvcmQ6".to_owned()], expected()));
     assert_eq!((b64("Username:"), b64("Password:")), ("VXNlcm5hbWU6".into(), "UGFzc3dvcmQ6".into()));
 }
 
@@ -177,10 +163,10 @@ fn a_command_inside_an_exchange_is_a_response() {
 
 #[test]
 fn an_exchange_that_is_over_stays_over() {
-    let (mut exchange, step) = Exchange::start(Mechanism::Login, Some(b"?"));
+    let (mut exchange, step) = Exchange::start(Mechanism::Login, Some(b"?"), None);
     assert_eq!(step, Step::Malformed);
     assert_eq!(exchange.respond(b"dXNlcg=="), Step::Malformed);
-    let (mut exchange, _) = Exchange::start(Mechanism::Plain, None);
+    let (mut exchange, _) = Exchange::start(Mechanism::Plain, None, None);
     assert_eq!(exchange.respond(b"*"), Step::Cancelled);
     assert_eq!(exchange.respond(b"AHVzZXIAcGFzc3dvcmQ="), Step::Malformed);
 }
@@ -225,8 +211,8 @@ fn nothing_prepared_outgrows_its_room() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let (exchange, step) = Exchange::start(Mechanism::Plain, Some(b64("\0user\0hunter42").as_bytes()));
-    let (client, _) = ClientExchange::start(Mechanism::Login, "user", "hunter42");
+    let (exchange, step) = Exchange::start(Mechanism::Plain, Some(b64("\0user\0hunter42").as_bytes()), None);
+    let (client, _) = ClientExchange::start(Mechanism::Login, &terms("user", "hunter42"));
     let shown = format!("{exchange:?} {step:?} {step:#?} {client:?}");
     assert!(!shown.contains("hunter42") && !shown.contains(&b64("hunter42")), "{shown}");
     assert!(shown.contains("user"), "{shown}");
@@ -236,15 +222,17 @@ fn secrets_are_not_shown() {
 fn client_and_server_understand_each_other() {
     let long = "p".repeat(600);
     for (user, password) in [("user", "password"), ("j\u{F6}rg@example.edu", "\u{1F511} s\u{E9}same"), ("u", &long)] {
-        for (mechanism, name) in MECHANISMS {
-            let (mut client, initial) = ClientExchange::start(mechanism, user, password);
+        for mechanism in Mechanisms::PASSWORD.iter() {
+            let name = mechanism.name();
+            let (mut client, initial) = ClientExchange::start(mechanism, &terms(user, password));
             assert!(initial.as_ref().is_none_or(|text| name.len() + text.len() + 8 <= 512));
-            let (mut server, mut step) = Exchange::start(mechanism, initial.as_ref().map(String::as_bytes));
+            let (mut server, mut step) = Exchange::start(mechanism, initial.as_ref().map(String::as_bytes), None);
             while let Step::Challenge(challenge) = step {
                 let answer = client.respond(challenge.as_bytes()).expect("an answer");
                 step = server.respond(answer.as_bytes());
             }
             assert_eq!(step, verify(mechanism, user, password), "{name} {user}");
+            assert!(client.may_succeed());
             assert_eq!(client.respond(b""), None, "nothing is left to say");
         }
     }
@@ -252,9 +240,9 @@ fn client_and_server_understand_each_other() {
 
 #[test]
 fn client_lines_as_on_the_wire() {
-    let (_, initial) = ClientExchange::start(Mechanism::Plain, "test", "1234");
+    let (_, initial) = ClientExchange::start(Mechanism::Plain, &terms("test", "1234"));
     assert_eq!(initial.as_deref(), Some("AHRlc3QAMTIzNA=="));
-    let (mut client, initial) = ClientExchange::start(Mechanism::Login, "user", "password");
+    let (mut client, initial) = ClientExchange::start(Mechanism::Login, &terms("user", "password"));
     assert_eq!(initial, None);
     assert_eq!(client.respond(b"not base64"), None);
     assert_eq!(client.respond(b"VXNlciBOYW1lAA==").as_deref(), Some("dXNlcg=="), "as Exchange words it");

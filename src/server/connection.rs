@@ -19,7 +19,7 @@ use crate::log::{Event, Level, event};
 use crate::net::Stream;
 use crate::net::failure::{Begin, explain, is_silent};
 use crate::policy::TlsMode;
-use crate::sasl::Credentials;
+use crate::sasl::Mechanisms;
 use crate::smtp::Session;
 use crate::smtp::reply;
 use crate::smtp::session::{Action, Answer, Question, Refusal};
@@ -122,6 +122,8 @@ impl Connection {
         }
         let mut session = Session::new(rules, self.is_trusted(), secured, &mut self.out);
         session.set_may_xclient(self.may_xclient());
+        self.withhold_mechanisms(&mut session);
+        self.bind_channel(&mut session);
         loop {
             let wait = self.decide(&mut session)?;
             if let Some(reply) = session.take_refused() {
@@ -145,6 +147,7 @@ impl Connection {
                 Some(Wait::StartTls) => {
                     self.shake_hands(Begin::StartTls).await?;
                     session.answered(Answer::TlsStarted, &mut self.out);
+                    self.bind_channel(&mut session);
                 }
                 Some(Wait::Close) => return Ok(()),
             }
@@ -237,31 +240,72 @@ impl Connection {
         result
     }
 
-    async fn ask(&mut self, question: Question) -> Answer {
-        match question {
-            Question::Password(credentials) => self.check_password(credentials).await,
-            Question::Client(xclient) => self.take_xclient(&xclient),
+    /// Tells the session which channel it speaks through, if TLS is up.
+    fn bind_channel(&self, session: &mut Session) {
+        if let Some(end_point) = self.stream.tls_server_end_point() {
+            session.bind_channel(end_point);
         }
     }
 
-    async fn check_password(&mut self, credentials: Credentials) -> Answer {
+    /// SCRAM that some user could not use, unless the operator wants it all the same.
+    fn withhold_mechanisms(&self, session: &mut Session) {
+        let all_have_keys = self.core.authenticator.as_ref().is_some_and(|authenticator| authenticator.all_have_keys());
+        if self.service().scram_when_all && !all_have_keys {
+            session.withhold(Mechanisms::SCRAM);
+        }
+    }
+
+    async fn ask(&mut self, question: Question) -> Answer {
+        let question = match question {
+            Question::Client(xclient) => return self.take_xclient(&xclient),
+            question => question,
+        };
         let Some(authenticator) = self.core.authenticator.clone() else { return Answer::Unavailable };
-        let name = credentials.user.clone();
-        match authenticator.check(credentials).await {
+        let from = self.peer.ip();
+        match question {
+            Question::Client(_) => unreachable!("answered above"),
+            Question::Password(credentials) => {
+                let name = credentials.user.clone();
+                let verdict = authenticator.check(credentials, from).await;
+                self.heard(verdict, &name).await
+            }
+            Question::ScramKeys(user) => match authenticator.scram_keys(&user, from) {
+                Ok((keys, nonce)) => Answer::ScramKeys { keys, nonce },
+                Err(verdict) => self.heard(verdict, &user).await,
+            },
+            Question::Proof(proof) => {
+                let verdict = authenticator.proved(&proof, from);
+                self.heard(verdict, &proof.user).await
+            }
+        }
+    }
+
+    /// Counts and logs a verdict, and holds back what is refused, so that guessing is slow.
+    async fn heard(&mut self, verdict: Verdict, name: &str) -> Answer {
+        let (answer, delay) = match verdict {
             Verdict::Accepted(user) => {
                 self.core.counters.auth_ok.add(1);
-                Answer::Accepted(user)
-            }
-            Verdict::Rejected => {
-                self.core.counters.auth_failed.add(1);
-                self.event(Level::Warning, "authentication failed").octets("user", name.as_bytes()).emit();
-                Answer::Rejected
+                return Answer::Accepted(user);
             }
             Verdict::Unavailable => {
                 self.event(Level::Warning, "authentication not available").octets("user", name.as_bytes()).emit();
-                Answer::Unavailable
+                return Answer::Unavailable;
             }
+            Verdict::Rejected(delay) => {
+                self.core.counters.auth_failed.add(1);
+                self.event(Level::Warning, "authentication failed").octets("user", name.as_bytes()).emit();
+                (Answer::Rejected, delay)
+            }
+            // That the brake took hold is in the log once, by whoever did it.
+            Verdict::Braked(delay) => {
+                self.core.counters.auth_braked.add(1);
+                (Answer::Braked, delay)
+            }
+        };
+        if !delay.is_zero() && !self.core.stopping.get() {
+            monoio::time::sleep(delay).await;
         }
+        answer
     }
 
     async fn spill(&mut self) {

@@ -66,6 +66,7 @@ mod tests {
             address,
             role: Role::Smtp,
             tls: TlsMode::Offered,
+            mechanisms: None,
             proxy_from: Networks::default(),
             xclient_from: Networks::default(),
             xclient_login: false,

@@ -25,6 +25,7 @@ use crate::log::{Level, event};
 use crate::metrics;
 use crate::net::{Driver, ServerTls};
 use crate::policy::{Domains, Networks, Role};
+use crate::sasl::{Mechanism, Mechanisms};
 use crate::smtp::session::Rules;
 use crate::spool::WriterSeed;
 use arc_swap::ArcSwap;
@@ -64,6 +65,8 @@ pub(crate) struct Service {
     /// Peers that may say XCLIENT, and whether LOGIN is believed.
     pub(crate) xclient_from: Networks,
     pub(crate) xclient_login: bool,
+    /// SCRAM is offered only while every user has keys for it.
+    pub(crate) scram_when_all: bool,
 }
 
 /// The running core threads.
@@ -140,7 +143,10 @@ fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
     let rules = Rules {
         role: listener.role,
         tls: listener.tls,
-        auth: setup.authenticator.is_some(),
+        mechanisms: match &config.auth {
+            Some(auth) => listener.mechanisms.unwrap_or(usual_mechanisms(auth.scram)),
+            None => Mechanisms::NONE,
+        },
         message_bytes_max: config.limits.message_bytes_max,
         recipients_max: config.limits.recipients_max,
         messages_per_session: config.limits.messages_per_session,
@@ -155,10 +161,18 @@ fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
     Service {
         name: listener.name.clone(),
         rules: Arc::new(rules),
+        scram_when_all: listener.mechanisms.is_none(),
         proxy_from: listener.proxy_from.clone(),
         xclient_from: listener.xclient_from.clone(),
         xclient_login: listener.xclient_login,
     }
+}
+
+/// Where the operator lists none. Not -PLUS: of those that bind to TLS 1.3 most know `tls-exporter` only (RFC 9266), prefer
+/// -PLUS where it is offered, and would fail each time, because ours is `tls-server-end-point`.
+fn usual_mechanisms(scram: bool) -> Mechanisms {
+    let scram = scram.then_some(Mechanism::ScramSha256);
+    Mechanisms::PASSWORD.with(scram.into_iter().collect())
 }
 
 /// May a client of this network relay on a listener of this role?

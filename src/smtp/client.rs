@@ -30,7 +30,7 @@ mod tests;
 pub use fit::Hindrance;
 pub use terms::{Body, Event, Fate, Login, Options, Phase, Recipient, Reply, StartTls, Transaction, Trouble};
 
-use crate::sasl::ClientExchange;
+use crate::sasl::{ClientExchange, Terms};
 use command::{Command, Offered};
 use content::{Outgoing, Stuffer};
 use standing::{Current, Standing, deferred_here, fate, recipient_fate};
@@ -286,6 +286,9 @@ impl Client {
             (Command::StartTls, 2) => self.state = State::Handshake,
             (Command::StartTls, 4) if self.must_not_go_clear() => self.end(Trouble::Temporary(reply)),
             (Command::StartTls, 4 | 5) => self.in_the_clear(out),
+            (Command::Auth, 2) if !self.exchange.as_ref().is_some_and(|auth| auth.exchange.may_succeed()) => {
+                self.garbled("235 from a server that has not shown that it knows the password".into());
+            }
             (Command::Auth, 2) => self.state = State::Ready,
             (Command::Auth, 3) => self.challenge(&reply.text, out),
             (Command::Rset, 2) => self.needs_reset = false,
@@ -391,7 +394,9 @@ impl Client {
             self.state = State::Ready;
             return;
         };
-        let (exchange, initial) = ClientExchange::start(login.mechanism, &login.user, &login.password);
+        let binding = login.binding.as_deref();
+        let terms = Terms { user: &login.user, password: &login.password, nonce: &login.nonce, binding };
+        let (exchange, initial) = ClientExchange::start(login.mechanism, &terms);
         command::auth(login.mechanism, initial.as_deref(), out);
         self.exchange = Some(Exchange { exchange, challenges: 0 });
         self.sent.push_back(Command::Auth);

@@ -18,6 +18,7 @@
 //! before STARTTLS is remembered after it.
 
 mod action;
+mod authenticate;
 mod chunk;
 mod client;
 mod content;
@@ -41,15 +42,12 @@ use super::envelope::Envelope;
 use super::line::LineScanner;
 use super::reply;
 use crate::policy::relaying;
-use crate::sasl::Exchange;
+use crate::sasl::{Exchange, Mechanisms};
 use chunk::Chunk;
 use client::protocol;
 use content::Incoming;
 use proxied::Proxied;
 use std::sync::Arc;
-
-/// Failed authentications in one session before it is closed.
-const FAILED_AUTHENTICATIONS_MAX: u8 = 5;
 
 /// What kind of input is expected.
 #[derive(Debug)]
@@ -86,12 +84,14 @@ pub enum Phase {
 }
 
 /// Which answer is outstanding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Wait {
     Begin(Incoming),
     Commit,
     Verdict,
     Client,
+    ScramKeys(Exchange),
+    Proof(Exchange),
     Tls,
 }
 
@@ -122,6 +122,10 @@ pub struct Session {
     user: Option<Arc<str>>,
     /// What XCLIENT said. There once it was said.
     proxied: Option<Box<Proxied>>,
+    /// What AUTH may be used with, as far as the driver knows.
+    mechanisms: Mechanisms,
+    /// What SCRAM-SHA-256-PLUS binds to (`tls-server-end-point`).
+    binding: Option<Arc<[u8]>>,
     queue_name: QueueName,
     /// SIZE of MAIL or the first chunk's, octets; 0 if neither was given.
     declared_bytes: u64,
@@ -156,6 +160,8 @@ impl Session {
     pub fn new(rules: Arc<Rules>, trusted: bool, secured: bool, out: &mut Vec<u8>) -> Session {
         reply::greeting(&rules.hostname, out);
         Session {
+            mechanisms: rules.mechanisms,
+            binding: None,
             rules,
             mode: Mode::Command,
             state: State::Fresh,
@@ -212,8 +218,9 @@ impl Session {
 
     /// The driver's answer to the outstanding action.
     pub fn answered(&mut self, answer: Answer, out: &mut Vec<u8>) {
-        let Mode::Waiting(wait) = self.mode else { panic!("no answer is outstanding, got {answer:?}") };
-        self.mode = Mode::Command;
+        let Mode::Waiting(wait) = std::mem::replace(&mut self.mode, Mode::Command) else {
+            panic!("no answer is outstanding, got {answer:?}")
+        };
         match (wait, answer) {
             (Wait::Begin(incoming), Answer::Begun(queue_name)) => self.begun(incoming, queue_name, out),
             (Wait::Commit, Answer::Committed) => {
@@ -228,15 +235,12 @@ impl Session {
                 self.refuse(refused(refusal), out);
                 self.reset();
             }
-            (Wait::Verdict, Answer::Accepted(user)) => {
-                out.extend_from_slice(reply::AUTHENTICATED);
-                self.user = Some(user);
-            }
-            (Wait::Verdict, Answer::Rejected) => self.authentication_failed(out),
-            (Wait::Verdict, Answer::Unavailable) => out.extend_from_slice(reply::AUTH_UNAVAILABLE),
             (Wait::Client, Answer::Client { trusted, user }) => self.client_known(trusted, user, out),
             (Wait::Client, Answer::Rejected) => self.client_refused(out),
             (Wait::Tls, Answer::TlsStarted) => self.tls_started(),
+            (wait @ (Wait::Verdict | Wait::ScramKeys(_) | Wait::Proof(_)), answer) => {
+                self.exchange_answered(wait, answer, out);
+            }
             (wait, answer) => panic!("{answer:?} is no answer to {wait:?}"),
         }
     }
@@ -250,6 +254,17 @@ impl Session {
     /// read; MAIL is refused by it, before a client sends content in vain. Begin decides for good.
     pub fn set_room(&mut self, octets: Option<u64>) {
         self.room = octets;
+    }
+
+    /// The channel that TLS has made, for SCRAM-SHA-256-PLUS: its `tls-server-end-point` (RFC 5929 section 4). The driver
+    /// says so after each handshake; without it -PLUS is not offered.
+    pub fn bind_channel(&mut self, end_point: Arc<[u8]>) {
+        self.binding = Some(end_point);
+    }
+
+    /// Takes mechanisms from those of the rules: who checks cannot check these for every user now.
+    pub fn withhold(&mut self, mechanisms: Mechanisms) {
+        self.mechanisms = self.mechanisms.without(mechanisms);
     }
 
     /// The client was silent for too long: says so. The driver closes.
@@ -339,6 +354,7 @@ impl Session {
         self.helo = Box::default();
         self.extended = false;
         self.user = None;
+        self.binding = None;
         self.lines.forget();
         self.envelope.clear();
         self.forget_proxied();
@@ -371,15 +387,6 @@ impl Session {
         self.recipient_refused = false;
         self.declared_bytes = 0;
         self.state = self.state.min(State::Greeted);
-    }
-
-    fn authentication_failed(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(reply::BAD_CREDENTIALS);
-        self.failed_authentications += 1;
-        if self.failed_authentications >= FAILED_AUTHENTICATIONS_MAX {
-            out.extend_from_slice(reply::TOO_MANY_ERRORS);
-            self.mode = Mode::Closed;
-        }
     }
 
     /// A refusal that is worth a log line. Who is told to use TLS or to log in (530) learns where to read on.

@@ -6,7 +6,9 @@
 //! secured: no                  is TLS up at the start?
 //! trusted: no                  may the client's network relay?
 //! xclient: no                  may the peer say XCLIENT? no | yes | login
-//! auth: yes                    does anybody check passwords?
+//! auth: yes                    does anybody check passwords? yes: PLAIN and LOGIN
+//! mechanisms: PLAIN LOGIN      what AUTH may be used with
+//! channel: 00 01               octets, hexadecimal, that SCRAM-SHA-256-PLUS binds to; not given: nothing
 //! message_bytes_max: 10000
 //! recipients_max: 100
 //! messages_per_session: 1000
@@ -24,7 +26,9 @@
 //! C* 5000 x                    the client sends x 5000 times
 //! S: 250 2.0.0 Ok              the client must see this line; `...` at its end: and whatever follows
 //! S* 250                       the client must see a whole reply of this code, of one line or several
-//! !ask plain anna sesame accepted       the driver is asked for this verdict: accepted | rejected | unavailable
+//! !ask plain anna sesame accepted       the driver is asked for this verdict: accepted | rejected | braked | unavailable
+//! !ask-keys anna given         the driver is asked for the SCRAM keys of a user: given (those of the password sesame) | braked | unavailable
+//! !ask-proof anna right accepted        the driver is told of a proof, right or wrong, and decides as with a password
 //! !client 192.0.2.1 - stranger   XCLIENT named this address and no user: stranger | trusted | rejected
 //! !begun                       the driver is told that a message begins, and has room; or !refused-begin REFUSAL
 //! !from anna@example.edu       the envelope of the next !committed or !refused-commit; likewise
@@ -41,6 +45,7 @@
 //! ```
 
 use penstock::policy::{Domains, OddBytes, Role, TlsMode};
+use penstock::sasl::{Mechanism, Mechanisms};
 use penstock::smtp::session::{MayXclient, Rules};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,6 +56,7 @@ pub struct Setting {
     pub secured: bool,
     pub trusted: bool,
     pub xclient: MayXclient,
+    pub channel: Option<Arc<[u8]>>,
     pub every_split: bool,
     pub clock_ms: u64,
     pub room: Option<u64>,
@@ -59,7 +65,7 @@ pub struct Setting {
 impl Default for Setting {
     fn default() -> Setting {
         let rules = Rules {
-            auth: true,
+            mechanisms: Mechanisms::PASSWORD,
             message_bytes_max: 10_000,
             recipients_max: 100,
             messages_per_session: 1000,
@@ -71,6 +77,7 @@ impl Default for Setting {
             rules,
             secured: false,
             trusted: false,
+            channel: None,
             xclient: MayXclient::No,
             every_split: true,
             clock_ms: 0,
@@ -93,7 +100,18 @@ impl Setting {
             ("tls", "implicit") => self.rules.tls = TlsMode::Implicit,
             ("tls", "required") => self.rules.tls = TlsMode::Required,
             ("tls", "offered") => self.rules.tls = TlsMode::Offered,
-            ("auth", _) => self.rules.auth = flag(value)?,
+            ("auth", _) => {
+                self.rules.mechanisms = if flag(value)? { Mechanisms::PASSWORD } else { Mechanisms::NONE };
+            }
+            ("mechanisms", _) => {
+                let known = value.split(' ').map(|name| Mechanism::parse(name.as_bytes()).ok_or(name));
+                let known: Result<Mechanisms, &str> = known.collect();
+                self.rules.mechanisms = known.map_err(|name| format!("{name} is no mechanism"))?;
+            }
+            ("channel", _) => {
+                let octets: Result<Vec<u8>, _> = value.split(' ').map(|octet| u8::from_str_radix(octet, 16)).collect();
+                self.channel = Some(octets.map_err(|_| format!("{value} is not hexadecimal"))?.into());
+            }
             ("secured", _) => self.secured = flag(value)?,
             ("xclient", "no") => self.xclient = MayXclient::No,
             ("xclient", "yes") => self.xclient = MayXclient::Yes,
@@ -138,10 +156,22 @@ pub struct Expected {
 pub enum Event {
     Says(String),
     Replies(String),
-    Ask { credentials: String, verdict: String },
-    Client { named: String, verdict: String },
-    Begin { refused: Option<String> },
-    Commit { refused: Option<String>, check: Check },
+    /// What is asked, and the last word of the line: what the driver answers.
+    Ask {
+        question: String,
+        verdict: String,
+    },
+    Client {
+        named: String,
+        verdict: String,
+    },
+    Begin {
+        refused: Option<String>,
+    },
+    Commit {
+        refused: Option<String>,
+        check: Check,
+    },
     Abort,
     Tls,
     ShutDown,
@@ -230,9 +260,9 @@ impl Dialogue {
                 check.content.get_or_insert_default().extend(unescape(rest)?);
                 return Ok(());
             }
-            "ask" => {
-                let (credentials, verdict) = rest.rsplit_once(' ').ok_or("!ask MECHANISM USER PASSWORD VERDICT")?;
-                Event::Ask { credentials: credentials.to_owned(), verdict: verdict.to_owned() }
+            "ask" | "ask-keys" | "ask-proof" => {
+                let (question, verdict) = directive.rsplit_once(' ').ok_or("!ask MECHANISM USER PASSWORD VERDICT")?;
+                Event::Ask { question: question.to_owned(), verdict: verdict.to_owned() }
             }
             "client" => {
                 let (named, verdict) = rest.rsplit_once(' ').ok_or("!client ADDRESS LOGIN VERDICT")?;

@@ -101,6 +101,53 @@ fn files_that_are_missing_or_are_not_what_they_should_be() {
     }
 }
 
+/// What is said about `TEXT` with more lines in `[auth]` and in the listener, of which the last user has no SCRAM keys.
+fn said_of_scram(listener: &str, anna: bool, spoil: fn(&Path)) -> String {
+    let (directory, file) = complete(TEXT);
+    let text = TEXT.replace("users_file", "scram = true\nscram_iterations = 4096\nusers_file");
+    fs::write(&file, text.replace("tls = \"required\"\n", &format!("tls = \"required\"\n{listener}")))
+        .expect("written");
+    let mut auth = config::load(&file).expect("no mistakes").config.auth.expect("auth");
+    if anna {
+        user::add(&auth, "anna", "secret of anna").expect("changed");
+    }
+    auth.scram = false;
+    user::add(&auth, "ben", "secret of ben").expect("added");
+    spoil(directory.path());
+    said(&file)
+}
+
+#[test]
+fn scram_that_users_cannot_use_is_named() {
+    let listed = "mechanisms = [\"PLAIN\", \"SCRAM-SHA-256\"]\n";
+    let nothing: fn(&Path) = |_| {};
+    for (listener, anna, expected) in [
+        (
+            "",
+            true,
+            "penstock.toml:9: warning: SCRAM is not offered yet: 1 of 2 users have no SCRAM keys, first \"ben\"",
+        ),
+        (listed, true, "penstock.toml:16: warning: programs that prefer SCRAM will fail: 1 of 2 users"),
+        (
+            listed,
+            false,
+            "penstock.toml:16: nobody could log in by SCRAM: 2 of 2 users have no SCRAM keys, first \"anna\"",
+        ),
+        ("mechanisms = [\"PLAIN\"]\n", false, "penstock.toml:9: warning: SCRAM is not offered yet: 2 of 2"),
+    ] {
+        let said = said_of_scram(listener, anna, nothing);
+        assert!(said.starts_with(expected) && said.contains("; set their passwords anew with"), "{listener}: {said}");
+    }
+    let spoilt = said_of_scram(listed, true, |d| fs::write(d.join("users.scram-secret"), "x").expect("written"));
+    assert!(spoilt.contains("penstock.toml:9: users.scram-secret is not 64 hexadecimal digits; copy it"), "{spoilt}");
+    let all = said_of_scram(listed, true, |d| {
+        let text = fs::read_to_string(d.join("users")).expect("read");
+        let kept: String = text.split_inclusive('\n').filter(|line| !line.starts_with("ben")).collect();
+        fs::write(d.join("users"), kept).expect("written");
+    });
+    assert_eq!(all, "");
+}
+
 #[test]
 fn without_self_signed_a_missing_pair_is_two_mistakes() {
     let (directory, file) = complete(TEXT);

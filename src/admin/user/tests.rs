@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::auth::hash::{Hash, Memory};
-use crate::policy::UsernameForm;
+use crate::policy::{Networks, UsernameForm};
 use std::sync::Barrier;
 use tempfile::TempDir;
 
@@ -17,6 +17,13 @@ fn house(form: UsernameForm) -> (TempDir, config::Auth) {
         verifiers: 1,
         verifier_queue: 1,
         cache_s: 0,
+        scram: false,
+        scram_iterations: 4096,
+        brake_account_failures: 20,
+        brake_address_failures: 100,
+        brake_window_s: 900,
+        brake_exempt_networks: Networks::default(),
+        failure_delay_ms: 1000,
     };
     (directory, config)
 }
@@ -65,6 +72,29 @@ fn comments_blank_lines_and_order_stay() {
     assert_eq!(text(&config).lines().count(), 6);
     assert!(text(&config).starts_with("# staff\nann:$argon2id$"));
     assert_eq!(list(&config), Ok(vec!["ann".into(), "eve".into(), "dan".into()]));
+}
+
+#[test]
+fn scram_keys_are_kept_when_asked_for_and_go_with_the_old_password() {
+    let (directory, mut config) = house(UsernameForm::Either);
+    put(&config, "ann", "old").expect("added");
+    assert!(!text(&config).contains("SCRAM-SHA-256$"));
+    config.scram = true;
+    assert_eq!(put(&config, "ann", "\u{2168} clés"), Ok(Added::Changed));
+    let entry = || users::parse(text(&config).as_bytes(), &Names::new(&config)).expect("users").remove(0);
+    let keys = entry().scram.expect("keys");
+    assert_eq!(keys, Keys::derive("IX clés", &keys.salt, 4096), "of the prepared password");
+    assert!(has_password(&config, "ann", "IX clés"));
+    let secret = directory.path().join("users.scram-secret");
+    let made = fs::read_to_string(&secret).expect("the secret is made");
+    assert_eq!(fs::metadata(&secret).expect("metadata").mode() & 0o777, 0o600);
+    assert_eq!(put(&config, "ann", "again"), Ok(Added::Changed));
+    assert_ne!(entry().scram.expect("keys").salt, keys.salt, "a salt of its own each time");
+    assert_eq!(fs::read_to_string(&secret).expect("read"), made, "and kept");
+    config.scram = false;
+    put(&config, "ann", "new").expect("changed");
+    let entries = users::parse(text(&config).as_bytes(), &Names::new(&config)).expect("users");
+    assert!(entries[0].scram.is_none(), "keys of the old password");
 }
 
 #[test]

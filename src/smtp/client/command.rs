@@ -77,11 +77,7 @@ pub(super) fn hello(verb: &str, options: &Options, out: &mut Vec<u8>) {
 
 /// AUTH with its initial response. RFC 4954 section 4.
 pub(super) fn auth(mechanism: Mechanism, initial: Option<&str>, out: &mut Vec<u8>) {
-    let name: &[u8] = match mechanism {
-        Mechanism::Plain => b"PLAIN",
-        Mechanism::Login => b"LOGIN",
-    };
-    push(&[b"AUTH ", name], out);
+    push(&[b"AUTH ", mechanism.name().as_bytes()], out);
     match initial {
         None => {}
         Some("") => push(&[b" ="], out),

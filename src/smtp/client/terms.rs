@@ -52,8 +52,12 @@ pub struct Login {
     pub user: String,
     /// Password.
     pub password: String,
-    /// PLAIN or LOGIN.
+    /// By which mechanism.
     pub mechanism: crate::sasl::Mechanism,
+    /// For SCRAM: see [`crate::sasl::Terms`]. Of no use to PLAIN and LOGIN.
+    pub nonce: String,
+    /// For SCRAM: likewise.
+    pub binding: Option<std::sync::Arc<[u8]>>,
 }
 
 impl std::fmt::Debug for Login {

@@ -1,6 +1,6 @@
 //! What a session and its driver say to each other: actions and questions one way, answers the other.
 
-use crate::sasl::Credentials;
+use crate::sasl::{Credentials, Keys, Proof};
 use crate::smtp::xclient::Xclient;
 use std::sync::Arc;
 
@@ -28,10 +28,15 @@ pub enum Action<'a> {
 /// What only the driver can find out.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Check the password -> [`Answer::Accepted`], [`Answer::Rejected`] or [`Answer::Unavailable`].
+    /// Check the password -> [`Answer::Accepted`], [`Answer::Rejected`], [`Answer::Braked`] or [`Answer::Unavailable`].
     Password(Credentials),
     /// XCLIENT named the client: whom to take it for -> [`Answer::Client`], or [`Answer::Rejected`] if LOGIN cannot be a user.
     Client(Box<Xclient>),
+    /// Find the SCRAM keys of this user, or make some up -> [`Answer::ScramKeys`], [`Answer::Braked`] or
+    /// [`Answer::Unavailable`].
+    ScramKeys(String),
+    /// A client proved, right or wrong, that it knows the password -> as for a password; a wrong one is never accepted.
+    Proof(Proof),
 }
 
 /// What the driver answers.
@@ -47,6 +52,15 @@ pub enum Answer {
     Accepted(Arc<str>),
     /// To Ask: unknown user or wrong password.
     Rejected,
+    /// To Ask: too many of those; nothing was checked, or nothing is told.
+    Braked,
+    /// To Ask: keys of the user or made-up ones, and random text of printable ASCII without a comma.
+    ScramKeys {
+        /// The keys.
+        keys: Keys,
+        /// Our part of the nonce.
+        nonce: String,
+    },
     /// To Ask: cannot be checked now.
     Unavailable,
     /// To Ask: the client that XCLIENT named. `trusted`: its network may relay; `user`: LOGIN in canonical form.

@@ -6,7 +6,7 @@
 //! | SIZE, PIPELINING, 8BITMIME, ENHANCEDSTATUSCODES, SMTPUTF8, DSN | always | RFC 1870, 2920, 6152, 2034, 6531, 3461 |
 //! | CHUNKING, BINARYMIME | always; the second never without the first | RFC 3030 |
 //! | LIMITS | always: exactly what is enforced | RFC 9422 section 3 |
-//! | AUTH | in TLS, if anybody checks passwords | RFC 4954 section 4, RFC 8314 section 4.1 |
+//! | AUTH | in TLS, with the mechanisms that can be checked; -PLUS only where the channel is known | RFC 4954 section 4, RFC 8314 section 4.1 |
 //! | REQUIRETLS | in TLS | RFC 8689 section 2 |
 //! | FUTURERELEASE | to authenticated clients, unless `hold_max_s` is 0 | RFC 4865 section 3 |
 //! | XCLIENT | to listed proxies that have not said it yet | Postfix's XCLIENT_README |
@@ -14,6 +14,7 @@
 
 use super::{Action, MayXclient, Session, State};
 use crate::policy::TlsMode;
+use crate::sasl::Mechanisms;
 use crate::smtp::reply::{self, Digits};
 use crate::smtp::xclient;
 
@@ -57,10 +58,8 @@ impl Session {
             }
             _ => reply::keyword(&["LIMITS RCPTMAX=", recipients.as_str()], out),
         }
-        if self.secured && rules.auth {
-            reply::keyword(&["AUTH PLAIN LOGIN"], out);
-        }
         if self.secured {
+            self.offer_auth(out);
             reply::keyword(&["REQUIRETLS"], out);
         }
         if self.offers_hold() {
@@ -73,6 +72,17 @@ impl Session {
             MayXclient::WithLogin => reply::keyword(&[xclient::KEYWORD_WITH_LOGIN], out),
         }
         out.extend_from_slice(reply::LAST_KEYWORD);
+    }
+
+    fn offer_auth(&self, out: &mut Vec<u8>) {
+        let mut parts = [""; 2 * Mechanisms::COUNT + 1];
+        parts[0] = "AUTH";
+        for (pair, mechanism) in parts[1..].chunks_exact_mut(2).zip(self.mechanisms().iter()) {
+            pair.copy_from_slice(&[" ", mechanism.name()]);
+        }
+        if !parts[1].is_empty() {
+            reply::keyword(&parts, out);
+        }
     }
 
     /// May the client ask that a message be held?

@@ -42,11 +42,13 @@ impl Session {
     }
 
     fn whole_line(&mut self, line: &[u8], rest: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
-        if let Mode::Exchange(exchange) = &mut self.mode {
-            let step = exchange.respond(line);
-            return self.exchange_step(step, out);
+        match std::mem::replace(&mut self.mode, Mode::Command) {
+            Mode::Exchange(mut exchange) => {
+                let step = exchange.respond(line);
+                self.exchange_step(exchange, step, out)
+            }
+            _ => self.command(line, rest, out),
         }
-        self.command(line, rest, out)
     }
 
     /// RFC 4954 section 4: lines of an exchange, and AUTH with its initial response, may be longer than other commands.

@@ -2,10 +2,9 @@
 
 use super::content::Incoming;
 use super::foreign::is_http;
-use super::{Action, MayXclient, Mode, Question, Session, State, Wait};
+use super::{Action, MayXclient, Mode, Session, State, Wait};
 use crate::policy::TlsMode;
 use crate::policy::relaying::{self, Relaying};
-use crate::sasl::{Exchange, Mechanism, Step};
 use crate::smtp::command::{Command, Mistake, verb};
 use crate::smtp::reply;
 
@@ -50,7 +49,7 @@ impl Session {
             (Chunks, Command::StartTls) => self.bad_command(reply::BAD_SEQUENCE, out),
             (_, Command::StartTls) => self.start_tls(rest, out),
 
-            (_, Command::Auth(..)) if !self.rules.auth => self.bad_command(reply::NOT_IMPLEMENTED, out),
+            (_, Command::Auth(..)) if self.mechanisms.is_empty() => self.bad_command(reply::NOT_IMPLEMENTED, out),
             (_, Command::Auth(..)) if !self.secured => self.idle_command(reply::AUTH_NEEDS_TLS, out),
             (Fresh, Command::Auth(..)) => self.bad_command(reply::HELLO_FIRST, out),
             (Greeted, Command::Auth(mechanism, initial)) => self.authenticate(mechanism, initial, out),
@@ -119,37 +118,5 @@ impl Session {
         self.reset();
         self.mode = Mode::Waiting(Wait::Tls);
         Some(Action::StartTls)
-    }
-
-    fn authenticate(&mut self, name: &[u8], initial: Option<&[u8]>, out: &mut Vec<u8>) -> Option<Action<'static>> {
-        if self.user.is_some() {
-            return self.bad_command(reply::AUTH_ALREADY, out);
-        }
-        let Some(mechanism) = Mechanism::parse(name) else {
-            return self.bad_command(reply::UNKNOWN_MECHANISM, out);
-        };
-        let (exchange, step) = Exchange::start(mechanism, initial);
-        self.mode = Mode::Exchange(exchange);
-        self.exchange_step(step, out)
-    }
-
-    /// What follows a line of an AUTH exchange. RFC 4954 section 4.
-    pub(super) fn exchange_step(&mut self, step: Step, out: &mut Vec<u8>) -> Option<Action<'static>> {
-        if let Step::Challenge(base64) = step {
-            reply::challenge(base64, out);
-            return None;
-        }
-        self.mode = Mode::Command;
-        match step {
-            Step::Verify(credentials) => {
-                self.mode = Mode::Waiting(Wait::Verdict);
-                return Some(Action::Ask(Question::Password(credentials)));
-            }
-            Step::OtherIdentity => self.authentication_failed(out),
-            Step::Cancelled => out.extend_from_slice(reply::AUTH_CANCELLED),
-            Step::Malformed => return self.bad_command(reply::BAD_AUTH_RESPONSE, out),
-            Step::Challenge(_) => unreachable!("handled above"),
-        }
-        None
     }
 }

@@ -61,6 +61,8 @@ impl Session {
         self.extended = false;
         self.trusted = trusted;
         self.user = user;
+        // The client sees the proxy's certificate, not ours.
+        self.binding = None;
         reply::greeting(&self.rules.hostname, out);
     }
 

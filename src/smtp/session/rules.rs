@@ -1,6 +1,7 @@
 //! What one listener lets its clients do.
 
 use crate::policy::{Domains, OddBytes, Role, TlsMode};
+use crate::sasl::Mechanisms;
 use std::sync::Arc;
 
 /// What one listener lets its clients do; constant after start.
@@ -12,8 +13,8 @@ pub struct Rules {
     pub role: Role,
     /// How TLS starts.
     pub tls: TlsMode,
-    /// Is there anybody who checks passwords?
-    pub auth: bool,
+    /// What clients may authenticate with, inside TLS; none: nobody can, and AUTH is not known.
+    pub mechanisms: Mechanisms,
     /// SIZE: octets of content.
     pub message_bytes_max: u64,
     /// Recipients of one message.
@@ -52,7 +53,7 @@ impl Rules {
             hostname: hostname.into(),
             role: Role::Submission,
             tls: TlsMode::Required,
-            auth: false,
+            mechanisms: Mechanisms::NONE,
             message_bytes_max: 50 << 20,
             recipients_max: 1000,
             messages_per_session: 10_000,

@@ -7,7 +7,7 @@ fn rules(role: Role, tls: TlsMode) -> Arc<Rules> {
     Arc::new(Rules {
         role,
         tls,
-        auth: true,
+        mechanisms: crate::sasl::Mechanisms::PASSWORD,
         message_bytes_max: 100,
         recipients_max: 2,
         local_domains: Arc::new(Domains::new(["example.edu"])),

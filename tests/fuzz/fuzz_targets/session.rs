@@ -3,6 +3,7 @@
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use penstock::policy::{Domains, Role, TlsMode};
+use penstock::sasl::Mechanisms;
 use penstock::smtp::Session;
 use penstock::smtp::session::{Action, Answer, MayXclient, Question, QueueName, Refusal, Rules};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ fn talk(input: &[u8], step: usize, answers: u8) -> Vec<u8> {
     let rules = Rules {
         role: if pick(0) { Role::Submission } else { Role::Smtp },
         tls: if pick(1) { TlsMode::Offered } else { TlsMode::Implicit },
-        auth: true,
+        mechanisms: Mechanisms::PASSWORD,
         message_bytes_max: 2000,
         recipients_max: 3,
         local_domains: Arc::new(Domains::new(["example.edu"])),

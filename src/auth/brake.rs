@@ -1,0 +1,365 @@
+//! The brake on guessing: counts failed authentications and says who must wait. No clock, no lock, no I/O.
+//!
+//! ```text
+//!  a failure counts for    (account, address)    who tries many passwords for one user
+//!                          (address)             who tries one password for many users
+//!
+//!  failures   0 . . . . . . . . . max            each is forgiven after window / max
+//!             |        |           |
+//!             |        |           '-- here a block begins
+//!             |        '-------------- here it ends
+//!             '----------------------- here nothing is remembered
+//! ```
+//!
+//! Promises: past a bound nothing more is checked, and nothing is told, so a guesser learns at most what `max` failures in
+//! a window tell; a block is for one address, so that nobody can lock a user out from elsewhere; who has logged in from
+//! an address is not held up by what others there do; memory is bounded, and what is least recent is forgotten first.
+//!
+//! An address is a single IPv4 address: its neighbours in a /24 are strangers. For IPv6 it is the /64, because every host
+//! has all of one.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+/// Pairs of account and address that are remembered, and as many addresses: some 6 MiB when full.
+const REMEMBERED_MAX: usize = 1 << 16;
+/// A refused answer is held back for at most this many times the first one's delay.
+const DELAY_FACTOR_MAX: u32 = 8;
+/// As many failures of an address with all accounts weigh as much, for the delay, as one with the account.
+const SPREAD: u64 = 4;
+
+/// How much is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Failures of one account from one address, at least 1.
+    pub account_failures: u32,
+    /// Failures of all accounts from one address, at least 1.
+    pub address_failures: u32,
+    /// Time in which so many are forgiven.
+    pub window: Duration,
+    /// How long the first refused answer is held back.
+    pub delay: Duration,
+}
+
+/// An address as the brake counts it: IPv4 whole, IPv6 up to its /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Prefix(u128);
+
+impl Prefix {
+    /// Of this address.
+    pub fn of(address: IpAddr) -> Prefix {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Prefix(u128::from(address.to_ipv6_mapped())),
+            IpAddr::V6(address) => Prefix(u128::from(address) & (u128::MAX << 64)),
+        }
+    }
+}
+
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = Ipv6Addr::from(self.0);
+        match address.to_ipv4_mapped() {
+            Some(address) => write!(f, "{address}"),
+            None => write!(f, "{address}/64"),
+        }
+    }
+}
+
+/// What a failure led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Hold back the answer for so long.
+    pub delay: Duration,
+    /// The block that begins with it.
+    pub begins: Option<Block>,
+}
+
+/// Who is blocked, at one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// The account of the failure.
+    Account,
+    /// All accounts but those that have logged in from there.
+    Address,
+}
+
+/// The brake. Times are milliseconds since any moment, the same for all calls.
+pub struct Brake {
+    limits: Limits,
+    /// Names are not kept, only a hash that depends on the process.
+    hasher: RandomState,
+    pairs: Recent,
+    addresses: Recent,
+}
+
+impl Brake {
+    /// A brake that has seen nothing.
+    pub fn new(limits: Limits) -> Brake {
+        Brake::with_room(limits, REMEMBERED_MAX)
+    }
+
+    fn with_room(limits: Limits, room: usize) -> Brake {
+        Brake { limits, hasher: RandomState::new(), pairs: Recent::new(room), addresses: Recent::new(room) }
+    }
+
+    /// May `account` be tried from there now?
+    pub fn admits(&mut self, account: &str, from: Prefix, now_ms: u64) -> bool {
+        let pair = self.pairs.get(self.key(account, from)).unwrap_or_default();
+        let address = self.addresses.get(self.hasher.hash_one(from)).unwrap_or_default();
+        let [of_pair, of_address] = self.scales(now_ms);
+        !pair.is_blocked(of_pair) && (pair.known || !address.is_blocked(of_address))
+    }
+
+    /// `account` was tried from there, and its password was wrong.
+    pub fn failed(&mut self, account: &str, from: Prefix, now_ms: u64) -> Failure {
+        let [of_pair, of_address] = self.scales(now_ms);
+        let (pair_key, address_key) = (self.key(account, from), self.hasher.hash_one(from));
+        let mut pair = self.pairs.get(pair_key).unwrap_or_default();
+        let mut address = self.addresses.get(address_key).unwrap_or_default();
+        let begins = match (pair.add(of_pair), address.add(of_address)) {
+            (_, true) => Some(Block::Address),
+            (true, false) => Some(Block::Account),
+            (false, false) => None,
+        };
+        self.pairs.put(pair_key, pair);
+        self.addresses.put(address_key, address);
+        let failures = pair.count(of_pair).max(address.count(of_address) / SPREAD);
+        let factor = 1_u32 << failures.clamp(1, 16) - 1;
+        Failure { delay: self.limits.delay * factor.min(DELAY_FACTOR_MAX), begins }
+    }
+
+    /// `account` was tried from there, and its password was right.
+    pub fn succeeded(&mut self, account: &str, from: Prefix) {
+        let key = self.key(account, from);
+        self.pairs.put(key, Tally { known: true, ..Tally::default() });
+    }
+
+    fn key(&self, account: &str, from: Prefix) -> u64 {
+        self.hasher.hash_one((account, from))
+    }
+
+    /// For a pair, and for an address.
+    fn scales(&self, now_ms: u64) -> [Scale; 2] {
+        let window_ms = u64::try_from(self.limits.window.as_millis()).unwrap_or(u64::MAX).max(1);
+        [self.limits.account_failures, self.limits.address_failures].map(|max| Scale {
+            now_ms,
+            window_ms,
+            max: u64::from(max.max(1)),
+        })
+    }
+}
+
+/// Failures of one account, or of all, from one address. Time is counted in milliseconds times `max`, so that a failure
+/// weighs `window_ms`, `max` of them weigh `max` windows, and nothing is rounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    /// When all of them are forgiven.
+    forgiven: u64,
+    /// Did they reach the bound, and were not half of them forgiven since?
+    blocked: bool,
+    /// The account has logged in from there.
+    known: bool,
+}
+
+/// A moment, and the bound that counts.
+#[derive(Clone, Copy)]
+struct Scale {
+    now_ms: u64,
+    window_ms: u64,
+    max: u64,
+}
+
+impl Tally {
+    fn left(self, scale: Scale) -> u64 {
+        self.forgiven.saturating_sub(scale.now_ms * scale.max)
+    }
+
+    fn is_blocked(self, scale: Scale) -> bool {
+        self.blocked && self.left(scale) > scale.window_ms * scale.max / 2
+    }
+
+    /// Adds a failure; does a block begin?
+    fn add(&mut self, scale: Scale) -> bool {
+        let was_blocked = self.is_blocked(scale);
+        let bound = scale.window_ms * scale.max;
+        let left = (self.left(scale) + scale.window_ms).min(bound);
+        self.forgiven = scale.now_ms * scale.max + left;
+        // One that is partly forgiven still counts: else a bound would hold only for failures in the same millisecond.
+        self.blocked = was_blocked || self.count(scale) >= scale.max;
+        self.blocked && !was_blocked
+    }
+
+    /// How many are not forgiven yet.
+    fn count(self, scale: Scale) -> u64 {
+        self.left(scale).div_ceil(scale.window_ms)
+    }
+}
+
+/// Tallies by hash, at most so many: when the younger half is full, it becomes the older one, which is forgotten. What is
+/// used moves to the younger half.
+struct Recent {
+    room: usize,
+    younger: HashMap<u64, Tally>,
+    older: HashMap<u64, Tally>,
+}
+
+impl Recent {
+    fn new(room: usize) -> Recent {
+        Recent { room, younger: HashMap::new(), older: HashMap::new() }
+    }
+
+    fn get(&mut self, key: u64) -> Option<Tally> {
+        if let Some(tally) = self.younger.get(&key) {
+            return Some(*tally);
+        }
+        let tally = self.older.remove(&key)?;
+        self.put(key, tally);
+        Some(tally)
+    }
+
+    fn put(&mut self, key: u64, tally: Tally) {
+        if self.younger.len() >= self.room / 2 && !self.younger.contains_key(&key) {
+            self.older = std::mem::take(&mut self.younger);
+        }
+        self.younger.insert(key, tally);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        account_failures: 4,
+        address_failures: 10,
+        window: Duration::from_secs(100),
+        delay: Duration::from_secs(1),
+    };
+
+    fn from(address: &str) -> Prefix {
+        Prefix::of(address.parse().expect("an address"))
+    }
+
+    /// Fails `count` times at `now_ms`; did a block begin with the last one?
+    fn fail(brake: &mut Brake, account: &str, address: &str, now_ms: u64, count: u32) -> Option<Block> {
+        (0..count).map(|_| brake.failed(account, from(address), now_ms).begins).last().flatten()
+    }
+
+    #[test]
+    fn failures_need_not_come_in_the_same_millisecond() {
+        let mut brake = Brake::new(LIMITS);
+        let begins = [0, 2_000, 4_000, 6_000].map(|now_ms| fail(&mut brake, "anna", "192.0.2.1", now_ms, 1));
+        assert_eq!(begins, [None, None, None, Some(Block::Account)]);
+        assert!(!brake.admits("anna", from("192.0.2.1"), 6_000));
+    }
+
+    // covers: 10.12
+    #[test]
+    fn a_guesser_is_stopped_and_the_user_elsewhere_is_not() {
+        let mut brake = Brake::new(LIMITS);
+        let (here, elsewhere) = (from("192.0.2.1"), from("192.0.2.2"));
+        assert_eq!(fail(&mut brake, "anna", "192.0.2.1", 0, 3), None);
+        assert!(brake.admits("anna", here, 0));
+        assert_eq!(fail(&mut brake, "anna", "192.0.2.1", 0, 1), Some(Block::Account));
+        assert!(!brake.admits("anna", here, 0));
+        assert!(brake.admits("anna", elsewhere, 0), "the user himself");
+        assert!(brake.admits("ben", here, 0), "his neighbour");
+        // It begins once, and ends when half of the failures are forgiven.
+        assert_eq!(fail(&mut brake, "anna", "192.0.2.1", 0, 5), None);
+        assert!(!brake.admits("anna", here, 49_999));
+        assert!(brake.admits("anna", here, 50_000));
+        assert_eq!(fail(&mut brake, "anna", "192.0.2.1", 50_000, 1), None);
+        assert_eq!(fail(&mut brake, "anna", "192.0.2.1", 50_000, 1), Some(Block::Account), "the second half again");
+        assert!(!brake.admits("anna", here, 50_000));
+    }
+
+    #[test]
+    fn failures_far_apart_are_forgiven() {
+        let mut brake = Brake::new(LIMITS);
+        for at in 0..50 {
+            assert_eq!(fail(&mut brake, "anna", "192.0.2.1", at * 25_000, 1), None, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_success_is_remembered_and_forgives() {
+        let mut brake = Brake::new(LIMITS);
+        let here = from("192.0.2.1");
+        fail(&mut brake, "anna", "192.0.2.1", 0, 3);
+        brake.succeeded("anna", here);
+        assert_eq!(fail(&mut brake, "anna", "192.0.2.1", 0, 3), None);
+        brake.succeeded("anna", here);
+        // Somebody at the same address tries one password for everybody.
+        for guess in 0..20 {
+            fail(&mut brake, &format!("user{guess}"), "192.0.2.1", 1, 1);
+        }
+        assert!(!brake.admits("cleo", here, 1) && brake.admits("anna", here, 1), "she has logged in from there");
+        assert!(brake.admits("cleo", from("192.0.2.2"), 1));
+    }
+
+    #[test]
+    fn one_password_for_many_users_is_guessing_too() {
+        let mut brake = Brake::new(LIMITS);
+        let begins: Vec<_> = (0..12).map(|user| fail(&mut brake, &user.to_string(), "2001:db8::1", 0, 1)).collect();
+        assert_eq!(begins.iter().position(Option::is_some), Some(9), "with the tenth");
+        assert_eq!(begins[9], Some(Block::Address));
+        assert!(!brake.admits("anna", from("2001:db8::ffff:1"), 0), "the same /64");
+        assert!(brake.admits("anna", from("2001:db8:0:1::1"), 0), "the next one");
+    }
+
+    #[test]
+    fn answers_come_later_and_later_up_to_a_bound() {
+        let mut brake = Brake::new(Limits { account_failures: 100, address_failures: 100, ..LIMITS });
+        let here = from("192.0.2.1");
+        let delays: Vec<u64> = (0..6).map(|_| brake.failed("anna", here, 0).delay.as_secs()).collect();
+        assert_eq!(delays, [1, 2, 4, 8, 8, 8]);
+        let spread: Vec<u64> =
+            (0..16).map(|user| brake.failed(&user.to_string(), from("192.0.2.9"), 0).delay.as_secs()).collect();
+        assert_eq!((spread[0], spread[8], spread[15]), (1, 2, 8));
+        assert_eq!(brake.failed("anna", here, 1_000_000).delay.as_secs(), 1, "forgiven");
+    }
+
+    #[test]
+    fn every_bound_is_reached_in_as_many_failures() {
+        for max in 1..200 {
+            for window_s in [1, 7, 60, 900] {
+                let window = Duration::from_secs(window_s);
+                let limits = Limits { account_failures: max, address_failures: 1000, window, ..LIMITS };
+                let mut brake = Brake::new(limits);
+                let count = (1..=max).find(|_| brake.failed("anna", from("192.0.2.1"), 5).begins.is_some());
+                assert_eq!(count, Some(max), "{max} in {window_s} s");
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_recent_stays() {
+        let mut brake = Brake::with_room(LIMITS, 64);
+        fail(&mut brake, "anna", "192.0.2.1", 0, 4);
+        for other in 0..10_000_u32 {
+            brake.failed(&other.to_string(), Prefix(u128::from(other) << 64), 0);
+            assert!(brake.pairs.younger.len() + brake.pairs.older.len() <= 64);
+            assert!(brake.addresses.younger.len() + brake.addresses.older.len() <= 64);
+            if other % 10 == 0 {
+                assert!(!brake.admits("anna", from("192.0.2.1"), 0), "asked for often enough, remembered: {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_as_they_are_counted() {
+        for (one, other, same) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("2001:db8::1", "2001:db8::2:0:0:1", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("::1", "127.0.0.1", false),
+        ] {
+            assert_eq!(from(one) == from(other), same, "{one} {other}");
+        }
+        assert_eq!(from("2001:db8:1:2:3::").to_string(), "2001:db8:1:2::/64");
+        assert_eq!(from("192.0.2.1").to_string(), "192.0.2.1");
+    }
+}
