@@ -1,18 +1,22 @@
 """The users file: `penstock user`, changes noticed within a second or so, a broken file, the verdict cache."""
 
+import base64
+import hashlib
+import subprocess
 import threading
 import time
 
 import pytest
+from scramp import ScramClient
 
 from appliance import USERS, cheap_hash, wait_for, write_users
 from mail import message
 from wire import Wire, plain, submit
 
 
-def login(server, user, password):
+def login(server, user, password, source=None):
     """The reply to AUTH, in a session of its own."""
-    with Wire(server.port["submissions"], tls=True) as wire:
+    with Wire(server.port["submissions"], tls=True, source=source) as wire:
         wire.say("EHLO client.example", "250")
         wire.send(f"AUTH PLAIN {plain(user, password)}\r\n")
         return wire.reply()
@@ -160,3 +164,160 @@ def test_forms_of_user_names(appliance, form, good, bad):
             assert login(server, name, "sesame").startswith("235"), name
         for name in bad:
             assert login(server, name, "sesame").startswith("535"), name
+
+
+@pytest.fixture
+def scram_server(appliance):
+    """Every user has SCRAM keys; the listener for implicit TLS lists -PLUS too."""
+    server = appliance(auth={"scram": True, "scram_iterations": 4096})
+    for user, password in USERS.items():
+        done = server.hands("user", "add", "--config", server.config, user, stdin=password + "\n")
+        assert done.returncode == 0, done.stderr
+    for listener in server.settings["listener"]:
+        if listener["name"] == "submissions":
+            listener["mechanisms"] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"]
+    server.write_config()
+    with server:
+        yield server
+
+
+def end_point(wire):
+    """tls-server-end-point (RFC 5929) of a certificate that is signed with SHA-256."""
+    return hashlib.sha256(wire.socket.getpeercert(binary_form=True)).digest()
+
+
+def scram(wire, user, password, plus=False, binding=None):
+    """AUTH by scramp; the last reply, and whether the server has shown that it knows the password."""
+    encode = lambda text: base64.b64encode(text.encode()).decode()
+    decode = lambda reply: base64.b64decode(reply[4:]).decode()
+    channel = ("tls-server-end-point", binding or end_point(wire)) if plus else None
+    mechanism = "SCRAM-SHA-256-PLUS" if plus else "SCRAM-SHA-256"
+    client = ScramClient([mechanism], user, password, channel_binding=channel)
+    wire.say("EHLO client.example", "250")
+    wire.send(f"AUTH {mechanism} {encode(client.get_client_first())}\r\n")
+    reply = wire.reply()
+    if not reply.startswith("334"):
+        return reply, False
+    client.set_server_first(decode(reply))
+    wire.send(encode(client.get_client_final()) + "\r\n")
+    reply = wire.reply()
+    if not reply.startswith("334"):
+        return reply, False
+    client.set_server_final(decode(reply))  # raises if the signature is not that of the password
+    wire.send("\r\n")
+    return wire.reply(), True
+
+
+# covers: 3 10.10
+def test_scram_with_a_client_that_others_wrote(scram_server):
+    for plus in (False, True):
+        for user, password, code in [
+            ("anna", "sesame", "235"),
+            ("ANNA@example.edu", "sesame", "235"),
+            ("anna", "Sesame", "535"),
+            ("nobody", "sesame", "535"),
+            ("ben", "open up, please", "235"),
+        ]:
+            with Wire(scram_server.port["submissions"], tls=True) as wire:
+                reply, shown = scram(wire, user, password, plus)
+                assert (reply[:3], shown) == (code, code == "235"), (plus, user, reply)
+                if code == "235":
+                    assert wire.mail(message("scram")).startswith("250")
+    with Wire(scram_server.port["submissions"], tls=True) as wire:
+        assert scram(wire, "anna", "sesame", plus=True, binding=b"x" * 32)[0].startswith("535"), "another certificate"
+    with Wire(scram_server.port["submission"]) as wire:
+        wire.starttls()
+        hello = wire.say("EHLO client.example", "250")
+        assert "250-AUTH PLAIN LOGIN SCRAM-SHA-256\n" in hello, hello
+        assert scram(wire, "anna", "sesame")[0].startswith("235")
+    log = scram_server.log_text()
+    assert "sesame" not in log and "SCRAM-SHA-256$" not in log
+
+
+# covers: 10.1 10.10
+def test_the_salt_of_nobody_is_the_same_after_a_restart(scram_server):
+    def salt(user):
+        with Wire(scram_server.port["submissions"], tls=True) as wire:
+            wire.say("EHLO client.example", "250")
+            first = base64.b64encode(f"n,,n={user},r=abcdefgh".encode()).decode()
+            reply = wire.say(f"AUTH SCRAM-SHA-256 {first}", "334")
+            return base64.b64decode(reply[4:]).decode().split(",", 1)[1]
+
+    users = ["anna", "nobody", "NOBODY", "somebody"]
+    before = [salt(user) for user in users]
+    assert before[1] == before[2] and len(set(before)) == 3 and len({len(text) for text in before}) == 1, before
+    scram_server.stop()
+    scram_server.start()
+    assert [salt(user) for user in users] == before
+
+
+def test_scram_is_offered_only_while_every_user_has_keys(scram_server):
+    def offered():
+        with Wire(scram_server.port["smtps"], tls=True) as wire:
+            return next(line for line in wire.say("EHLO client.example", "250").split("\n") if "AUTH" in line)
+
+    assert offered() == "250-AUTH PLAIN LOGIN SCRAM-SHA-256"
+    with open(scram_server.users, "a") as file:
+        file.write(f"eve:{cheap_hash('also new')}\n")
+    wait_login(scram_server, "eve", "also new", "235")
+    assert offered() == "250-AUTH PLAIN LOGIN"
+    check = scram_server.hands("check", "--config", scram_server.config)
+    assert "1 of 3 users have no SCRAM keys" in check.stderr and check.returncode == 0, check.stderr
+
+
+# covers: 10.10
+@pytest.mark.parametrize("password, right", [("sesame", True), ("wrong", False)])
+def test_scram_with_gsasl(scram_server, password, right):
+    done = subprocess.run(
+        ["gsasl", "--client", "--smtp", "--connect", f"localhost:{scram_server.port['submission']}",
+         f"--x509-ca-file={scram_server.ca}", "--mechanism", "SCRAM-SHA-256", "--authentication-id", "anna",
+         # It binds by tls-exporter only, and refuses SCRAM without -PLUS where it could bind.
+         "--password", password, "--hostname", "localhost", "--service", "smtp", "--no-cb"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+    )
+    assert ("235 2.7.0" in done.stdout) == right, done.stdout + done.stderr
+    assert ("535 5.7.8" in done.stdout) != right, done.stdout + done.stderr
+
+
+# covers: 10.12
+def test_a_guesser_is_stopped_and_the_user_elsewhere_logs_in(appliance):
+    brake = {"brake_exempt_networks": ["127.0.0.3"], "brake_account_failures": 5, "brake_window_s": 600}
+    with appliance(auth=brake) as server:
+        replies = [login(server, "anna", f"guess {n}", "127.0.0.1")[:9] for n in range(8)]
+        assert replies == ["535 5.7.8"] * 5 + ["454 4.7.0"] * 3
+        assert login(server, "anna", "sesame", "127.0.0.1").startswith("454 4.7.0"), "right or wrong is not told"
+        assert login(server, "anna", "sesame", "127.0.0.2").startswith("235"), "the user himself"
+        assert login(server, "ben", "open up, please", "127.0.0.1").startswith("235"), "his neighbour"
+        for n in range(8):
+            assert login(server, "anna", f"guess {n}", "127.0.0.3").startswith("535"), "exempt"
+        lines = [line for line in server.log_text().splitlines() if "braked" in line]
+        assert len(lines) == 1 and '"127.0.0.1"' in lines[0] and '"anna"' in lines[0], lines
+        assert "guess" not in server.log_text()
+    totals = [line for line in server.log_text().splitlines() if '"auth_braked":4' in line.replace(" ", "")]
+    assert totals, server.log_text()[-2000:]
+
+
+# covers: 10.12
+def test_refused_answers_are_held_back(appliance):
+    with appliance(auth={"failure_delay_ms": 300, "brake_exempt_networks": []}) as server:
+        spent = []
+        for n in range(3):
+            start = time.monotonic()
+            assert login(server, "anna", f"guess {n}").startswith("535")
+            spent.append(time.monotonic() - start)
+        # At least; how much longer is the machine's affair.
+        assert spent[0] >= 0.3 and spent[1] >= 0.6 and spent[2] >= 1.2, spent
+        assert login(server, "anna", "sesame").startswith("235")
+
+
+# covers: 10.13
+def test_a_response_that_is_mistaken_for_a_command_is_not_logged(server):
+    with Wire(server.port["submissions"], tls=True) as wire:
+        wire.say("EHLO client.example", "250")
+        wire.say(plain("anna", "hush, hush"), "500")
+        wire.say("AUTH PLAIN", "334")
+        wire.say("!" + plain("anna", "hush, hush"), "501")
+        wire.say(f"AUTH PLAIN {plain('anna', 'hush, hush')} x", "501")
+        wire.say(f"AUTH PLAIN {plain('anna', 'hush, hush')}", "535")
+        log = server.log_text()
+        assert plain("anna", "hush, hush") not in log and "hush" not in log
