@@ -21,21 +21,17 @@ use crate::relay::queue::Blame;
 use crate::relay::route::Demand;
 use crate::services::Resolver;
 use crate::smtp::Client;
-use crate::smtp::client::{Event, Fate, Options, Phase, Reply, StartTls, Transaction, Trouble};
+use crate::smtp::client::{Event, Fate, Options, Phase, Reply, Transaction, Trouble};
 use crate::smtp::envelope::View;
 use crate::spool::{Content, Stored};
-use monoio::net::{TcpStream, UnixStream};
-use rustls::pki_types::ServerName;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where a server with our own name is ourselves.
-const SMTP_PORT: u16 = 25;
-/// For a name to be resolved, and for a connection to be made to one address.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+mod host;
+
+use host::{Address, Host, connect, look_up, server_name};
+
 /// For the whole TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 /// For one write of content. RFC 5321 section 4.5.3.2.5.
@@ -107,12 +103,6 @@ pub struct Connection {
     remote: String,
     /// LMTP.
     is_final: bool,
-}
-
-/// Where to connect.
-enum Address {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
 }
 
 /// Why a connection did not get ready.
@@ -402,61 +392,6 @@ fn unreadable(stored: &Stored, why: &str) -> Reply {
     Reply { code: 451, text: format!("4.3.0 {why}") }
 }
 
-impl Address {
-    fn shown(&self, host: &str) -> String {
-        match self {
-            Address::Tcp(address) if address.ip().to_string() == host => address.to_string(),
-            Address::Tcp(address) => format!("{host}[{}]:{}", address.ip(), address.port()),
-            Address::Unix(path) => format!("unix:{}", path.display()),
-        }
-    }
-}
-
-/// A server whose addresses are known.
-struct Host<'a> {
-    name: String,
-    addresses: Vec<Address>,
-    lmtp: bool,
-    verifying: &'a Result<Arc<rustls::ClientConfig>, String>,
-}
-
-impl Host<'_> {
-    /// A connection to the first address that gives one, with `tls` at least. Errors: why one failed, and which.
-    async fn open(&self, tls: RouteTls, context: &Context) -> Result<Connection, (OpenError, String)> {
-        let (starttls, config) = match tls {
-            RouteTls::None => (StartTls::Never, None),
-            RouteTls::Opportunistic => (StartTls::WhenOffered, Some(context.tls.clone())),
-            RouteTls::Required => (StartTls::Required, Some(context.tls.clone())),
-            RouteTls::Verified => match self.verifying {
-                Ok(config) => (StartTls::Required, Some(config.clone())),
-                Err(why) => return Err((OpenError::Handshake(why.clone()), self.name.clone())),
-            },
-        };
-        let verifies = tls == RouteTls::Verified;
-        let options = Options { lmtp: self.lmtp, starttls, verifies, ..Options::new(&context.hostname) };
-        let mut trouble = None;
-        for address in &self.addresses {
-            // Behind another port there may be a content filter of the same name, as with Postfix.
-            let detects_loop = matches!(address, Address::Tcp(to) if to.port() == SMTP_PORT);
-            let mut options = Options { detects_loop, ..options.clone() };
-            let mut opened = Connection::open_at(address, &self.name, &options, config.clone(), context).await;
-            if let (Err(OpenError::Handshake(why)), StartTls::WhenOffered) = (&opened, starttls) {
-                let event = log::event(Level::Warning, "tls failed, trying in the clear");
-                event.field("destination", &self.name).octets("reason", why.as_bytes()).emit();
-                options.starttls = StartTls::Never;
-                opened = Connection::open_at(address, &self.name, &options, None, context).await;
-            }
-            match opened {
-                Ok(connection) => return Ok(connection),
-                // An address that may be better another time counts for more than one that never will be.
-                Err(_) if matches!(trouble, Some((OpenError::Other(_), _))) => {}
-                Err(error) => trouble = Some((error, address.shown(&self.name))),
-            }
-        }
-        Err(trouble.unwrap_or_else(|| (OpenError::Other("it has no address".into()), self.name.clone())))
-    }
-}
-
 fn unopened((error, remote): (OpenError, String)) -> Unopened {
     match error {
         OpenError::Handshake(why) => Unopened::Unreachable(format!("{remote}: TLS handshake: {why}")),
@@ -465,44 +400,6 @@ fn unopened((error, remote): (OpenError, String)) -> Unopened {
             let text = format!("5.4.6 mail loops back to myself: {remote} has our own name");
             Unopened::Refused(Reply { code: 554, text })
         }
-    }
-}
-
-/// A name as it is configured: `host:port`, `[address]:port` or `unix:/path`. The host and where to connect.
-async fn look_up(address: &str, resolver: &Resolver) -> Result<(String, Vec<Address>), String> {
-    if let Some(path) = address.strip_prefix("unix:") {
-        return Ok((address.into(), vec![Address::Unix(path.into())]));
-    }
-    let wrong = || format!("\"{address}\" is not host:port");
-    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse().map_err(|_| wrong())?;
-    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
-    let found = monoio::time::timeout(CONNECT_LIMIT, resolver.resolve(host, port)).await;
-    let addresses = found.map_err(|_| format!("{host}: no answer from the name resolver"))??;
-    Ok((host.into(), addresses.into_iter().map(Address::Tcp).collect()))
-}
-
-async fn connect(address: &Address, context: &Context) -> Result<Stream, String> {
-    let connected = monoio::time::timeout(CONNECT_LIMIT, async {
-        match address {
-            Address::Tcp(to) => TcpStream::connect_addr(*to).await.map(|tcp| Stream::tcp(tcp, context.shared.clone())),
-            Address::Unix(path) => {
-                UnixStream::connect(path).await.map(|unix| Stream::unix(unix, context.shared.clone()))
-            }
-        }
-    });
-    match connected.await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(format!("connect: {error}")),
-        Err(_) => Err("connect: timed out".into()),
-    }
-}
-
-fn server_name(host: &str, address: &Address) -> Result<ServerName<'static>, String> {
-    match (ServerName::try_from(host.to_string()), address) {
-        (Ok(name), _) => Ok(name),
-        (Err(_), Address::Tcp(address)) => Ok(ServerName::from(address.ip())),
-        (Err(error), Address::Unix(_)) => Err(error.to_string()),
     }
 }
 
@@ -527,26 +424,5 @@ fn shown(trouble: &Trouble) -> String {
         Trouble::TlsNotOffered => "TLS is required and not offered".into(),
         Trouble::Loop => "it has our own name: mail would go in a circle".into(),
         Trouble::Garbled(seen) => format!("it does not speak SMTP: {seen}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_shown_as_an_operator_knows_them() {
-        let tcp = Address::Tcp("192.0.2.1:25".parse().expect("address"));
-        assert_eq!(tcp.shown("mx.example"), "mx.example[192.0.2.1]:25");
-        assert_eq!(tcp.shown("192.0.2.1"), "192.0.2.1:25");
-        assert_eq!(Address::Unix("/run/lmtp".into()).shown("unix:/run/lmtp"), "unix:/run/lmtp");
-    }
-
-    #[test]
-    fn any_host_name_gives_a_server_name() {
-        let address = Address::Tcp("192.0.2.1:25".parse().expect("address"));
-        for host in ["mx.example", "192.0.2.1", "::1", "not a name"] {
-            assert!(server_name(host, &address).is_ok(), "{host}");
-        }
     }
 }

@@ -129,13 +129,15 @@ def test_a_message_is_held_for_its_time_over_a_kill(appliance, how):
         with server:
             begun = time.time()
             until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun + 6))
-            ask(server, message("held"), f" HOLDFOR=5" if how == "HOLDFOR" else f" HOLDUNTIL={until}")
+            ask(server, message("held"), " HOLDFOR=5" if how == "HOLDFOR" else f" HOLDUNTIL={until}")
             ask(server, message("now"))
             wait_for(lambda: len(sink.messages) == 1, 20, "the other does not arrive")
             server.kill()
             server.start()
-            wait_for(lambda: len(sink.messages) == 2, 30, "it is not released")
-            assert time.time() >= begun + 5 and b"<held@" in sink.messages[1][3]
+            # The other may come once more: it was killed before it had noted the delivery (RFC 1047).
+            held = lambda: [content for *_, content in sink.messages if b"<held@" in content]
+            wait_for(held, 30, "it is not released")
+            assert time.time() >= begun + 5 and len(held()) == 1
 
 
 # covers: 6.5a
@@ -196,8 +198,9 @@ def test_eight_bit_content_is_never_sent_raw(appliance, directory, charset_known
             wait_for(lambda: sink.messages or inbox.files(), 20, "neither converted nor sent back")
             for *_, converted in sink.messages:
                 assert converted.isascii()
-                text = email.message_from_bytes(converted, policy=email.policy.default).get_content()
-                assert text == "Grüße\n" or not charset_known
+                arrived = email.message_from_bytes(converted)
+                assert lf(arrived.get_payload(decode=True)) == "Grüße\n".encode()
+                assert arrived.get_content_charset() == ("utf-8" if charset_known else "unknown-8bit")
             for bounce in inbox.contents():
                 assert b"5.6.3" in bounce
 

@@ -1,0 +1,139 @@
+//! A server as it is configured, its addresses, and a connection to one of them.
+
+use super::{Connection, Context, OpenError};
+use crate::config::RouteTls;
+use crate::log::{self, Level};
+use crate::net::Stream;
+use crate::services::Resolver;
+use crate::smtp::client::{Options, StartTls};
+use monoio::net::{TcpStream, UnixStream};
+use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a server with our own name is ourselves.
+const SMTP_PORT: u16 = 25;
+/// For a name to be resolved, and for a connection to be made to one address.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where to connect.
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// A server whose addresses are known.
+pub struct Host<'a> {
+    pub name: String,
+    pub addresses: Vec<Address>,
+    pub lmtp: bool,
+    pub verifying: &'a Result<Arc<rustls::ClientConfig>, String>,
+}
+
+impl Host<'_> {
+    /// A connection to the first address that gives one, with `tls` at least. Errors: why one failed, and which.
+    pub async fn open(&self, tls: RouteTls, context: &Context) -> Result<Connection, (OpenError, String)> {
+        let (starttls, config) = match tls {
+            RouteTls::None => (StartTls::Never, None),
+            RouteTls::Opportunistic => (StartTls::WhenOffered, Some(context.tls.clone())),
+            RouteTls::Required => (StartTls::Required, Some(context.tls.clone())),
+            RouteTls::Verified => match self.verifying {
+                Ok(config) => (StartTls::Required, Some(config.clone())),
+                Err(why) => return Err((OpenError::Handshake(why.clone()), self.name.clone())),
+            },
+        };
+        let verifies = tls == RouteTls::Verified;
+        let options = Options { lmtp: self.lmtp, starttls, verifies, ..Options::new(&context.hostname) };
+        let mut trouble = None;
+        for address in &self.addresses {
+            // Behind another port there may be a content filter of the same name, as with Postfix.
+            let detects_loop = matches!(address, Address::Tcp(to) if to.port() == SMTP_PORT);
+            let mut options = Options { detects_loop, ..options.clone() };
+            let mut opened = Connection::open_at(address, &self.name, &options, config.clone(), context).await;
+            if let (Err(OpenError::Handshake(why)), StartTls::WhenOffered) = (&opened, starttls) {
+                let event = log::event(Level::Warning, "tls failed, trying in the clear");
+                event.field("destination", &self.name).octets("reason", why.as_bytes()).emit();
+                options.starttls = StartTls::Never;
+                opened = Connection::open_at(address, &self.name, &options, None, context).await;
+            }
+            match opened {
+                Ok(connection) => return Ok(connection),
+                // An address that may be better another time counts for more than one that never will be.
+                Err(_) if matches!(trouble, Some((OpenError::Other(_), _))) => {}
+                Err(error) => trouble = Some((error, address.shown(&self.name))),
+            }
+        }
+        Err(trouble.unwrap_or_else(|| (OpenError::Other("it has no address".into()), self.name.clone())))
+    }
+}
+
+impl Address {
+    pub fn shown(&self, host: &str) -> String {
+        match self {
+            Address::Tcp(address) if address.ip().to_string() == host => address.to_string(),
+            Address::Tcp(address) => format!("{host}[{}]:{}", address.ip(), address.port()),
+            Address::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+}
+
+/// A name as it is configured: `host:port`, `[address]:port` or `unix:/path`. The host and where to connect.
+pub async fn look_up(address: &str, resolver: &Resolver) -> Result<(String, Vec<Address>), String> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return Ok((address.into(), vec![Address::Unix(path.into())]));
+    }
+    let wrong = || format!("\"{address}\" is not host:port");
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_| wrong())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    let found = monoio::time::timeout(CONNECT_LIMIT, resolver.resolve(host, port)).await;
+    let addresses = found.map_err(|_| format!("{host}: no answer from the name resolver"))??;
+    Ok((host.into(), addresses.into_iter().map(Address::Tcp).collect()))
+}
+
+pub async fn connect(address: &Address, context: &Context) -> Result<Stream, String> {
+    let connected = monoio::time::timeout(CONNECT_LIMIT, async {
+        match address {
+            Address::Tcp(to) => TcpStream::connect_addr(*to).await.map(|tcp| Stream::tcp(tcp, context.shared.clone())),
+            Address::Unix(path) => {
+                UnixStream::connect(path).await.map(|unix| Stream::unix(unix, context.shared.clone()))
+            }
+        }
+    });
+    match connected.await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(format!("connect: {error}")),
+        Err(_) => Err("connect: timed out".into()),
+    }
+}
+
+pub fn server_name(host: &str, address: &Address) -> Result<ServerName<'static>, String> {
+    match (ServerName::try_from(host.to_string()), address) {
+        (Ok(name), _) => Ok(name),
+        (Err(_), Address::Tcp(address)) => Ok(ServerName::from(address.ip())),
+        (Err(error), Address::Unix(_)) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_as_an_operator_knows_them() {
+        let tcp = Address::Tcp("192.0.2.1:25".parse().expect("address"));
+        assert_eq!(tcp.shown("mx.example"), "mx.example[192.0.2.1]:25");
+        assert_eq!(tcp.shown("192.0.2.1"), "192.0.2.1:25");
+        assert_eq!(Address::Unix("/run/lmtp".into()).shown("unix:/run/lmtp"), "unix:/run/lmtp");
+    }
+
+    #[test]
+    fn any_host_name_gives_a_server_name() {
+        let address = Address::Tcp("192.0.2.1:25".parse().expect("address"));
+        for host in ["mx.example", "192.0.2.1", "::1", "not a name"] {
+            assert!(server_name(host, &address).is_ok(), "{host}");
+        }
+    }
+}
