@@ -212,6 +212,22 @@ fn nested(depth: usize) -> String {
 }
 
 #[test]
+fn a_line_that_comes_in_parts_is_what_it_is_as_a_whole() {
+    for length in [997, 998, 4090, 4096, 4097, 4098, 6000] {
+        for start in ["", "--b", "X: y", "X", " ", "--b ", "X "] {
+            for behind in ["", ": z", "\r\n", " ", ":\u{e4}"] {
+                let line = format!("{start}{}{behind}", if start.ends_with(' ') { " " } else { "n" }.repeat(length));
+                let content =
+                    format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{line}\r\n\u{e4}\r\n--b--\r\n");
+                for target in [SEVEN, EIGHT] {
+                    let _ = convert(content.as_bytes(), target);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_made_line_is_no_boundary() {
     let text = format!("{}--b--\n{}--b\n", "\u{e4}".repeat(25), "x".repeat(75));
     let content = format!("Content-Type: multipart/mixed; boundary=b\n\n--b\n\n{text}\n--b--\n");

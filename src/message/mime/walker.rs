@@ -17,6 +17,9 @@ const FIELD_BYTES_MAX: usize = 16 * 1024;
 /// A longer line is no boundary. RFC 2046 section 5.1.1 allows 70 octets and white space.
 const DELIMITER_BYTES_MAX: usize = 998;
 
+/// Octets up to the colon of a field.
+const NAME_BYTES_MAX: usize = 998;
+
 /// What a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -311,10 +314,12 @@ impl Header {
     }
 }
 
-/// A field's name and value. RFC 5322 section 2.2, and white space before the colon (section 4.5).
+/// A field's name and value. RFC 5322 section 2.2, and white space before the colon (section 4.5). A long line may come in
+/// parts: the colon must be where every first part has it.
 fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = line.iter().position(|octet| !matches!(octet, 33..=57 | 59..=126))?;
+    let start = &line[..line.len().min(NAME_BYTES_MAX)];
+    let end = start.iter().position(|octet| !matches!(octet, 33..=57 | 59..=126))?;
     let (name, rest) = line.split_at(end);
-    let colon = rest.iter().position(|octet| !matches!(octet, b' ' | b'\t'))?;
+    let colon = start[end..].iter().position(|octet| !matches!(octet, b' ' | b'\t'))?;
     (end > 0 && rest[colon] == b':').then(|| (name, &rest[colon + 1..]))
 }
