@@ -34,7 +34,7 @@
 //! | [`services`] | what is slow: name resolution | - |
 //! | [`admin`] | what the operator does: user commands, demo | all |
 //! | [`appliance`] | all of it put together, started and stopped | all |
-//! | [`config`], [`log`], [`metrics`], [`clock`] | constants after start, log lines, plain counters, the time | `config`: `policy`, `log`; `metrics`: `log` |
+//! | [`config`], [`log`], [`metrics`], [`clock`] | constants after start, log lines, plain counters, the time | `config`: `policy`, `log`, `sasl` for its mechanisms; `metrics`: `log` |
 
 pub mod admin;
 pub mod appliance;

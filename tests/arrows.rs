@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("smtp", &["sasl", "policy", "message"]),
     ("sasl", &[]),
-    ("message", &[]),
+    // What may stand in a field is what may stand in a log line.
+    ("message", &["log::is_dangerous"]),
     ("policy", &[]),
     ("auth", &["sasl", "policy", "services", "config", "log", "clock"]),
     ("spool", &["smtp::envelope", "smtp::Envelope", "net::Driver", "log", "clock"]),
@@ -26,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["net", "spool", "auth", "policy", "message", "smtp", "sasl", "services", "config", "log", "metrics", "clock"],
     ),
     ("services", &["config", "log"]),
-    ("config", &["policy", "log"]),
+    ("config", &["policy", "sasl::Mechanism", "sasl::Mechanisms", "log"]),
     ("log", &[]),
     ("clock", &[]),
     ("metrics", &["log"]),

@@ -29,7 +29,7 @@ mod lines;
 mod tests;
 mod walker;
 
-use crate::smtp::body::LINE_BYTES_MAX;
+use super::LINE_BYTES_MAX;
 use encode::Encoder;
 pub(super) use fields::behind_blanks;
 use fields::{Encoding, Media};

@@ -18,6 +18,7 @@
 //! to the report. With addresses outside ASCII the report has the form of RFC 6533. A notification of a message that
 //! required TLS requires it too, and returns no text (RFC 8689 section 5).
 
+use crate::message::LINE_BYTES_MAX;
 use crate::message::date::push_date;
 use crate::smtp::client::Reply;
 use crate::smtp::envelope::{Envelope, Recipient, Tag, View};
@@ -26,8 +27,6 @@ use std::fmt::Write;
 
 /// Longest text of one reply in the report, in octets: a header line has at most 998.
 const DIAGNOSTIC_BYTES_MAX: usize = 800;
-/// Longest line that may be sent, in octets. RFC 5321 section 4.5.3.1.6.
-const LINE_BYTES_MAX: usize = 998;
 
 /// What became of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

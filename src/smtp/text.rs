@@ -13,11 +13,9 @@
 //!
 //! [`super::body`] puts the rules for dots on top of it, [`super::chunk`] those for chunks.
 
+pub use crate::message::LINE_BYTES_MAX;
 pub use crate::policy::OddBytes;
 use memchr::{memchr3, memrchr};
-
-/// Octets of a line of text without its CRLF. RFC 5321 section 4.5.3.1.6, RFC 5322 section 2.1.1.
-pub const LINE_BYTES_MAX: usize = 998;
 
 /// What was found in content so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
