@@ -126,7 +126,7 @@ impl Brake {
         self.pairs.put(pair_key, pair);
         self.addresses.put(address_key, address);
         let failures = pair.count(of_pair).max(address.count(of_address) / SPREAD);
-        let factor = 1_u32 << failures.clamp(1, 16) - 1;
+        let factor = 1_u32 << (failures.clamp(1, 16) - 1);
         Failure { delay: self.limits.delay * factor.min(DELAY_FACTOR_MAX), begins }
     }
 
