@@ -378,7 +378,7 @@ impl<L: Copy> Queue<L> {
                 (true, _) => now + LOOK_AGAIN_MS,
                 (false, true) => message.expire_ms,
                 // Nobody has tried it yet, as after a long standstill of ours.
-                (false, false) => (now + LOOK_AGAIN_MS).min(message.expire_ms),
+                (false, false) => (now + LOOK_AGAIN_MS.min(self.settings.retry_first_ms)).min(message.expire_ms),
             };
             self.looks.insert((message.look_ms, id));
             if !recipients.is_empty() {
