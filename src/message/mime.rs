@@ -333,7 +333,7 @@ impl Writing {
             self.encoder.finish(true, out);
         }
         if let Some(number) = step.header_ended {
-            self.header_ended(number, step.role == Role::HeaderEnd, out);
+            self.header_ended(number, step.role, out);
         }
         match step.role {
             Role::Field { number, is_encoding: true } if self.change(number).label.is_some() => {}
@@ -352,8 +352,8 @@ impl Writing {
         self.plan.changes.get(number).copied().unwrap_or_default()
     }
 
-    /// The header of the part `number` has ended, with an empty line that is still to be written, or without one.
-    fn header_ended(&mut self, number: usize, empty_line: bool, out: &mut Vec<u8>) {
+    /// The header of the part `number` has ended. `line`: what comes next, the empty line or what stands in its place.
+    fn header_ended(&mut self, number: usize, line: Role, out: &mut Vec<u8>) {
         let change = self.change(number);
         let before = out.len();
         if change.mime_version {
@@ -368,7 +368,9 @@ impl Writing {
             out.extend_from_slice(label.name().as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        if out.len() > before && !empty_line {
+        // What stands outside parts is not kept as it is, and must not become a field by that.
+        let needs_empty_line = out.len() > before || line == Role::Outside;
+        if needs_empty_line && line != Role::HeaderEnd {
             out.extend_from_slice(b"\r\n");
         }
         self.encoder = Encoder::new(change.encode);

@@ -85,6 +85,11 @@ fn text_becomes_quoted_printable() {
             "MIME-Version: 1.0\nContent-Type: text/plain; charset=unknown-8bit\n\
              Content-Transfer-Encoding: quoted-printable\n\n=C3=BC\n",
         ),
+        // What ends this header must not become a field of it.
+        (
+            "Content-Type: multipart/mixed; boundary=b\n\u{fc}: x\n--b\n\nx\n",
+            "Content-Type: multipart/mixed; boundary=b\n\n??: x\n--b\n\nx\n",
+        ),
         // A header that a body line ends.
         (
             "A: b\nwhat \u{fc} is\n",

@@ -6,7 +6,7 @@
 
 use super::Unconvertible;
 use super::fields::{ContentType, Encoding, Media};
-use super::lines::Line;
+use super::lines::{Line, WHOLE_BYTES_MAX};
 
 /// Parts of a message.
 const PARTS_MAX: usize = 10_000;
@@ -264,9 +264,10 @@ impl Header {
     fn take(&mut self, line: &Line) -> Result<HeaderLine, Unconvertible> {
         let mut is_version = false;
         match line.octets {
-            _ if !line.starts => self.append(line.octets)?,
+            // The planner refuses such a line, in whatever parts it came.
+            _ if !line.starts => {}
             [] => return Ok(HeaderLine::Empty),
-            [b' ' | b'\t', ..] if self.any_field => self.append(line.octets)?,
+            [b' ' | b'\t', ..] if self.any_field => self.append(line.octets, line.octets)?,
             octets => {
                 let Some((name, value)) = split_field(octets) else { return Ok(HeaderLine::Body) };
                 self.end_field();
@@ -278,14 +279,15 @@ impl Header {
                     () if is("Content-Transfer-Encoding") => Field::Encoding,
                     () => Field::Other,
                 };
-                self.append(value)?;
+                self.append(octets, value)?;
             }
         }
         Ok(HeaderLine::Field { is_encoding: self.field == Field::Encoding, is_version })
     }
 
-    fn append(&mut self, value: &[u8]) -> Result<(), Unconvertible> {
-        if self.field == Field::Other {
+    /// `value`: what belongs to it of `line`.
+    fn append(&mut self, line: &[u8], value: &[u8]) -> Result<(), Unconvertible> {
+        if self.field == Field::Other || line.len() > WHOLE_BYTES_MAX {
             return Ok(());
         }
         if self.value.len() + value.len() > FIELD_BYTES_MAX {
