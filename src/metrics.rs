@@ -46,8 +46,34 @@ macro_rules! counters {
 counters! {
     /// Connections accepted.
     connections,
-    /// Connections turned away because there were too many.
+    /// Connections turned away because there were too many in all.
     connections_refused,
+    /// Connections turned away because their address or network had too many.
+    networks_refused,
+    /// Connections of strangers that ended to make room for others.
+    connections_displaced,
+    /// Connections that could not be accepted: no descriptors or no memory.
+    accepts_failed,
+    /// Connections that ended because the client spoke before our greeting.
+    early_talkers,
+    /// Connections that could have used STARTTLS, needed it and did not.
+    never_secured,
+    /// Connections that ended because no command came in time.
+    timed_out_idle,
+    /// Connections that ended because a command line did not end in time.
+    timed_out_line,
+    /// Connections that ended because an AUTH exchange did not end in time.
+    timed_out_exchange,
+    /// Connections that ended because the client did not authenticate in time.
+    timed_out_login,
+    /// Connections that ended because a transaction did not end in time.
+    timed_out_transaction,
+    /// Connections that ended because content came too slowly.
+    timed_out_slow,
+    /// Connections that ended because the client did not read our replies.
+    timed_out_reply,
+    /// Connections that ended because a TLS handshake did not end in time.
+    timed_out_handshake,
     /// Sessions that ended by a panic: each is a bug.
     sessions_panicked,
     /// TLS handshakes completed.

@@ -101,6 +101,8 @@ domain = "localhost"
 
 [limits]
 connections_per_core = 200
+# Everybody here has the same address.
+connections_per_address = 200
 
 [[listener]]
 address = "127.0.0.1:{smtp}"

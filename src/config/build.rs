@@ -25,6 +25,7 @@ pub struct Marks {
     pub spill: Range<usize>,
     pub receiving: Range<usize>,
     pub idle_timeout: Range<usize>,
+    pub per_network: Range<usize>,
     pub auth: Range<usize>,
     pub relay: Range<usize>,
     pub retry: Range<usize>,
@@ -62,7 +63,7 @@ pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) ->
         spool: spool(&section(&top, "spool", notices), directory, &mut marks, notices),
         tls: tls(&section(&top, "tls", notices), directory, &mut marks, notices),
         auth: auth(&top, directory, &mut marks, notices),
-        limits: limits(&section(&top, "limits", notices), &mut marks),
+        limits: limits(&section(&top, "limits", notices), &mut marks, notices),
         log: log(&section(&top, "log", notices)),
         listeners: listeners(&top, &mut marks, notices),
         relay: relay(&section(&top, "relay", notices), directory, &mut marks, notices),
@@ -177,17 +178,29 @@ fn auth(top: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut No
     })
 }
 
-fn limits(section: &Section<'_>, marks: &mut Marks) -> Limits {
+fn limits(section: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Limits {
     marks.receiving = section.at("receiving_mib_per_core");
     marks.idle_timeout = section.at("idle_timeout_s");
+    marks.per_network = section.at("connections_per_network");
     Limits {
         message_bytes_max: section.count("message_mib") << 20,
         recipients_max: section.count("recipients_max") as u32,
         messages_per_session: section.count("messages_per_session") as u32,
         hold_max_s: section.count("hold_max_s") as u32,
         connections_per_core: section.count("connections_per_core") as usize,
+        connections_max: section.count("connections_max") as usize,
+        connections_per_address: section.count("connections_per_address") as usize,
+        connections_per_network: section.count("connections_per_network") as usize,
+        connections_exempt_networks: networks(section, "connections_exempt_networks", notices).0,
         receiving_bytes_per_core: section.count("receiving_mib_per_core") << 20,
         idle_timeout_s: section.count("idle_timeout_s"),
+        stranger_timeout_s: section.count("stranger_timeout_s"),
+        login_timeout_s: section.count("login_timeout_s"),
+        crowded_timeout_s: section.count("crowded_timeout_s"),
+        transaction_timeout_s: section.count("transaction_timeout_s"),
+        reply_timeout_s: section.count("reply_timeout_s"),
+        receiving_rate_min: section.count("receiving_rate_min"),
+        receiving_window_s: section.count("receiving_window_s"),
         handshake_timeout_s: section.count("handshake_timeout_s"),
         drain_s: section.count("drain_s"),
     }

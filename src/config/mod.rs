@@ -227,10 +227,32 @@ pub struct Limits {
     pub hold_max_s: u32,
     /// Open connections on one core.
     pub connections_per_core: usize,
+    /// Open connections in all.
+    pub connections_max: usize,
+    /// Open connections of one address without authentication.
+    pub connections_per_address: usize,
+    /// Open connections of one network without authentication.
+    pub connections_per_network: usize,
+    /// Networks without these two limits.
+    pub connections_exempt_networks: Networks,
     /// Memory for messages that are being received on one core; octets.
     pub receiving_bytes_per_core: u64,
-    /// Seconds a client may be silent.
+    /// Seconds that a known client or a mail server may take for a command.
     pub idle_timeout_s: u64,
+    /// Seconds that strangers may take for a command, and everybody for an AUTH exchange.
+    pub stranger_timeout_s: u64,
+    /// Seconds from connecting to AUTH where mail needs it.
+    pub login_timeout_s: u64,
+    /// Seconds that strangers may take on a crowded core.
+    pub crowded_timeout_s: u64,
+    /// Seconds from MAIL to the end of the message.
+    pub transaction_timeout_s: u64,
+    /// Seconds that a client may take to read its replies.
+    pub reply_timeout_s: u64,
+    /// Octets per second that a message must come with.
+    pub receiving_rate_min: u64,
+    /// Seconds over which that is averaged.
+    pub receiving_window_s: u64,
     /// Seconds for a TLS handshake.
     pub handshake_timeout_s: u64,
     /// Seconds that messages in DATA may take to finish at shut-down.

@@ -146,6 +146,13 @@ fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
         let what = "RFC 5321 section 4.5.3.2.7 asks a server to wait five minutes for a command";
         notices.warning(&marks.idle_timeout, what, "write idle_timeout_s = 300 unless you have a reason");
     }
+    let limits = &config.limits;
+    if limits.connections_per_network < limits.connections_per_address {
+        let what =
+            format!("connections_per_network = {} is less than one address may have", limits.connections_per_network);
+        let remedy = format!("write at least {}, or a lower connections_per_address", limits.connections_per_address);
+        notices.mistake(&marks.per_network, what, remedy);
+    }
     let relay = &config.relay;
     if relay.retry_first_s > relay.retry_max_s {
         let what =

@@ -35,6 +35,11 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// a burst of connections would grow the process by a buffer each, and an allocator does not give all of it back.
 const READERS_MAX: usize = 256;
 
+/// So much time in ticks, rounded up.
+pub fn ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX)
+}
+
 /// What a thread's streams share: pooled buffers, and the sweeper that ends waits past their deadline.
 #[derive(Default)]
 pub struct Shared {
@@ -109,11 +114,15 @@ impl Shared {
         watch
     }
 
+    /// The tick that it is: a clock that costs nothing to read.
+    pub fn tick(&self) -> u64 {
+        self.tick.get()
+    }
+
     /// The tick at which a wait that starts now has lasted `limit`.
     pub(super) fn tick_after(&self, limit: Duration) -> u64 {
         // The current tick has partly passed, so it does not count.
-        let ticks = limit.as_nanos().div_ceil(TICK.as_nanos()) + 1;
-        self.tick.get().saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
+        self.tick.get().saturating_add(ticks(limit)).saturating_add(1)
     }
 
     fn sweep(&self) {
@@ -123,6 +132,7 @@ impl Shared {
         self.watches.borrow_mut().retain(|watch| {
             watch.sweep(now);
             readers += usize::from(watch.wait.get() == Wait::Read);
+            // A hook alone keeps its watch here for as long as it lives: whoever holds one drops it with its stream.
             Rc::strong_count(watch) > 1
         });
         self.readers.set(readers);
@@ -181,6 +191,38 @@ impl Verdict {
             Verdict::TimedOut => Some(io::ErrorKind::TimedOut.into()),
             Verdict::Interrupted => Some(io::ErrorKind::Interrupted.into()),
         }
+    }
+}
+
+/// By which somebody else ends a stream's wait.
+#[derive(Clone)]
+pub struct Hook(pub(super) Rc<Watch>);
+
+impl Hook {
+    /// Is the stream waiting for its peer?
+    pub fn is_waiting(&self) -> bool {
+        self.0.wait.get() != Wait::Nothing
+    }
+
+    /// Ends the wait with `ErrorKind::Interrupted`, unless what it waits for has come already; false if there is none.
+    pub fn interrupt(&self) -> bool {
+        let waiting = self.is_waiting();
+        self.0.end_wait(Verdict::Interrupted);
+        waiting
+    }
+
+    /// Of a stream that waits, or so it looks.
+    #[cfg(test)]
+    pub(crate) fn waiting() -> Hook {
+        let hook = Hook::busy();
+        hook.0.wait.set(Wait::Readiness);
+        hook
+    }
+
+    /// Of a stream that does not wait.
+    #[cfg(test)]
+    pub(crate) fn busy() -> Hook {
+        Hook(Rc::default())
     }
 }
 

@@ -35,7 +35,7 @@ mod tests;
 
 pub use buffer::BUFFER_BYTES;
 pub use certificates::{Certificate, PemFiles};
-pub use deadline::{Shared, TICK};
+pub use deadline::{Hook, Shared, TICK, ticks};
 pub use runtime::{Driver, RingFlags, probe_io_uring, run, run_with_flags};
 pub use stream::Stream;
 pub use tls_config::{ServerTls, server_config, server_tls, unverified_client_config};

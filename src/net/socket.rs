@@ -43,11 +43,20 @@ impl Socket {
 
     /// Would a recv give something now? Only while none is under way.
     pub fn has_arrived(&self) -> bool {
+        self.peek().is_ok()
+    }
+
+    /// Would a recv give octets now?
+    pub fn has_spoken(&self) -> bool {
+        matches!(self.peek(), Ok(1..))
+    }
+
+    fn peek(&self) -> nix::Result<usize> {
         let descriptor = match self {
             Socket::Tcp(socket) => socket.as_raw_fd(),
             Socket::Unix(socket) => socket.as_raw_fd(),
         };
-        recv(descriptor, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT).is_ok()
+        recv(descriptor, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
     }
 
     /// Half-close: the peer sees the end of our bytes, and we still see its.

@@ -19,7 +19,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::buffer::{Window, eat_all};
-use super::deadline::{Shared, Verdict, Wait, Watch};
+use super::deadline::{Hook, Shared, Verdict, Wait, Watch};
 use super::failure::SaidNothing;
 use super::socket::Socket;
 use super::tls::Tls;
@@ -44,8 +44,17 @@ pub struct Stream {
     /// Decrypted bytes that an eater left.
     plain: Window,
     tls: Option<Box<Tls>>,
-    limit: Duration,
+    limit: Limit,
     flags: Flags,
+}
+
+/// When a wait is over.
+#[derive(Clone, Copy)]
+enum Limit {
+    /// So long after it began.
+    After(Duration),
+    /// At this tick, whenever it began.
+    At(u64),
 }
 
 #[derive(Default)]
@@ -82,7 +91,7 @@ impl Stream {
             input: Window::default(),
             plain: Window::default(),
             tls: None,
-            limit: DEADLINE_DEFAULT,
+            limit: Limit::After(DEADLINE_DEFAULT),
             flags: Flags::default(),
         }
     }
@@ -90,7 +99,25 @@ impl Stream {
     /// Waits that start from now on end with `ErrorKind::TimedOut` after `limit`: never before, and up to two ticks of
     /// the sweeper after. A wait is one `fill`, one `write`, or one whole handshake.
     pub fn set_deadline(&mut self, limit: Duration) {
-        self.limit = limit;
+        self.limit = Limit::After(limit);
+    }
+
+    /// Waits that start from now on end at this tick of [`Shared::tick`], however many they are: a deadline for all of
+    /// them together.
+    pub fn set_deadline_at(&mut self, tick: u64) {
+        self.limit = Limit::At(tick);
+    }
+
+    /// By which somebody else ends a wait of this stream.
+    pub fn hook(&self) -> Hook {
+        Hook(self.watch.clone())
+    }
+
+    fn until_tick(&self) -> u64 {
+        match self.limit {
+            Limit::After(limit) => self.shared.tick_after(limit),
+            Limit::At(tick) => tick,
+        }
     }
 
     /// May draining ([`Shared::interrupt_idle`]) end a `fill` of this stream? Yes, until told otherwise: say no while a
@@ -130,7 +157,7 @@ impl Stream {
         assert!(self.tls.is_none(), "TLS inside TLS");
         self.tls = Some(tls);
         let mut heard = !self.input.is_empty();
-        let until_tick = self.shared.tick_after(self.limit);
+        let until_tick = self.until_tick();
         // Dead until proven alive, so that neither an error nor a dropped future leaves the stream in the clear.
         self.flags.dead = true;
         loop {
@@ -186,7 +213,7 @@ impl Stream {
         if self.flags.dead {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let until_tick = self.shared.tick_after(self.limit);
+        let until_tick = self.until_tick();
         self.flush_tls(until_tick).await?;
         let first_byte = self.input.is_empty() && self.plain.is_empty();
         self.receive(until_tick, first_byte && !self.flags.exempt).await
@@ -202,12 +229,17 @@ impl Stream {
         self.socket.has_arrived()
     }
 
+    /// Has the peer sent something that `feed` has not given out? Looks without waiting.
+    pub fn has_spoken(&self) -> bool {
+        self.has_unread() || self.socket.has_spoken()
+    }
+
     /// Encrypts if under TLS, writes all, empties `out` (keeps its memory). Also sends pending TLS handshake bytes.
     pub async fn write(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         if self.flags.dead {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let until_tick = self.shared.tick_after(self.limit);
+        let until_tick = self.until_tick();
         if self.tls.is_none() {
             return self.send_all(out, until_tick).await;
         }
@@ -229,8 +261,7 @@ impl Stream {
     /// close_notify if under TLS, then a clean shutdown (half-close), bounded in time: what was written last must not be
     /// lost to a reset, so the peer's end is awaited for a moment and what it still sends is thrown away.
     pub async fn close(mut self) {
-        self.limit = CLOSE_LIMIT;
-        let until_tick = self.shared.tick_after(self.limit);
+        let until_tick = self.shared.tick_after(CLOSE_LIMIT);
         if let Some(tls) = &mut self.tls {
             tls.close_notify(&mut self.input, &mut self.plain, &self.shared.pool);
         }

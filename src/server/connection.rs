@@ -9,8 +9,12 @@
 //! A pipelined batch costs one write, because replies are flushed only before a wait, or when there are many.
 
 use super::Service;
+use super::admission::Refused;
+use super::arriving::{Admitted, note_refused};
 use super::committing::{begin, refusal};
 use super::core::Core;
+use super::ending::{End, Tls};
+use super::patience::{Moment, Patience, Reason, Who};
 use super::proxy::Peer;
 use super::receiving::Receiving;
 use crate::auth::Verdict;
@@ -23,7 +27,7 @@ use crate::sasl::Mechanisms;
 use crate::smtp::Session;
 use crate::smtp::reply;
 use crate::smtp::session::{Action, Answer, Question, Refusal};
-use std::cell::Cell;
+use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -34,8 +38,8 @@ use std::time::Duration;
 const REPLIES_BYTES_MAX: usize = 16 * 1024;
 /// Memory for replies that an idle connection keeps, octets.
 const REPLIES_KEPT_BYTES: usize = 1024;
-/// Connections per core that are being turned away politely; past it they are just dropped.
-pub const TURNED_AWAY_MAX: usize = 64;
+/// How long a client may take to read why it is sent away.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the driver waits for.
 enum Wait {
@@ -53,116 +57,135 @@ pub(super) struct Connection {
     pub(super) index: usize,
     pub(super) peer: Peer,
     pub(super) stream: Stream,
-    pub(super) out: Vec<u8>,
+    admitted: Admitted,
+    /// Its network may relay.
+    trusted: bool,
+    patience: Patience,
+    pub(super) tls: Tls,
+    out: Vec<u8>,
+    /// Octets that the session took since the last read.
+    consumed: u64,
+    /// Replies were written since the last read.
+    replied: bool,
     pub(super) message: Option<Receiving>,
     /// Why the message being received will be refused at its end.
     pub(super) trouble: Option<Refusal>,
     pub(super) accepted: u32,
 }
 
-/// Counts a connection for as long as it lives, among those that are served or those that are turned away.
-struct Counted<'a>(&'a Cell<usize>);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a Cell<usize>) -> Counted<'a> {
-        count.set(count.get() + 1);
-        Counted(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 /// A connection's whole life.
-pub async fn serve(core: Rc<Core>, index: usize, socket: monoio::net::TcpStream, peer: SocketAddr) {
-    core.counters.connections.add(1);
-    let crowded = core.connections.get() >= core.config.limits.connections_per_core;
-    if crowded {
-        core.counters.connections_refused.add(1);
-        if core.turned_away.get() >= TURNED_AWAY_MAX {
-            return;
-        }
-    }
-    let _counted = Counted::new(if crowded { &core.turned_away } else { &core.connections });
-    let stream = Stream::tcp(socket, core.shared.clone());
-    let (core, out, peer) = (core.clone(), Vec::new(), Peer::direct(peer));
-    let mut connection = Connection { core, index, peer, stream, out, message: None, trouble: None, accepted: 0 };
-    let end = if crowded { connection.turn_away().await } else { connection.run().await };
-    let accepted = connection.accepted;
-    if let Err(error) = &end
-        && !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-    {
-        connection.event(Level::Info, "connection ended").field("reason", error).field("messages", accepted).emit();
-    } else {
-        connection.event(Level::Debug, "connection closed").field("messages", accepted).emit();
-    }
+pub async fn serve(core: Rc<Core>, index: usize, stream: Stream, peer: SocketAddr, admitted: Admitted) {
+    let patience = Patience::new(core.shared.tick());
+    let mut connection = Connection {
+        core,
+        index,
+        peer: Peer::direct(peer),
+        stream,
+        admitted,
+        trusted: false,
+        patience,
+        tls: Tls::default(),
+        out: Vec::new(),
+        consumed: 0,
+        replied: false,
+        message: None,
+        trouble: None,
+        accepted: 0,
+    };
+    let Err(end) = connection.run().await;
+    connection.log_end(&end);
     connection.stream.close().await;
 }
 
 impl Connection {
-    /// Too many connections: says so, in the clear only where the client expects clear text.
-    async fn turn_away(&mut self) -> io::Result<()> {
-        self.event(Level::Warning, "too many connections").emit();
-        if self.service().rules.tls != TlsMode::Implicit {
-            self.out.extend_from_slice(reply::TOO_MANY_CONNECTIONS);
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
-    async fn run(&mut self) -> io::Result<()> {
+    /// Never Ok: it ends for a reason.
+    async fn run(&mut self) -> Result<Infallible, End> {
         let rules = self.service().rules.clone();
         let secured = rules.tls == TlsMode::Implicit;
-        self.meet().await?;
-        if secured {
-            self.shake_hands(Begin::Implicit).await?;
+        self.meet().await.map_err(|_| End::NoHeader)?;
+        self.trusted = self.is_trusted();
+        if let Err(refused) = self.admitted.meet(&self.peer, self.trusted) {
+            return self.refuse(refused).await;
         }
-        let mut session = Session::new(rules, self.is_trusted(), secured, &mut self.out);
+        if secured {
+            self.shake_hands(Begin::Implicit, Who::new(rules.role, self.trusted)).await?;
+        } else if !self.trusted && self.stream.has_spoken() {
+            // Under TLS nobody else's octets can have come before ours: there they are served in order.
+            self.tell(reply::EARLY_TALKER).await;
+            return Err(End::EarlyTalker);
+        }
+        let mut session = Session::new(rules, self.trusted, secured, &mut self.out);
         session.set_may_xclient(self.may_xclient());
         self.withhold_mechanisms(&mut session);
         self.bind_channel(&mut session);
+        let end = self.converse(&mut session).await;
+        self.note_unsecured(&session);
+        end
+    }
+
+    /// What is known only behind the header of a proxy: its client has too many connections.
+    async fn refuse(&mut self, refused: Refused) -> Result<Infallible, End> {
+        if self.service().rules.tls != TlsMode::Implicit {
+            self.tell(refused.reply()).await;
+        }
+        note_refused(&self.core, self.peer.client, refused);
+        Err(End::Refused)
+    }
+
+    async fn converse(&mut self, session: &mut Session) -> Result<Infallible, End> {
         loop {
-            let wait = self.decide(&mut session)?;
+            let wait = self.decide(session)?;
             if let Some(reply) = session.take_refused() {
-                self.log_refused(&mut session, reply);
+                self.note_refused(session, reply);
             }
             if !self.out.is_empty() {
-                self.flush().await?;
+                self.flush(session).await?;
             }
+            let began = self.core.shared.tick();
             match wait {
-                Some(Wait::Flush) => {}
-                None => self.read(&mut session).await?,
+                Some(Wait::Flush) => continue,
+                None => {
+                    self.read(session).await?;
+                    continue;
+                }
                 Some(Wait::Spill) => self.spill().await,
                 Some(Wait::Commit) => {
-                    let answer = self.commit(&mut session).await;
+                    let answer = self.commit(session).await;
                     session.answered(answer, &mut self.out);
+                    self.patience.message_over();
                 }
                 Some(Wait::Ask(question)) => {
                     let answer = self.ask(question).await;
                     session.answered(answer, &mut self.out);
+                    self.trusted = self.is_trusted();
+                    if session.is_authenticated() || self.trusted {
+                        self.admitted.authenticated();
+                    }
                 }
                 Some(Wait::StartTls) => {
-                    self.shake_hands(Begin::StartTls).await?;
+                    self.tls = Tls::Begun;
+                    self.shake_hands(Begin::StartTls, self.who(session)).await?;
                     session.answered(Answer::TlsStarted, &mut self.out);
-                    self.bind_channel(&mut session);
+                    self.bind_channel(session);
+                    continue;
                 }
-                Some(Wait::Close) => return Ok(()),
+                Some(Wait::Close) => return Err(End::Over),
             }
+            // The disk and the password check are not the client's fault.
+            self.patience.forgive(self.core.shared.tick() - began);
         }
     }
 
     /// Lets the session decide about all that has been read, up to a wait.
     fn decide(&mut self, session: &mut Session) -> io::Result<Option<Wait>> {
-        let Connection { core, stream, out, message, trouble, .. } = self;
+        let Connection { core, stream, out, message, trouble, consumed, .. } = self;
         let wait = stream.feed(|input| {
             let mut used = 0;
             // A step may consume nothing and yet go on: what the last read left undecided comes first.
             loop {
                 let (took, action) = session.step(&input[used..], out);
                 used += took;
+                *consumed += took as u64;
                 let wait = match action {
                     Action::NeedInput => return (used, None),
                     Action::Body(piece) => receive(core, session, message, trouble, piece),
@@ -190,11 +213,26 @@ impl Connection {
         Ok(wait.or_else(|| matches!(session.step(b"", out).1, Action::Close).then_some(Wait::Close)))
     }
 
-    async fn read(&mut self, session: &mut Session) -> io::Result<()> {
-        self.stream.set_deadline(Duration::from_secs(self.core.config.limits.idle_timeout_s));
+    async fn read(&mut self, session: &mut Session) -> Result<(), End> {
+        let moment = Moment {
+            phase: session.phase(),
+            who: self.who(session),
+            in_transaction: session.is_in_transaction(),
+            replied: std::mem::take(&mut self.replied),
+            octets: std::mem::take(&mut self.consumed),
+            crowded: self.core.places.are_crowded(),
+        };
+        let (until, reason) = self.patience.until(&self.core.limits, &moment, self.core.shared.tick());
+        self.admitted.place.set_since(self.patience.since());
+        self.stream.set_deadline_at(until);
         self.stream.set_interruptible(!session.is_receiving());
-        match self.stream.fill().await {
-            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+        let filled = self.stream.fill().await;
+        if self.admitted.place.is_lost() {
+            self.tell(reply::TOO_MANY_CONNECTIONS).await;
+            return Err(End::Displaced);
+        }
+        match filled {
+            Ok(0) => Err(End::Failed(ErrorKind::UnexpectedEof.into())),
             Ok(_) => {
                 session.set_clock(now_ms());
                 session.set_room(self.core.room());
@@ -206,38 +244,76 @@ impl Connection {
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::TimedOut => {
-                session.timed_out(&mut self.out);
-                self.flush().await?;
-                Err(error)
+                let end = self.timed_out(reason);
+                if matches!(end, End::TimedOut(_)) {
+                    self.tell(reply::TIMED_OUT).await;
+                }
+                Err(end)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
-        self.stream.set_deadline(Duration::from_secs(self.core.config.limits.idle_timeout_s));
-        self.stream.write(&mut self.out).await?;
+    async fn flush(&mut self, session: &Session) -> Result<(), End> {
+        self.wait_at_most(Reason::Reply, self.who(session));
+        self.replied = true;
+        let written = self.stream.write(&mut self.out).await;
         self.out.shrink_to(REPLIES_KEPT_BYTES);
-        Ok(())
+        match written {
+            Err(_) if self.admitted.place.is_lost() => Err(End::Displaced),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err(self.timed_out(Reason::Reply)),
+            written => Ok(written?),
+        }
     }
 
-    async fn shake_hands(&mut self, begin: Begin) -> io::Result<()> {
-        self.stream.set_deadline(Duration::from_secs(self.core.config.limits.handshake_timeout_s));
+    /// The last words before the connection is closed: for those that read.
+    async fn tell(&mut self, text: &[u8]) {
+        self.stream.set_deadline(LAST_WORDS_LIMIT);
+        self.out.clear();
+        self.out.extend_from_slice(text);
+        // Nobody is left to be told of an error.
+        let _ = self.stream.write(&mut self.out).await;
+    }
+
+    async fn shake_hands(&mut self, begin: Begin, who: Who) -> Result<(), End> {
+        self.wait_at_most(Reason::Handshake, who);
         let tls = self.core.tls.load_full();
         let result = match begin {
             Begin::Implicit => self.stream.accept_implicit_tls(&tls).await,
             Begin::StartTls => self.stream.accept_tls(&tls).await,
         };
-        match &result {
-            Ok(()) => self.core.counters.tls_handshakes.add(1),
-            Err(error) => {
-                self.core.counters.tls_failed.add(1);
-                let level = if is_silent(error) { Level::Debug } else { Level::Info };
-                let line = self.event(level, "TLS handshake failed").field("error", error);
-                line.field("meaning", explain(error, begin)).emit();
+        let Err(error) = result else {
+            self.core.counters.tls_handshakes.add(1);
+            return Ok(());
+        };
+        self.core.counters.tls_failed.add(1);
+        match error.kind() {
+            _ if self.admitted.place.is_lost() => Err(End::Displaced),
+            ErrorKind::TimedOut => Err(self.timed_out(Reason::Handshake)),
+            _ => {
+                let level = if is_silent(&error) { Level::Debug } else { Level::Info };
+                let line = self.event(level, "TLS handshake failed").field("error", &error);
+                line.field("meaning", explain(&error, begin)).emit();
+                Err(End::Handshake)
             }
         }
-        result
+    }
+
+    /// The next wait, however many operations it takes, lasts no longer than this limit.
+    fn wait_at_most(&mut self, reason: Reason, who: Who) {
+        let limit = self.core.limits.of(reason, who, self.core.places.are_crowded());
+        // One more, because the tick that it is has partly passed.
+        self.stream
+            .set_deadline_at(self.core.shared.tick().saturating_add(limit.unwrap_or(u64::MAX)).saturating_add(1));
+    }
+
+    /// What a wait that timed out ended for: when the time to drain is over, all of them do.
+    fn timed_out(&self, reason: Reason) -> End {
+        if self.core.stopping.get() { End::CutOff } else { End::TimedOut(reason) }
+    }
+
+    fn who(&self, session: &Session) -> Who {
+        Who::new(self.service().rules.role, session.is_authenticated() || self.trusted)
     }
 
     /// Tells the session which channel it speaks through, if TLS is up.
@@ -316,7 +392,11 @@ impl Connection {
         }
     }
 
-    fn log_refused(&self, session: &mut Session, reply: &[u8]) {
+    fn note_refused(&mut self, session: &mut Session, reply: &[u8]) {
+        let needs_tls = reply.starts_with(b"530") || reply.starts_with(b"538");
+        if needs_tls && self.tls == Tls::Unknown && !session.is_secured() {
+            self.tls = Tls::Told;
+        }
         let mut line = self.event(Level::Info, "refused");
         if let Some(user) = session.finish().1.user {
             line = line.octets("user", user.as_bytes());

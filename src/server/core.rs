@@ -3,9 +3,12 @@
 //! Draining, in this order: the accept loops end, idle sessions are told 421 and closed, content that is under way is
 //! received and answered within the configured time, what is left then is cut off without a word, the spool writer drains.
 
-use super::connection;
-use super::{Service, TlsSnapshot};
+use super::admission::Admission;
+use super::patience;
+use super::places::Places;
+use super::{Service, TlsSnapshot, arriving, ending};
 use crate::auth::Authenticator;
+use crate::clock::now_ms;
 use crate::config::Config;
 use crate::log::{Level, event};
 use crate::metrics;
@@ -13,7 +16,7 @@ use crate::net::{self, Driver, Shared};
 use crate::smtp::Session;
 use crate::spool::{Writer, WriterSeed};
 use futures_channel::oneshot;
-use monoio::io::{CancelHandle, Canceller};
+use monoio::io::Canceller;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::TcpListener;
@@ -23,8 +26,8 @@ use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
-/// Pause after a failed accept: with no descriptors left, accepting at once again would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often a core looks whether lines about many alike are due.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// How often a draining core looks whether its connections have ended.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
 /// Bodies' memory that a core keeps for reuse, pieces.
@@ -40,6 +43,7 @@ pub struct Seed {
     pub sockets: Vec<TcpListener>,
     pub authenticator: Option<Arc<Authenticator>>,
     pub tls: Arc<TlsSnapshot>,
+    pub admission: Arc<Admission>,
     pub counters: Arc<metrics::Counters>,
     pub drain: oneshot::Receiver<()>,
     pub ready: mpsc::Sender<Result<(), String>>,
@@ -53,14 +57,17 @@ pub struct Core {
     pub writer: Writer,
     pub authenticator: Option<Arc<Authenticator>>,
     pub tls: Arc<TlsSnapshot>,
+    /// What the cores share: who has how many connections.
+    pub admission: Arc<Admission>,
+    /// Who has a place on this core.
+    pub places: Rc<Places>,
+    /// Until when clients may keep us waiting.
+    pub limits: patience::Limits,
     pub counters: Arc<metrics::Counters>,
     pub bodies: Bodies,
     /// Where header fields are put together.
     pub scratch: RefCell<String>,
     pub spill_bytes: usize,
-    pub connections: Cell<usize>,
-    /// Connections that are being told that there are too many.
-    pub turned_away: Cell<usize>,
     /// Messages on their way into spill files.
     pub spilling: Cell<usize>,
     /// Octets of messages being received in memory.
@@ -139,17 +146,18 @@ async fn life(seed: Seed) {
     };
     let core = Rc::new(Core {
         spill_bytes: spill_bytes(&seed.config, &writer),
-        config: seed.config,
         services: seed.services,
         shared: shared.clone(),
         writer,
         authenticator: seed.authenticator,
         tls: seed.tls,
+        admission: seed.admission,
+        places: Rc::new(Places::new(seed.config.limits.connections_per_core)),
+        limits: patience::Limits::new(&seed.config.limits),
         counters: seed.counters,
+        config: seed.config,
         bodies: Bodies::default(),
         scratch: RefCell::default(),
-        connections: Cell::new(0),
-        turned_away: Cell::new(0),
         spilling: Cell::new(0),
         receiving_bytes: Cell::new(0),
         stopping: Cell::new(false),
@@ -166,11 +174,10 @@ async fn life(seed: Seed) {
     let mut accepting = Vec::new();
     for (index, listener) in listeners.into_iter().enumerate() {
         let canceller = Canceller::new();
-        let task = monoio::spawn(accept_loop(core.clone(), index, listener, canceller.handle()));
+        let task = monoio::spawn(arriving::accept_loop(core.clone(), index, listener, canceller.handle()));
         accepting.push((canceller, task));
     }
-    // An error means that the sender is gone: as good as the signal.
-    let _ = seed.drain.await;
+    until_drained(&core, seed.drain).await;
     core.stopping.set(true);
     for (canceller, task) in accepting {
         canceller.cancel();
@@ -188,25 +195,19 @@ fn spill_bytes(config: &Config, writer: &Writer) -> usize {
     wanted.min(writer.record_bytes_max() / 2)
 }
 
-async fn accept_loop(core: Rc<Core>, index: usize, listener: monoio::net::TcpListener, cancel: CancelHandle) {
-    while !core.stopping.get() {
-        match listener.cancelable_accept(cancel.clone()).await {
-            Ok((socket, peer)) => {
-                let session = connection::serve(core.clone(), index, socket, peer);
-                monoio::spawn(contained(session, core.counters.clone()));
-            }
-            Err(_) if core.stopping.get() => {}
-            Err(error) => {
-                event(Level::Warning, "accept failed").field("error", error).emit();
-                monoio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+/// Serves until the signal, and writes the lines about many alike when they are due.
+async fn until_drained(core: &Core, mut drain: oneshot::Receiver<()>) {
+    // An error means that the sender is gone: as good as the signal.
+    while monoio::time::timeout(REPORT_EVERY, &mut drain).await.is_err() {
+        let (refused, unsecured) = core.admission.due(now_ms());
+        refused.into_iter().for_each(arriving::log_refused);
+        unsecured.into_iter().for_each(ending::log_unsecured);
     }
 }
 
 /// Runs `session`; a panic in it, which only a bug can cause, ends it alone and is counted. The other sessions of the core
 /// go on.
-async fn contained(session: impl Future<Output = ()>, counters: Arc<metrics::Counters>) {
+pub async fn contained(session: impl Future<Output = ()>, counters: Arc<metrics::Counters>) {
     let mut session = Box::pin(session);
     std::future::poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(context)));
@@ -223,7 +224,7 @@ async fn drain(core: &Rc<Core>) {
     core.shared.interrupt_idle();
     let limit = Duration::from_secs(core.config.limits.drain_s);
     let started = std::time::Instant::now();
-    let open = || core.connections.get() + core.turned_away.get();
+    let open = || core.places.open();
     while open() > 0 && started.elapsed() < limit {
         monoio::time::sleep(DRAIN_TICK).await;
     }

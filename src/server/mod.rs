@@ -1,24 +1,38 @@
 //! The appliance's front: a pinned thread per core, each with its own listeners, sessions, buffers and spool writer.
 //!
 //! ```text
-//!  core.rs        one thread: accept loops, draining
+//!  core.rs        one thread: its life, draining
 //!  listener.rs    sockets that the kernel spreads connections over (SO_REUSEPORT)
+//!  arriving.rs    accept loops: who is taken, and who is refused
+//!    admission.rs   connections in all, of an address, of a network (network.rs); shared by all cores
+//!    places.rs      connections of one core: strangers go first
 //!  connection.rs  drives one smtp::Session: reads, writes, asks
 //!  committing.rs  makes its messages durable
 //!  proxy.rs       who the client is when a load balancer or mail proxy speaks for it
 //!  receiving.rs   the message being received: memory, then a spill file
+//!  patience.rs    until when a client may keep us waiting
+//!  ending.rs      why a connection ended, in the log and the counters (tally.rs: many alike in one line)
 //! ```
 //!
-//! Cores share nothing but the TLS snapshot, the verifiers' queue and their counters. `server` does not know
-//! `relay`: they meet in the spool.
+//! Cores share nothing but the TLS snapshot, the verifiers' queue, their counters, and one table of who has how many
+//! connections: the kernel spreads one client's connections over the cores, so none of them could count alone. It is touched
+//! when a connection comes, authenticates and goes. `server` does not know `relay`: they meet in the spool.
 
+mod admission;
+mod arriving;
 mod committing;
 mod connection;
 mod core;
+mod ending;
 mod listener;
+mod network;
+mod patience;
+mod places;
 mod proxy;
 mod receiving;
+mod tally;
 
+use self::admission::Admission;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::log::{Level, event};
@@ -52,9 +66,9 @@ pub struct Setup {
     pub tls: Arc<TlsSnapshot>,
 }
 
-/// Descriptors that a core may hold beside those of its connections: connections that are being turned away, and two for
-/// each message that is being written to a spill file.
-pub const DESCRIPTORS_PER_CORE: u64 = (connection::TURNED_AWAY_MAX + 2 * receiving::SPILLING_MAX) as u64;
+/// Descriptors that a core may hold beside those of its connections: connections that are being displaced, two for each
+/// message that is being written to a spill file, a spare one, and one that is being refused.
+pub const DESCRIPTORS_PER_CORE: u64 = (places::LEAVING_MAX + 2 * receiving::SPILLING_MAX + 2) as u64;
 
 /// What one listener is, for a core and its connections.
 pub(crate) struct Service {
@@ -83,6 +97,7 @@ struct CoreThread {
 pub fn start(setup: Setup) -> Result<Cores, String> {
     let services: Arc<[Service]> = setup.config.listeners.iter().map(|listener| service(&setup, listener)).collect();
     let mut sockets = listener::bind_all(&setup.config.listeners, setup.writers.len())?;
+    let admission = Admission::new(&setup.config);
     let (ready, started) = mpsc::channel();
     let mut cores = Cores { threads: Vec::new() };
     for (index, writer) in setup.writers.into_iter().enumerate() {
@@ -96,6 +111,7 @@ pub fn start(setup: Setup) -> Result<Cores, String> {
             sockets: sockets.pop().expect("one set of sockets per core"),
             authenticator: setup.authenticator.clone(),
             tls: setup.tls.clone(),
+            admission: admission.clone(),
             counters: metrics::register(),
             drain: drained,
             ready: ready.clone(),

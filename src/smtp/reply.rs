@@ -27,6 +27,8 @@ pub const GO_AHEAD: &[u8] = b"354 End data with <CR><LF>.<CR><LF>\r\n";
 pub const SHUTTING_DOWN: &[u8] = b"421 4.3.2 Shutting down, try again soon\r\n";
 /// 421 past the number of connections.
 pub const TOO_MANY_CONNECTIONS: &[u8] = b"421 4.3.2 Too many connections, try again soon\r\n";
+/// 421 past the number of connections of one address or network.
+pub const TOO_MANY_FROM_YOU: &[u8] = b"421 4.7.0 Too many connections from your network, try again later\r\n";
 /// 421 to a silent client.
 pub const TIMED_OUT: &[u8] = b"421 4.4.2 Timed out\r\n";
 /// 421 after too many errors.
@@ -115,6 +117,8 @@ pub const ODD_CONTENT: &[u8] = b"550 5.6.0 Message holds bare CR, bare LF or NUL
 pub const TOO_BIG: &[u8] = b"552 5.3.4 Message is larger than the limit\r\n";
 /// 553 to an address that needs SMTPUTF8. RFC 6531 section 3.5.
 pub const NEEDS_SMTPUTF8: &[u8] = b"553 5.6.7 Address needs SMTPUTF8\r\n";
+/// 554 to a client that spoke before it was greeted. RFC 5321 section 3.1.
+pub const EARLY_TALKER: &[u8] = b"554 5.5.0 You spoke before the greeting, closing\r\n";
 /// 554 to input behind STARTTLS in the clear. RFC 3207 section 4.2.
 pub const TLS_INJECTION: &[u8] = b"554 5.5.0 Input after STARTTLS, closing\r\n";
 /// 554 to DATA when every recipient was refused. RFC 2920 section 3.1.

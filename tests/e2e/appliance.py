@@ -134,10 +134,11 @@ class Penstock:
                 "reserve_mib": 16,
             },
             "tls": {"certificate": chain, "key": key},
-            # All tests come from one address, and most that give a wrong password mean something else by it.
+            # Every client here has the same address, and most that give a wrong password mean something else by it;
+            # test_brakes.py and test_users.py take this away.
             "auth": {"users_file": self.users, "domain": "example.edu", "cache_s": 600,
                      "brake_exempt_networks": ["127.0.0.0/8", "::1"], "failure_delay_ms": 0},
-            "limits": {"connections_per_core": 500, "drain_s": 10},
+            "limits": {"connections_per_core": 500, "drain_s": 10, "connections_exempt_networks": ["127.0.0.0/8"]},
             "log": {"format": "json"},
             "listener": [
                 {"name": name, "address": f"127.0.0.1:{self.port[name]}", "role": role, "tls": tls}

@@ -34,7 +34,7 @@ def test_five_thousand_idle_tls_sessions(appliance, io):
     if hard < SESSIONS + 500:
         pytest.skip(f"needs {SESSIONS + 500} descriptors, the hard limit is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with appliance(limits={"connections_per_core": SESSIONS, "idle_timeout_s": 3600}) as server:
+    with appliance(limits={"connections_per_core": SESSIONS, "idle_timeout_s": 3600, "stranger_timeout_s": 3600, "login_timeout_s": 3600}) as server:
         context = ssl.create_default_context(cafile=server.ca)
         before = resident_mib(server.process.pid)
         sessions = [greeted(server.port["submissions"], context) for _ in range(SESSIONS)]

@@ -79,6 +79,7 @@ def ask_much(port, count):
     sessions = []
     for _ in range(count):
         session = socket.create_connection(("127.0.0.1", port), timeout=30)
+        assert session.recv(4096).startswith(b"220 ")
         session.sendall(b"EHLO x\r\n" * 2500)
         received = 0
         while received < 2500 * 100:

@@ -21,8 +21,9 @@ def unverified():
 class Wire:
     """One connection. A reply is its lines joined by newlines, without CRLF."""
 
-    def __init__(self, port, tls=False, greeting=True, timeout=20, source=None):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout, (source, 0) if source else None)
+    def __init__(self, port, tls=False, greeting=True, timeout=20, source="127.0.0.1"):
+        """`source`: the client's address, any of 127.0.0.0/8."""
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=(source, 0))
         self.buffer = b""
         if tls:
             self.handshake()
