@@ -38,6 +38,7 @@ fn by_session(rules: &Arc<Rules>, reads: &[Vec<u8>], content: &mut Vec<u8>, out:
             input = &input[used..];
             let answer = match action {
                 Action::NeedInput | Action::Close => break,
+                Action::Flush => continue,
                 Action::Body(piece) => {
                     content.extend_from_slice(piece);
                     continue;

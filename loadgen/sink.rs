@@ -275,6 +275,7 @@ fn receive(
         used += took;
         let wanted = match action {
             Action::NeedInput => None,
+            Action::Flush => continue,
             Action::Body(piece) => {
                 message.octets += piece.len() as u64;
                 if keep {

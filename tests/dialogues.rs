@@ -160,6 +160,8 @@ impl<'a> Run<'a> {
             match action {
                 Action::NeedInput if rest.is_empty() => return Ok(Then::GoOn),
                 Action::NeedInput => return Err("asks for input and leaves some".into()),
+                // The replies are taken after each step.
+                Action::Flush => {}
                 Action::Body(content) => self.content.extend_from_slice(content),
                 Action::Begin => self.begin()?,
                 Action::Commit => self.commit()?,

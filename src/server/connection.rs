@@ -188,6 +188,7 @@ impl Connection {
                 *consumed += took as u64;
                 let wait = match action {
                     Action::NeedInput => return (used, None),
+                    Action::Flush => Some(Wait::Flush),
                     Action::Body(piece) => receive(core, session, message, trouble, piece),
                     Action::Begin => {
                         *trouble = None;

@@ -49,6 +49,9 @@ use content::Incoming;
 use proxied::Proxied;
 use std::sync::Arc;
 
+/// Replies past which a step ends, octets.
+const REPLIES_BYTES_MAX: usize = 16 * 1024;
+
 /// What kind of input is expected.
 #[derive(Debug)]
 enum Mode {
@@ -196,7 +199,7 @@ impl Session {
     /// Consumes a prefix of `input`, which may be empty, and writes replies to `out`. `Body` may come with nothing consumed:
     /// it is then what the last call left undecided. Not to be called while an answer is outstanding.
     pub fn step<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> (usize, Action<'a>) {
-        let mut used = 0;
+        let (mut used, before) = (0, out.len());
         loop {
             if self.stopping && matches!(self.mode, Mode::Command | Mode::Exchange(_)) && !self.is_receiving() {
                 out.extend_from_slice(reply::SHUTTING_DOWN);
@@ -212,6 +215,9 @@ impl Session {
             used += took;
             if let Some(action) = action {
                 return (used, action);
+            }
+            if out.len() - before > REPLIES_BYTES_MAX {
+                return (used, Action::Flush);
             }
         }
     }

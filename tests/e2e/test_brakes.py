@@ -178,11 +178,13 @@ def ask_and_never_read(port, tls, count):
     """So many clients at once, each of which asks until nothing goes through any more."""
 
     def one(_):
-        wire = Wire(port, tls=tls)
+        wire = Wire(port, tls=tls, receive_bytes=4096)
+        wire.say("EHLO client.example", "250")
+        wire.say("MAIL FROM:<stranger@example.org>", "250")
         wire.socket.settimeout(0.5)
         try:
             while True:
-                wire.send(b"EHLO x\r\n" * 4000)
+                wire.send(b"RCPT TO:<x@y>\r\n" * 1000)
         except (OSError, ValueError):
             return wire
 

@@ -80,9 +80,9 @@ def ask_much(port, count):
     for _ in range(count):
         session = socket.create_connection(("127.0.0.1", port), timeout=30)
         assert session.recv(4096).startswith(b"220 ")
-        session.sendall(b"EHLO x\r\n" * 2500)
+        session.sendall(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\n" + b"RCPT TO:<victim@example.org>\r\n" * 6000)
         received = 0
-        while received < 2500 * 100:
+        while received < 6000 * len("550 5.7.1 Relaying denied. Authentication required.\r\n"):
             received += len(session.recv(1 << 20))
         sessions.append(session)
     return sessions

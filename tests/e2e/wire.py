@@ -21,9 +21,14 @@ def unverified():
 class Wire:
     """One connection. A reply is its lines joined by newlines, without CRLF."""
 
-    def __init__(self, port, tls=False, greeting=True, timeout=20, source="127.0.0.1"):
-        """`source`: the client's address, any of 127.0.0.0/8."""
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=(source, 0))
+    def __init__(self, port, tls=False, greeting=True, timeout=20, source="127.0.0.1", receive_bytes=None):
+        """`source`: the client's address, any of 127.0.0.0/8; `receive_bytes`: what its kernel takes for it."""
+        self.socket = socket.socket()
+        if receive_bytes:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket.settimeout(timeout)
+        self.socket.bind((source, 0))
+        self.socket.connect(("127.0.0.1", port))
         self.buffer = b""
         if tls:
             self.handshake()

@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub enum Action<'a> {
     /// All input was consumed: flush, read more.
     NeedInput,
+    /// Many replies are written and input is left: flush, go on. Short commands with long answers must not fill memory.
+    Flush,
     /// A message starts: reserve room and a queue id -> [`Answer::Begun`] or [`Answer::Refused`].
     Begin,
     /// Append to the message being received; dots are unstuffed already. No answer is awaited.

@@ -32,6 +32,7 @@ fn talk(session: &mut Session, mut input: &[u8]) -> (String, Vec<u8>) {
             Action::Body(piece) => content.extend_from_slice(piece),
             Action::Commit => session.answered(Answer::Committed, &mut out),
             Action::Abort => content.clear(),
+            Action::Flush => {}
         }
     }
     (String::from_utf8(out).expect("replies are text"), content)
@@ -160,4 +161,26 @@ fn the_refusals_of_other_protocols_are_for_the_log() {
     let (mut session, _) = session(Role::Smtp, TlsMode::Implicit, true);
     let (replies, _) = talk(&mut session, b"\x16\x03\r\n");
     assert_eq!(replies.as_bytes(), reply::BAD_OCTETS);
+}
+
+/// One read may hold thousands of short commands: a step ends before their replies fill memory, and goes on where it ended.
+// covers: 8
+#[test]
+fn many_replies_are_flushed_before_more_commands_are_looked_at() {
+    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+    talk(&mut session, b"EHLO x\r\nMAIL FROM:<a@example.org>\r\n");
+    let input = b"RCPT TO:<b@example.org>\r\n".repeat(5000);
+    let (mut rest, mut out, mut replies) = (&input[..], Vec::new(), 0);
+    loop {
+        let (used, action) = session.step(rest, &mut out);
+        rest = &rest[used..];
+        assert!(out.len() <= 17 * 1024, "{} octets of replies", out.len());
+        replies += out.split(|octet| *octet == b'\n').filter(|line| line.starts_with(b"550 5.7.1 ")).count();
+        out.clear();
+        match action {
+            Action::Flush => assert!(!rest.is_empty()),
+            action => break assert_eq!(action, Action::NeedInput),
+        }
+    }
+    assert_eq!((replies, rest.len()), (5000, 0));
 }

@@ -32,7 +32,7 @@ fn talk(input: &[u8], step: usize, answers: u8) -> Vec<u8> {
                 Action::NeedInput => break,
                 Action::Begin if pick(3) => session.answered(Answer::Refused(Refusal::NoRoom), &mut out),
                 Action::Begin => session.answered(Answer::Begun(QueueName(*b"0123456789BCD")), &mut out),
-                Action::Body(_) | Action::Abort => {}
+                Action::Body(_) | Action::Abort | Action::Flush => {}
                 Action::Commit if pick(4) => session.answered(Answer::Refused(Refusal::DiskTrouble), &mut out),
                 Action::Commit => session.answered(Answer::Committed, &mut out),
                 Action::Ask(Question::Client(xclient)) => {
