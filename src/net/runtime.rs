@@ -144,7 +144,7 @@ async fn until_settled<F: Future>(main: F) -> F::Output {
 const SETTLE_ROUNDS: usize = 3;
 
 /// Lets every task that is ready run once.
-pub(super) async fn next_round() {
+pub async fn next_round() {
     let mut waited = false;
     poll_fn(|context| {
         if waited {

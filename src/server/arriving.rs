@@ -20,7 +20,7 @@ use super::proxy::Peer;
 use super::tally::Due;
 use crate::clock::now_ms;
 use crate::log::{Level, event};
-use crate::net::Stream;
+use crate::net::{Stream, next_round};
 use crate::policy::TlsMode;
 use crate::smtp::reply;
 use monoio::io::CancelHandle;
@@ -72,7 +72,11 @@ pub async fn accept_loop(core: Rc<Core>, index: usize, listener: TcpListener, ca
     let mut starved = Starved::default();
     while !core.stopping.get() {
         match listener.cancelable_accept(cancel.clone()).await {
-            Ok((socket, peer)) => arrive(&core, index, socket, peer),
+            Ok((socket, peer)) => {
+                arrive(&core, index, socket, peer);
+                // Under epoll accept need not wait while others queue up: the sessions that it has begun come first.
+                next_round().await;
+            }
             Err(_) if core.stopping.get() => {}
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {

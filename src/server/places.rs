@@ -30,6 +30,8 @@ pub struct Places {
     leaving: Cell<usize>,
     /// Where the next search begins.
     hand: Cell<usize>,
+    /// Places given so far.
+    given: Cell<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ struct Seat {
     standing: Cell<Standing>,
     /// Tick since which we wait for the same thing.
     since: Cell<u64>,
+    /// Of two that have waited since the same tick, the one that came first has waited longer.
+    number: u64,
     /// Where it stands among the strangers.
     at: Cell<usize>,
 }
@@ -87,6 +91,7 @@ impl Places {
             hook,
             standing: Cell::new(standing),
             since: Cell::new(now),
+            number: self.given.replace(self.given.get() + 1),
             at: Cell::new(strangers.len()),
         });
         match known {
@@ -105,7 +110,7 @@ impl Places {
             let looked_at = count.min(LOOKED_AT);
             self.hand.set(first + looked_at);
             let candidates = (0..looked_at).map(|step| &strangers[(first + step) % count]);
-            candidates.filter(|seat| seat.hook.is_waiting()).min_by_key(|seat| seat.since.get()).cloned()
+            candidates.filter(|seat| seat.hook.is_waiting()).min_by_key(|seat| (seat.since.get(), seat.number)).cloned()
         };
         let Some(victim) = victim else { return false };
         self.remove(&victim);
