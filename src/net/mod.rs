@@ -36,7 +36,7 @@ mod tests;
 pub use buffer::BUFFER_BYTES;
 pub use certificates::{Certificate, PemFiles};
 pub use deadline::{Hook, Shared, TICK, ticks};
-pub use runtime::{Driver, RingFlags, next_round, probe_io_uring, run, run_with_flags};
+pub use runtime::{Driver, RingFlags, after_others, probe_io_uring, run, run_with_flags};
 pub use stream::Stream;
 pub use tls_config::{ServerTls, server_config, server_tls, unverified_client_config};
 pub use trust::{handshake_trouble, verifying_client_config};

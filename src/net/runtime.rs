@@ -143,8 +143,14 @@ async fn until_settled<F: Future>(main: F) -> F::Output {
 
 const SETTLE_ROUNDS: usize = 3;
 
-/// Lets every task that is ready run once.
-pub async fn next_round() {
+/// Lets every task that is ready now run before this one goes on. (To wake oneself is not enough: the runtime puts such a
+/// task in front of the others.)
+pub async fn after_others() {
+    monoio::spawn(async {}).await;
+}
+
+/// Lets the runtime go round once.
+pub(super) async fn next_round() {
     let mut waited = false;
     poll_fn(|context| {
         if waited {

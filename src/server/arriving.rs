@@ -20,7 +20,7 @@ use super::proxy::Peer;
 use super::tally::Due;
 use crate::clock::now_ms;
 use crate::log::{Level, event};
-use crate::net::{Stream, next_round};
+use crate::net::{Stream, after_others};
 use crate::policy::TlsMode;
 use crate::smtp::reply;
 use monoio::io::CancelHandle;
@@ -75,7 +75,7 @@ pub async fn accept_loop(core: Rc<Core>, index: usize, listener: TcpListener, ca
             Ok((socket, peer)) => {
                 arrive(&core, index, socket, peer);
                 // Under epoll accept need not wait while others queue up: the sessions that it has begun come first.
-                next_round().await;
+                after_others().await;
             }
             Err(_) if core.stopping.get() => {}
             Err(error) if is_of_one_connection(&error) => {}
