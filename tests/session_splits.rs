@@ -69,6 +69,7 @@ fn talk(world: World, pieces: &[&[u8]]) -> Seen {
             rest = &rest[used..];
             let no = |bit: u8| world.refuses & (1 << bit) != 0;
             let answer = match action {
+                Action::Flush => continue,
                 Action::NeedInput => {
                     assert!(rest.is_empty(), "asks for input and leaves some");
                     break;
