@@ -76,6 +76,22 @@ def test_a_password_sent_all_the_same_is_not_taken(server, way):
     assert "sesame" not in server.log_text() and plain("anna", "sesame") not in server.log_text()
 
 
+HELP = "https://help.example.edu/mail"
+
+
+# covers: 4.1 4.3 1.6
+@pytest.mark.parametrize("way", Interferer.WAYS)
+def test_the_refusal_tells_where_help_is(appliance, way):
+    """Who reads the error of a program that cannot send learns where to ask."""
+    with appliance(top={"help": HELP}) as server:
+        with Interferer(server.port["submission"], way) as between, Wire(between.port) as wire:
+            for command in (f"AUTH PLAIN {plain('anna', 'sesame')}", "MAIL FROM:<anna@example.edu>"):
+                assert HELP in wire.say(command, "530 5.7.0"), command
+        with Wire(server.port["submissions"], tls=True) as wire:
+            wire.say("EHLO client.example", "250")
+            assert HELP in wire.say("MAIL FROM:<anna@example.edu>", "530 5.7.0")
+
+
 # covers: 4.1
 def test_control_through_a_proxy_that_changes_nothing_all_is_well(server):
     content = message("through")
