@@ -8,7 +8,7 @@ from clients import CLIENTS, Sending
 from interferer import Interferer
 from mail import added_fields, lf, message
 from mail_programs import LIBRARIES, PROGRAMS, with_library
-from wire import Wire, plain
+from wire import Wire, plain, submit
 
 ALL = {
     **CLIENTS,
@@ -90,6 +90,39 @@ def test_the_refusal_tells_where_help_is(appliance, way):
         with Wire(server.port["submissions"], tls=True) as wire:
             wire.say("EHLO client.example", "250")
             assert HELP in wire.say("MAIL FROM:<anna@example.edu>", "530 5.7.0")
+
+
+NEVER = r'"event":"client never used STARTTLS".*"network":"127\.0\.0\.'
+
+
+# covers: 4.1
+@pytest.mark.parametrize("way", Interferer.WAYS)
+def test_the_log_has_a_line_of_its_own_for_it(server, way):
+    """Whoever runs the server learns in which network it happens, whether the client goes or goes on."""
+    with Interferer(server.port["submission"], way) as between:
+        with Wire(between.port) as wire:
+            wire.send("EHLO client.example\r\n")
+            wire.reply()
+            if way in ("454", "500"):
+                wire.say("STARTTLS", way)
+            wire.say("MAIL FROM:<anna@example.edu>", "530 5.7.0")
+            wire.say("QUIT", "221")
+        server.wait_log(NEVER)
+
+
+# covers: 4.1
+def test_control_the_log_has_no_such_line_for_others(server):
+    """Not for a session that was secured, nor for a port without STARTTLS, nor for who did not even say hello."""
+    with Wire(server.port["submission"]) as wire:
+        wire.starttls()
+        wire.login()
+        wire.say("QUIT", "221")
+    submit(server.port["submissions"], message("implicit"))
+    with Wire(server.port["submission"]) as wire:
+        wire.say("QUIT", "221")
+    server.stop()
+    assert "never used STARTTLS" not in server.log_text()
+    server.start()
 
 
 # covers: 4.1
