@@ -37,7 +37,7 @@ pub struct Mode {
     pub offers: &'static [&'static str],
     /// Offers these in TLS only.
     pub offers_in_tls: &'static [&'static str],
-    /// Says this with the 354, before there is any content.
+    /// Says this a moment after the 354, before it has read any content.
     pub early: &'static str,
 }
 
@@ -169,7 +169,12 @@ impl Fake {
                         peer.read_exact(&mut chunk)?;
                         String::from_utf8_lossy(&chunk).into_owned()
                     } else {
-                        write!(peer.get_mut(), "354 go\r\n{}", mode.early)?;
+                        write!(peer.get_mut(), "354 go\r\n")?;
+                        if !mode.early.is_empty() {
+                            // Meanwhile the client writes as much as the socket takes.
+                            std::thread::sleep(Duration::from_millis(50));
+                            write!(peer.get_mut(), "{}", mode.early)?;
+                        }
                         let Some(content) = content(&mut peer, mode.close_at == "content")? else { return Ok(()) };
                         content
                     };

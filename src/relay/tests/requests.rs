@@ -267,21 +267,19 @@ fn long_lines_and_eight_bit_text_are_encoded() {
     }
 }
 
-/// A server that says 250 before it has the content is not believed, whether it says so with the 354 or later.
+/// A server that says 250 while the content is being sent is not believed, and gets no end of it.
 // covers: 12.6
 #[test]
 fn an_answer_before_the_content_is_not_believed() {
     let (server, address) = Fake::tcp(Mode { early: "250 2.0.0 queued already\r\n", ..Mode::default() });
     let directory = tempfile::tempdir().expect("a directory");
-    let large = format!("Subject: x\r\n\r\n{}", "0123456789\r\n".repeat(20_000));
-    let large = Message { content: large, ..message(&["large@b.example"], "") };
-    let messages = [message(&["small@b.example"], "x"), large];
-    let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &messages);
-    wait_until("attempts", || server.connections() >= 3);
+    let content = format!("Subject: x\r\n\r\n{}", "0123456789\r\n".repeat(1_000_000));
+    let large = Message { content, spilled: true, ..message(&["large@b.example"], "") };
+    let house = House::start(&directory, driver(), &smarthost(&address, RouteTls::None), &[large]);
+    wait_until("attempts", || server.connections() >= 2);
     assert!(server.received().is_empty(), "the end of the content was sent");
     server.set(Mode::default());
-    wait_until("both", || server.received().iter().filter(|message| message.answered).count() >= 2);
+    wait_until("the delivery", || server.received().iter().any(|message| message.answered));
     house.stop();
-    let received = server.received();
-    assert_eq!((to(&received, "small@b.example"), to(&received, "large@b.example")), (1, 1), "{}", received.len());
+    assert_eq!(server.received().len(), 1);
 }
