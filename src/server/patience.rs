@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(cut_off(0, false, 7000), Some(51), "silence: a window");
         assert_eq!(cut_off(1, false, 7000), Some(51), "a drip");
         assert_eq!(cut_off(50, false, 7000), Some(100), "half of the rate: two windows");
-        assert_eq!(cut_off(99, false, 7000).is_some(), true, "a little less than the rate");
+        assert!(cut_off(99, false, 7000).is_some(), "a little less than the rate");
         assert_eq!(cut_off(100, false, 7000), None, "the rate");
         assert_eq!(cut_off(1, true, 7000), Some(11), "a drip where it is crowded");
         assert_eq!(cut_off(100, true, 7000), None, "the rate where it is crowded");

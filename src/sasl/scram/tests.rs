@@ -9,6 +9,8 @@ const SERVER_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
 
 /// The messages of an exchange of user "user" with password "pencil", decoded: two of the client, two of the server.
 type Vector = [&'static str; 4];
+/// What -PLUS binds to.
+type Binding = Option<Arc<[u8]>>;
 
 /// RFC 7677 section 3.
 const RFC_7677: Vector = [
@@ -49,7 +51,7 @@ fn proof(mechanism: Mechanism, right: bool) -> Step {
 }
 
 /// Both sides of the table, with what -PLUS binds to.
-fn vectors() -> [(Mechanism, Vector, Option<Arc<[u8]>>); 2] {
+fn vectors() -> [(Mechanism, Vector, Binding); 2] {
     [(Mechanism::ScramSha256, RFC_7677, None), (Mechanism::ScramSha256Plus, PLUS, Some(binding()))]
 }
 
@@ -122,7 +124,7 @@ fn what_does_not_belong_together_is_refused() {
     for (first, bound) in [(rfc[0].replace("n,,", "y,,"), None), (rfc[0].into(), Some(binding()))] {
         assert_ne!(outcome(Clear, &first, rfc[2], bound), Step::Refused, "{first}");
     }
-    let wrong: [(&str, Mechanism, &str, String, Option<Arc<[u8]>>); 7] = [
+    let wrong: [(&str, Mechanism, &str, String, Binding); 7] = [
         ("another gs2 header", Clear, rfc[0], rfc[2].replace("biws", &b64("y,,")), None),
         ("a nonce that is not ours", Clear, rfc[0], rfc[2].replace("$k0", "$k1"), None),
         ("only its own nonce", Clear, rfc[0], rfc[2].replace(SERVER_NONCE, ""), None),
