@@ -191,7 +191,7 @@ fn world() -> impl Strategy<Value = World> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
-    // covers: 8
+    // covers: 8.1
     #[test]
     fn what_is_seen_does_not_depend_on_the_split(world in world(), input in session(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
         let whole = talk(world, &[&input]);

@@ -59,7 +59,7 @@ def attacked(appliance):
     assert '"sessions_panicked":"0"' in server.log_text()
 
 
-# covers: 1.5 1.9 8 9.3 11.3 11.7
+# covers: 1.5 1.9 8.4 9.3 11.3 11.7
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 def test_an_attack(attacked, attack):
     before = descriptors(attacked), resident_mib(attacked)

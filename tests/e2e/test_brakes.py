@@ -192,7 +192,7 @@ def ask_and_never_read(port, tls, count):
         return list(pool.map(one, range(count)))
 
 
-# covers: 8 11.7
+# covers: 8.4 11.7
 @pytest.mark.parametrize("tls", [False, True], ids=["clear", "TLS"])
 def test_clients_that_never_read(appliance, tls):
     """Each asks for more than the kernel's buffers hold. Our memory does not grow by it, and the connections end."""

@@ -21,7 +21,7 @@ def library(request):
     return request.param
 
 
-# covers: 3 5.1 6.6 9.4 10.2
+# covers: 3.4 5.1 6.6 9.4 10.2
 def test_a_library_sends(server, library):
     how = LIBRARIES[library]
     contents = {"dots": message("dots", BODY)}
@@ -51,7 +51,7 @@ def test_a_library_is_told_that_the_password_is_wrong(server, library):
     assert not server.maildir.files()
 
 
-# covers: 3 5.1 6.6 9.4 10.2
+# covers: 3.4 5.1 6.6 9.4 10.2
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_sends(server, program):
     send, mechanisms = PROGRAMS[program]

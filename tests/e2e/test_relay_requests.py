@@ -121,7 +121,7 @@ def test_a_delay_is_told_once_over_restarts(appliance, directory):
         assert len(inbox.files()) == 1
 
 
-# covers: 3
+# covers: 3.6
 @pytest.mark.parametrize("how", ["HOLDFOR", "HOLDUNTIL"])
 def test_a_message_is_held_for_its_time_over_a_kill(appliance, how):
     with Sink() as sink:

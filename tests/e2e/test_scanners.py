@@ -49,7 +49,7 @@ def test_nmap_grades_the_ciphers(server):
     assert suites and all(MODERN.match(suite) for suite in suites), words
 
 
-# covers: 4.4 4.5 7
+# covers: 4.4 4.5 7.5
 def test_nmap_finds_no_open_relay_and_no_users(server):
     for listener in ("smtp", "submission"):
         words = nmap(["smtp-open-relay", "smtp-enum-users", "smtp-ntlm-info"], server.port[listener])
@@ -59,7 +59,7 @@ def test_nmap_finds_no_open_relay_and_no_users(server):
     assert not server.maildir.files()
 
 
-# covers: 3 4.2
+# covers: 3.3 3.5 4.2
 def test_nmap_reads_what_is_offered(server):
     words = nmap(["smtp-commands"], server.port["smtp"], server.port["submission"])
     for line in re.findall(r"smtp-commands: (.*)", words):

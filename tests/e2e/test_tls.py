@@ -81,7 +81,7 @@ def test_no_renegotiation_by_the_client(server):
     assert b"RENEGOTIATING" in words and b"no renegotiation" in words, words
 
 
-# covers: 9.2 9.3 8
+# covers: 8.5 9.2 9.3
 @pytest.mark.parametrize("listener", ["submission", "smtp"])
 def test_octets_behind_starttls_are_never_executed(server, listener):
     """CVE-2011-0411: in one segment with STARTTLS, and as an own one right behind it."""
@@ -163,7 +163,7 @@ def test_a_handshake_octet_by_octet(server):
         assert wire.socket.recv(1) == b"\x16"  # 22: handshake, the server's turn
 
 
-# covers: 7
+# covers: 7.3
 def test_close_notify_ends_a_session(server):
     with Wire(server.port["submissions"], tls=True) as wire:
         wire.say("EHLO client.example", "250")

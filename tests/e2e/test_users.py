@@ -208,7 +208,7 @@ def scram(wire, user, password, plus=False, binding=None):
     return wire.reply(), True
 
 
-# covers: 3 10.10
+# covers: 3.7 10.10
 def test_scram_with_a_client_that_others_wrote(scram_server):
     for plus in (False, True):
         for user, password, code in [

@@ -281,7 +281,7 @@ fn what_nobody_has_tried_yet_is_not_said_to_be_late() {
     assert!(!late.given_up && late.recipients[0].1.text.contains("refused"), "{late:?}");
 }
 
-// covers: 3
+// covers: 3.6
 #[test]
 fn a_held_message_is_late_and_expires_from_its_release_on() {
     let mut queue = wary(100 * SECOND);

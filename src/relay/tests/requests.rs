@@ -129,7 +129,7 @@ fn recipients_of_several_transactions_share_a_notification() {
     assert_eq!((bounces.len(), bounces[0].matches("\r\nAction: failed\r\n").count()), (1, 250));
 }
 
-// covers: 3
+// covers: 3.6
 #[test]
 fn a_held_message_waits_for_its_time_through_a_restart() {
     let (server, address) = Fake::tcp(Mode::default());

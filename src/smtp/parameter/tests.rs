@@ -87,7 +87,7 @@ fn ret_and_envid() {
     refused("ENVID", Parameter::Envid, &["", "=", "=a+b", "=a+0A", "=+00", "=+7F", "=+C3+A9", "=a=b", "=é", &too_long]);
 }
 
-// covers: 3
+// covers: 3.6
 #[test]
 fn hold() {
     assert_eq!(mail("HOLDFOR=1").map(|mail| mail.hold), Ok(Some(Hold::For(1))));

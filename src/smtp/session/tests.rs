@@ -164,7 +164,7 @@ fn the_refusals_of_other_protocols_are_for_the_log() {
 }
 
 /// One read may hold thousands of short commands: a step ends before their replies fill memory, and goes on where it ended.
-// covers: 8
+// covers: 8.4
 #[test]
 fn many_replies_are_flushed_before_more_commands_are_looked_at() {
     let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
