@@ -6,13 +6,15 @@
 //!   ^  \r                       |   ^          |              |
 //!   '-------> Cr -- \n ---------|---'          '-- other      '-- other: a bare CR after the dot that was taken out
 //!              '-- other: a bare CR            v                  v
-//!                                             Text              Text
+//!  Text -- bare \n --> Newline -- . or other  Text              Text
+//!                        (one dot out)  '---> Text
 //! ```
 //!
 //! What lies between is found by [`super::text`] and handed out as slices of the input, not copied.
 //!
 //! Promises: only CRLF.CRLF ends the data (RFC 5321 section 4.1.1.4), at any split; exactly one dot is taken from a line
-//! that starts with one (section 4.5.2), and only behind a CRLF; no bare CR, bare LF or NUL is ever handed out: under
+//! that starts with one (section 4.5.2), behind a CRLF or, because a client that ends its lines with LF alone stuffs its dots
+//! there, behind a bare LF; no bare CR, bare LF or NUL is ever handed out: under
 //! [`OddBytes::Normalize`] a bare CR or LF becomes CRLF and NUL is dropped, under [`OddBytes::Reject`] the scanner only
 //! remembers that there was one ([`BodyScanner::odd`]).
 
@@ -43,6 +45,8 @@ enum Place {
     Dot,
     /// Behind that dot and a CR.
     DotCr,
+    /// Behind a bare LF: a dot is taken out here too, and ends nothing.
+    Newline,
 }
 
 /// Scans one message's content.
@@ -79,11 +83,16 @@ impl BodyScanner {
                     self.place = Place::Dot;
                     at += 1;
                 }
-                Place::LineStart | Place::Text => {
+                Place::Newline if octet == b'.' => {
+                    self.place = Place::Text;
+                    at += 1;
+                }
+                Place::LineStart | Place::Text | Place::Newline => {
                     let (used, slice, stop) = self.text.next(&input[at..]);
                     self.place = match stop {
                         Stop::LineStart => Place::LineStart,
                         Stop::Within => Place::Text,
+                        Stop::Newline => Place::Newline,
                         Stop::Cr => Place::Cr,
                     };
                     at += used;
@@ -117,18 +126,19 @@ impl BodyScanner {
 pub fn naive(input: &[u8]) -> (Vec<u8>, Findings, Option<usize>) {
     let (mut content, mut odd, mut end) = (Vec::new(), false, None);
     let mut at = 0;
-    let mut line_start = true;
+    let (mut line_start, mut newline) = (true, false);
     while at < input.len() {
         let rest = &input[at..];
         if line_start && rest.starts_with(b".\r\n") {
             end = Some(at + 3);
             break;
         }
-        if line_start && rest[0] == b'.' {
+        if (line_start || newline) && rest[0] == b'.' {
             at += 1;
-            line_start = false;
+            (line_start, newline) = (false, false);
             continue;
         }
+        newline = rest[0] == b'\n';
         line_start = false;
         match rest[0] {
             b'\r' if rest.len() == 1 => at += 1,
@@ -198,8 +208,10 @@ mod tests {
             (&b"a\r\n.\r\nQUIT"[..], &b"a\r\n"[..], Some(6)),
             (b".\r\n", b"", Some(3)),
             (b"..\r\n.\r\n", b".\r\n", Some(7)),
-            (b"a\n.\nb", b"a\r\n.\r\nb", None),
-            (b"a\n.\r\nb", b"a\r\n.\r\nb", None),
+            (b"a\n.\nb", b"a\r\n\r\nb", None),
+            (b"a\n.\r\nb", b"a\r\n\r\nb", None),
+            (b"a\n..\n.b\n\n.\r\n.\r\n", b"a\r\n.\r\nb\r\n\r\n\r\n", Some(15)),
+            (b"a\n\0.\nb", b"a\r\n.\r\nb", None),
             (b"a\r\n.\nb", b"a\r\n\r\nb", None),
             (b"a\r.\rb", b"a\r\n.\r\nb", None),
             (b"a\r.\r\nb", b"a\r\n.\r\nb", None),

@@ -33,8 +33,10 @@ pub struct Findings {
 pub(super) enum Stop {
     /// Behind CRLF: a dot comes next, or the input was used up.
     LineStart,
-    /// Within a line: a bare LF or NUL was met, or the input was used up.
+    /// Within a line: an odd octet was met, or the input was used up.
     Within,
+    /// Behind a bare LF, for which CRLF was handed out.
+    Newline,
     /// A CR was consumed and not handed out; what comes behind it decides.
     Cr,
 }
@@ -68,7 +70,7 @@ impl Text {
                     }
                 }
                 (b'\r', _) => return (hit + 1, &input[..hit], Stop::Cr),
-                (b'\n', _) if hit == 0 => return (1, self.odd_line_end(), Stop::Within),
+                (b'\n', _) if hit == 0 => return (1, self.odd_line_end(), Stop::Newline),
                 (_, _) if hit == 0 => {
                     self.found.odd = true;
                     return (1, b"", Stop::Within);
