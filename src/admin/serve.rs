@@ -224,9 +224,9 @@ mod tests {
 
     #[test]
     fn a_descriptor_limit_that_is_too_small_is_refused_with_what_would_fit() {
-        assert_eq!(descriptors_suffice(2, 8192, 18_816), Ok(()));
-        let error = descriptors_suffice(2, 8192, 18_815).expect_err("one too few");
-        for part in ["need 18816", "limit is 18815", "ulimit -n 18816", "connections_per_core = 8191"] {
+        assert_eq!(descriptors_suffice(2, 8192, 18_820), Ok(()));
+        let error = descriptors_suffice(2, 8192, 18_819).expect_err("one too few");
+        for part in ["need 18820", "limit is 18819", "ulimit -n 18820", "connections_per_core = 8191"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(!descriptors_suffice(2, 100, 256).expect_err("nothing fits").contains("connections_per_core ="));
