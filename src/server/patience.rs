@@ -382,6 +382,17 @@ mod tests {
         assert_eq!(cut_off(100, true, 7000), None, "the rate where it is crowded");
     }
 
+    /// We may look only after the tick, because we were busy: an octet in the meantime starts nothing anew.
+    #[test]
+    fn who_ran_out_of_time_stays_so() {
+        let mut patience = Patience::new(0);
+        let sending = |octets| Moment { octets, ..moment(Phase::Content, Who::Known) };
+        assert_eq!(patience.until(&LIMITS, &sending(0), 0).0, 51);
+        for now in 51..60 {
+            assert!(patience.until(&LIMITS, &sending(1), now).0 <= now, "at {now}");
+        }
+    }
+
     /// A train in a tunnel: much, and nothing for most of a window, again and again.
     #[test]
     fn pauses_are_borne_and_a_stock_is_bounded() {
