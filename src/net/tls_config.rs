@@ -3,7 +3,7 @@
 //! | choice | why |
 //! |---|---|
 //! | TLS 1.2 and 1.3, AEAD suites with ECDHE | all that rustls with ring speaks; RFC 8996, RFC 9325 sections 3.1, 4.2 |
-//! | extended master secret required | RFC 9325 section 3.5, RFC 7627 |
+//! | extended master secret not required | RFC 7627 mends resumption and what is bound to a session's secrets, and there is neither; copiers and programs of ten years ago do not know it, and scanners take the refusal for a missing TLS 1.2 |
 //! | no session tickets, no session cache | a ticket costs every connection a record, and with an ECDSA certificate a resumed handshake saves only one signature; nothing that a resumed session could carry over exists (RFC 9325 section 3.4) |
 //! | no early data | it can be replayed (RFC 8446 section 8) |
 //! | ALPN `smtp` | a client that speaks only another protocol gets alert 120 (RFC 9325 section 3.8); one that offers none goes on |
@@ -51,7 +51,6 @@ impl ServerTls {
             .expect("ring speaks every version")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Showing::new(certificates.clone())));
-        config.require_ems = true;
         config.max_early_data_size = 0;
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -91,7 +90,6 @@ pub fn unverified_client_config() -> Arc<ClientConfig> {
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
-    config.require_ems = true;
     Arc::new(config)
 }
 
@@ -146,7 +144,7 @@ mod tests {
         let files = crate::net::certificates::tests::made(folder.path(), "one", &["mail.example.org"]);
         let tls = server_tls(&[files]).unwrap();
         let (config, _) = tls.for_connection();
-        assert!(config.require_ems && config.max_early_data_size == 0 && config.send_tls13_tickets == 0);
+        assert!(config.max_early_data_size == 0 && config.send_tls13_tickets == 0);
         assert!(!config.ticketer.enabled() && config.session_storage.get(b"any").is_none());
         assert_eq!(config.alpn_protocols, [b"smtp"]);
         assert!(server_tls(&[]).is_err());

@@ -238,14 +238,14 @@ def test_compression_is_never_chosen(server):
 
 
 # covers: 9.6
-def test_the_extended_master_secret_is_required(server):
+def test_a_client_without_the_extended_master_secret_is_taken(server):
+    """Nothing is resumed, which is what the extension protects; old copiers do not know it."""
     hello = client_hello(maximum=ssl.TLSVersion.TLSv1_2)
     assert hello.count(b"\x00\x17\x00\x00") == 1, "the extension, empty"
     with Wire(server.port["submissions"], greeting=False) as wire:
         wire.send(hello.replace(b"\x00\x17\x00\x00", b"\xfa\xfa\x00\x00"))
-        answer = drain(wire.socket)
-        assert answer[:1] == b"\x15", answer
-    server.wait_log("extended master secret")
+        answer = wire.socket.recv(4096)
+        assert answer[0] == 22 and answer[5] == 2, answer  # A handshake record with a ServerHello.
 
 
 @pytest.fixture
