@@ -426,3 +426,18 @@ fn shown(trouble: &Trouble) -> String {
         Trouble::Garbled(seen) => format!("it does not speak SMTP: {seen}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The least that RFC 5321 section 4.5.3.2 asks a client to wait, in minutes.
+    // covers: 11.2
+    #[test]
+    fn servers_get_the_time_that_they_may_take() {
+        for (phase, minutes) in [(Phase::Greeting, 5), (Phase::Hello, 5), (Phase::Envelope, 5), (Phase::Content, 10)] {
+            assert!(reply_limit(phase) >= Duration::from_secs(60 * minutes), "{phase:?}");
+        }
+        assert!(BLOCK_LIMIT >= Duration::from_secs(180));
+    }
+}

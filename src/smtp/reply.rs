@@ -245,6 +245,16 @@ mod tests {
         }
     }
 
+    /// What tells of DKIM, SPF and reverse DNS (RFC 7372) is for those who look at them.
+    // covers: 12.15
+    #[test]
+    fn no_reply_speaks_of_what_is_not_looked_at() {
+        let table = include_str!("reply.rs").split("mod tests").next().expect("the table");
+        let told = |code: u32| table.contains(&format!(" 5.7.{code} "));
+        assert!(told(0) && told(8), "the table is looked at");
+        assert_eq!((20..=25).find(|&code| told(code)), None);
+    }
+
     #[test]
     fn help_stands_behind_the_reason() {
         let mut out = Vec::new();

@@ -311,6 +311,7 @@ mod tests {
         core
     }
 
+    // covers: 11.4
     #[test]
     fn what_arrives_during_a_write_is_the_next_group() {
         let mut core = ready();

@@ -17,19 +17,18 @@ PIECES = [
     ([HEADER + b"a\r\n.", b"\r\n"], b"a\n"),
     ([HEADER + b"a\r\n", b"..b\r\n.\r\n"], b"a\n.b\n"),
     ([HEADER + b"one\r", b"two\r", b"three\r", b"\r\n.\r\n"], b"one\ntwo\nthree\n\n"),
-    ([HEADER + b"a\n.\n", b"b\r\n.\r\n"], b"a\n.\nb\n"),
+    ([HEADER + b"a\n.\n", b"b\r\n.\r\n"], b"a\n\nb\n"),
+    ([HEADER + b"a\n", b"..b\n.\r\n", b"c\r\n.\r\n"], b"a\n.b\n\nc\n"),
 ]
 
 
+# covers: 6.4 6.6
 @pytest.mark.parametrize("case", range(len(PIECES)))
 def test_content_in_pieces(appliance, case):
     pieces, expected = PIECES[case]
     with appliance(top={"trusted_networks": ["127.0.0.0/8"], "cores": 1}) as server:
         with Wire(server.port["smtp"]) as wire:
-            wire.say("EHLO client.example", "250")
-            wire.say("MAIL FROM:<anna@example.edu>", "250")
-            wire.say("RCPT TO:<ben@example.org>", "250")
-            wire.say("DATA", "354")
+            begin(wire)
             for piece in pieces:
                 wire.send(piece)
                 time.sleep(0.05)
@@ -37,6 +36,34 @@ def test_content_in_pieces(appliance, case):
         server.maildir.wait(1)
         message = server.maildir.contents()[0]
         assert message.partition(b"\n\n")[2] == expected
+
+
+# covers: 6.11
+def test_content_that_was_cut_off_is_nobodys_message(appliance):
+    """A connection lost before the dot leaves nothing; one lost behind it, whose 250 nobody reads, one message."""
+    with appliance(top={"trusted_networks": ["127.0.0.0/8"]}) as server:
+        for content in [b"", b"Subject: lost\r\n\r\nhalf", b"Subject: lost\r\n\r\na\r\n.", b"Subject: lost\r\n\r\na\r\n.\r"]:
+            with Wire(server.port["smtp"]) as wire:
+                begin(wire)
+                wire.send(content)
+        with Wire(server.port["smtp"]) as wire:
+            begin(wire)
+            wire.send(b"Subject: unread\r\n\r\na\r\n.\r\n")
+        server.maildir.wait(1)
+        with Wire(server.port["smtp"]) as wire:
+            begin(wire)
+            wire.send(b"Subject: read\r\n\r\na\r\n.\r\n")
+            assert wire.reply().startswith("250 2.0.0")
+        server.maildir.wait(2)
+        subjects = [re.search(rb"Subject: (\w+)", message)[1] for message in server.maildir.contents()]
+        assert sorted(subjects) == [b"read", b"unread"]
+
+
+def begin(wire):
+    wire.say("EHLO client.example", "250")
+    wire.say("MAIL FROM:<anna@example.edu>", "250")
+    wire.say("RCPT TO:<ben@example.org>", "250")
+    wire.say("DATA", "354")
 
 
 def test_odd_content_of_a_stranger_is_refused_in_step(appliance):

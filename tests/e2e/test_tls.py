@@ -54,6 +54,15 @@ def test_versions_that_are_refused(server, listener, version):
     assert "alert protocol version" in words or "alert handshake failure" in words, words
 
 
+# covers: 9.10
+@pytest.mark.parametrize("listener", ["smtp", "submission", "submissions"])
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_no_client_certificate_is_asked_for(server, listener, version):
+    words = s_client(server, listener, version, "-msg")
+    assert "ServerHello" in words and "Certificate" in words, words
+    assert "CertificateRequest" not in words
+
+
 # covers: 9.5
 @pytest.mark.parametrize("ciphers", ["AES128-SHA", "ECDHE-RSA-AES128-SHA", "NULL", "aNULL", "DES-CBC3-SHA", "RC4"])
 def test_weak_suites_are_refused(server, ciphers):

@@ -130,6 +130,7 @@ fn after_hello(turns: &[Turn]) -> Vec<Turn> {
 const MAIL: &str = "MAIL FROM:<anna@example.edu>\r\n";
 const BODY: &str = "Hi\r\n..\r\n.\r\n";
 
+// covers: 12.12
 #[test]
 fn one_command_at_a_time_without_pipelining() {
     let turns = after_hello(&[
@@ -185,6 +186,7 @@ fn a_refused_reset_bounces_nothing() {
 }
 
 /// Replies to MAIL, two RCPTs, DATA and the dot (with pipelining), and what becomes of the two recipients.
+// covers: 5.16 12.5
 #[test]
 fn the_table_of_fates() {
     let table: &[(&str, &str, &str)] = &[
@@ -199,6 +201,7 @@ fn the_table_of_fates() {
         ("451\r\n503\r\n503\r\n503\r\n", "", "deferred 451, deferred 451"),
         ("550\r\n503\r\n503\r\n503\r\n", "", "failed 550, failed 550"),
         ("599\r\n250\r\n250\r\n503\r\n", "", "failed 599, failed 599"),
+        ("250\r\n556 5.1.10 null MX\r\n250\r\n354\r\n", "250 ok\r\n", "failed 556, delivered 250"),
         ("250\r\n299\r\n499\r\n399\r\n", "277 ok\r\n", "delivered 277, deferred 499"),
     ];
     for (envelope, dot, expected) in table {
@@ -212,6 +215,7 @@ fn the_table_of_fates() {
     }
 }
 
+// covers: 12.12
 #[test]
 fn a_lone_dot_answers_a_354_for_nobody() {
     let group = "MAIL FROM:<anna@example.edu>\r\nRCPT TO:<a@b>\r\nDATA\r\n";
@@ -365,6 +369,7 @@ fn auth_plain_and_login() {
     }
 }
 
+// covers: 12.11
 #[test]
 fn helo_when_ehlo_is_unknown() {
     let turns = [
@@ -376,6 +381,7 @@ fn helo_when_ehlo_is_unknown() {
     assert_eq!(talk(options(), &[], &turns), ["bye"]);
 }
 
+// covers: 12.11
 #[test]
 fn the_table_of_troubles() {
     let table: &[(&[Turn], &str)] = &[
@@ -489,6 +495,7 @@ fn what_a_server_does_not_offer_is_not_sent_raw() {
     }
 }
 
+// covers: 12.13
 #[test]
 fn an_address_never_becomes_a_command() {
     let turns = after_hello(&[
