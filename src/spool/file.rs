@@ -164,7 +164,7 @@ pub enum ReadFile {
         path: PathBuf,
     },
     /// Octets in memory.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     Memory(Vec<u8>),
 }
 
@@ -197,7 +197,7 @@ impl ReadFile {
                 }
                 Ok(forgetful::patch(path, offset, into, read))
             }
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             ReadFile::Memory(bytes) => {
                 let there = bytes.get(offset as usize..).unwrap_or_default();
                 let read = there.len().min(into.len());

@@ -51,6 +51,15 @@ pub use queue_id::{NotAQueueId, QueueId};
 pub use spill::{Spill, SpillReader};
 pub use writer::{Writer, WriterSeed};
 
+/// What the fuzz target `record` needs of the inside. Under cargo-fuzz only.
+#[cfg(fuzzing)]
+pub mod inside {
+    pub use super::file::ReadFile;
+    pub use super::record::{ALIGNMENT, Found, HEAD_BYTES, Head, Place, append, parse, set_place};
+    pub use super::recovery::{Cursor, Limit, Met};
+    pub use super::segment::{BLOCK, End, FIRST_GROUP, Header, Sealed, State};
+}
+
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;

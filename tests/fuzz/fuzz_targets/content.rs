@@ -1,14 +1,15 @@
-//! The content scanners, of DATA and of BDAT, agree with their naive twins in a split that the first octets choose; no
-//! bare CR, LF or NUL is handed out but of BODY=BINARYMIME, which comes as it is.
+//! Content by DATA, cut anywhere: the scanner agrees with its naive twin, nothing but CRLF.CRLF is its end, and no bare
+//! CR, bare LF or NUL is handed out under either policy.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use penstock::smtp::body::{BodyScanner, Findings, OddBytes, Piece, naive};
-use penstock::smtp::chunk::{self, ChunkScanner};
+use penstock_fuzz::Cuts;
 
-fn data<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Findings, Option<usize>) {
-    let mut scanner = BodyScanner::new(OddBytes::Normalize);
+fn scan<'a>(pieces: impl Iterator<Item = &'a [u8]>, policy: OddBytes) -> (Vec<u8>, Findings, Option<usize>) {
+    let mut scanner = BodyScanner::new(policy);
     let (mut content, mut consumed) = (Vec::new(), 0);
-    for piece in pieces {
+    let mut end = None;
+    'pieces: for piece in pieces {
         let mut rest = piece;
         loop {
             let (used, found) = scanner.next(rest);
@@ -16,33 +17,36 @@ fn data<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Findings, Optio
             rest = &rest[used..];
             match found {
                 Piece::Content(slice) => content.extend_from_slice(slice),
-                Piece::End => return (content, scanner.found(), Some(consumed)),
+                Piece::End => {
+                    end = Some(consumed);
+                    break 'pieces;
+                }
                 Piece::More => break,
             }
         }
+        assert!(rest.is_empty(), "More means that all was consumed");
     }
-    (content, scanner.found(), None)
+    assert_eq!(scanner.refused(), policy == OddBytes::Reject && scanner.found().odd);
+    (content, scanner.found(), end)
 }
 
-fn chunks<'a>(pieces: impl Iterator<Item = &'a [u8]>, mut scanner: ChunkScanner) -> (Vec<u8>, Findings) {
-    let mut content = Vec::new();
-    for piece in pieces {
-        let mut rest = piece;
-        while let (used, Some(slice)) = scanner.next(rest) {
-            content.extend_from_slice(slice);
-            rest = &rest[used..];
-        }
-    }
-    content.extend_from_slice(scanner.end().unwrap_or_default());
-    (content, scanner.found())
+/// Neither a CR without LF, nor an LF without CR, nor a NUL. Content that has not ended may end within a line.
+fn is_clean(content: &[u8]) -> bool {
+    let lines = content.split(|octet| *octet == b'\n').count() - 1;
+    let carriage_returns = content.iter().filter(|octet| **octet == b'\r').count();
+    let ends = content.windows(2).filter(|pair| pair == b"\r\n").count();
+    lines == ends && carriage_returns == ends && !content.contains(&0)
 }
 
 fuzz_target!(|input: &[u8]| {
-    let Some((&step, input)) = input.split_first() else { return };
-    let pieces = || input.chunks(usize::from(step).max(1));
-    assert_eq!(data(pieces()), naive(input));
-    assert_eq!(chunks(pieces(), ChunkScanner::binary()), chunk::naive(input, true));
-    let (content, found) = chunks(pieces(), ChunkScanner::new(OddBytes::Normalize));
-    assert!(!content.contains(&0));
-    assert_eq!((content, found), chunk::naive(input, false));
+    let Some((cuts, stream)) = Cuts::split_from(input) else { return };
+    let expected = naive(stream);
+    let found = scan(cuts.pieces(stream), OddBytes::Normalize);
+    assert_eq!(found, expected);
+    assert_eq!(scan(cuts.pieces(stream), OddBytes::Reject), expected);
+    assert!(is_clean(&found.0));
+    // RFC 5321 section 4.1.1.4; the CRLF may be that of the line of DATA.
+    let whole = [b"\r\n", stream].concat();
+    let end = whole.windows(5).position(|window| window == b"\r\n.\r\n").map(|at| at + 3);
+    assert_eq!(found.2, end);
 });

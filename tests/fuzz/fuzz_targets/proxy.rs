@@ -1,17 +1,18 @@
-//! PROXY headers and XCLIENT lines: read alike in any split, bounded, nothing behind a header is eaten, and what was parsed
-//! holds no control characters.
+//! PROXY headers and XCLIENT lines: read alike however they are cut, bounded, nothing behind a header is eaten, and what
+//! was parsed holds no control characters.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use penstock::net::proxy::{NoHeader, Proxied, Scanner};
 use penstock::smtp::xclient::Xclient;
+use penstock_fuzz::Cuts;
 
 /// Signature, command, family, length and the most that is taken behind them.
 const HEADER_BYTES_MAX: usize = 16 + 4096;
 
-fn read(input: &[u8], step: usize) -> (usize, Option<Result<Proxied, NoHeader>>) {
+fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (usize, Option<Result<Proxied, NoHeader>>) {
     let mut scanner = Scanner::default();
     let mut used = 0;
-    for piece in input.chunks(step) {
+    for piece in pieces {
         let (took, header) = scanner.next(piece);
         used += took;
         if header.is_some() {
@@ -23,9 +24,9 @@ fn read(input: &[u8], step: usize) -> (usize, Option<Result<Proxied, NoHeader>>)
 }
 
 fuzz_target!(|input: &[u8]| {
-    let [step, input @ ..] = input else { return };
-    let (used, header) = read(input, input.len().max(1));
-    assert_eq!(read(input, usize::from(*step).max(1)), (used, header));
+    let Some((cuts, input)) = Cuts::split_from(input) else { return };
+    let (used, header) = read([input].into_iter());
+    assert_eq!(read(cuts.pieces(input)), (used, header));
     assert!(used <= HEADER_BYTES_MAX);
     if let (Some(Ok(_)), true) = (header, input.starts_with(b"PROXY ")) {
         assert!(used <= 107 && input[..used].ends_with(b"\r\n") && !input[..used - 2].contains(&b'\n'));
