@@ -51,7 +51,9 @@ impl DomainName {
             &mut name,
             None,
         );
-        let legal = processed == Ok(ProcessingSuccess::WroteToSink) && verify_dns_length(name.as_str(), false);
+        let legal = processed == Ok(ProcessingSuccess::WroteToSink)
+            && name.length <= DOMAIN_BYTES_MAX
+            && verify_dns_length(name.as_str(), false);
         legal.then_some(name)
     }
 
@@ -61,11 +63,14 @@ impl DomainName {
     }
 }
 
-/// What [`Uts46::process`] writes to. More than there is room for is an error.
+/// What [`Uts46::process`] writes to. It panics if a write fails within a U-label (idna 1.1.0, its `From` for errors of
+/// Punycode), so what there is no room for is only counted.
 impl fmt::Write for DomainName {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.length + text.len();
-        self.octets.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        let end = self.length.saturating_add(text.len());
+        if let Some(place) = self.octets.get_mut(self.length..end) {
+            place.copy_from_slice(text.as_bytes());
+        }
         self.length = end;
         Ok(())
     }
@@ -122,6 +127,10 @@ mod tests {
         }
         assert!(DomainName::new(b"m\xfcnchen.example").is_none());
         assert!(DomainName::new("ü".repeat(60).as_bytes()).is_none());
+        // Too long in A-labels only, or only within one.
+        assert!(DomainName::new("ü.".repeat(80).as_bytes()).is_none());
+        assert!(DomainName::new(format!("ü{}", "a".repeat(240)).as_bytes()).is_none());
+        assert!(DomainName::new(format!("{}ü{}", "ü.".repeat(60), "a".repeat(70)).as_bytes()).is_none());
         assert!(DomainName::new(&[b'a'; DOMAIN_BYTES_MAX]).is_some());
         assert!(DomainName::new(&[b'a'; DOMAIN_BYTES_MAX + 1]).is_none());
     }
