@@ -117,7 +117,8 @@ fn begins(start: &[u8], kept: &[u8]) -> bool {
 fn text(line: &[u8]) -> Option<Proxied> {
     let line = std::str::from_utf8(line).ok()?.strip_prefix("PROXY ")?;
     if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
-        return Some(Proxied::Unknown);
+        // "Anything" is still one line of text.
+        return (!line.contains(char::is_control)).then_some(Proxied::Unknown);
     }
     let parts: Vec<&str> = line.split(' ').collect();
     let [family, source, destination, port, destination_port] = parts[..] else { return None };
@@ -278,6 +279,9 @@ mod tests {
             "PROXY\r\n",
             "PROXY \r\n",
             "PROXY UNKNOWNS\r\n",
+            "PROXY UNKNOWN\nQUIT\r\n",
+            "PROXY UNKNOWN x\nQUIT\r\n",
+            "PROXY UNKNOWN x\0\r\n",
             "PROXY  UNKNOWN\r\n",
             "PROXY UDP4 192.0.2.1 198.51.100.1 1 2\r\n",
             "PROXY TCP4 192.0.2.1 198.51.100.1 1\r\n",
