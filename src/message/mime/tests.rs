@@ -243,6 +243,19 @@ fn a_made_line_is_no_boundary() {
     assert_eq!(parts(converted(&long, SEVEN).replace('\n', "\r\n").as_bytes()).len(), 1);
 }
 
+/// Found by fuzzing: a NUL that becomes a question mark makes a field name of what was none.
+#[test]
+fn what_is_made_of_a_preamble_is_no_header() {
+    for line in ["Subj\0: x", "Subj\u{e4}: x", "Subj\r: x"] {
+        let header = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b";
+        let content = format!("{header}\n{line}\nTo: y\n\n--b\n\n\u{e4}\n--b--\n");
+        let out = converted(&content, SEVEN);
+        let (before, behind) = out.split_once("\n\n").expect("an empty line");
+        assert_eq!(before, header);
+        assert!(behind.starts_with("Subj") && behind.contains("?: x\nTo: y\n"), "{behind}");
+    }
+}
+
 /// A part: header and body, which may hold parts.
 fn part(depth: u32) -> BoxedStrategy<Vec<u8>> {
     let text = proptest::collection::vec(
