@@ -13,6 +13,9 @@
 //!                                                          +--> smarthost, LMTP, Maildir
 //! ```
 //!
+//! The cores share nothing on the way of a message but the current TLS and users snapshots and those queues; what one client
+//! does on several cores is counted in two tables that all of them touch: connections ([`server`]) and failed logins ([`auth`]).
+//!
 //! **A core decides, a driver does.** The rules live in plain `&mut self` types that take bytes and return an enum that
 //! says what to do next ([`smtp::Session`], [`smtp::Client`], [`sasl`], [`message`], [`policy`], [`spool::GroupCommit`],
 //! [`relay::Queue`]); they know no socket, file, clock, thread or lock. Around each stands a thin driver that owns the

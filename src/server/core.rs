@@ -6,6 +6,7 @@
 use super::admission::Admission;
 use super::patience;
 use super::places::Places;
+use super::share::Share;
 use super::{Service, TlsSnapshot, arriving, ending};
 use crate::auth::Authenticator;
 use crate::clock::now_ms;
@@ -70,8 +71,8 @@ pub struct Core {
     pub spill_bytes: usize,
     /// Messages on their way into spill files.
     pub spilling: Cell<usize>,
-    /// Octets of messages being received in memory.
-    pub receiving_bytes: Cell<usize>,
+    /// Octets of messages being received, envelopes and contents, in memory.
+    pub receiving_bytes: Rc<Cell<usize>>,
     pub stopping: Cell<bool>,
 }
 
@@ -93,14 +94,19 @@ impl Core {
         self.receiving_bytes.get() as u64 > 2 * self.config.limits.receiving_bytes_per_core
     }
 
-    /// Octets of new mail for which there is room; none: for no message at all.
-    pub fn room(&self) -> Option<u64> {
-        if self.is_full() { None } else { self.writer.room() }
+    /// Octets of new mail for which there is room for this session; none: for no message and no further recipient.
+    pub fn room_for(&self, session: &mut Session) -> Option<u64> {
+        if self.is_too_full_for(session) { None } else { self.writer.room() }
     }
 
     /// Is so much in memory that this session's message is given up? Strangers' are the first.
     pub fn is_too_full_for(&self, session: &mut Session) -> bool {
         self.is_over_budget() && (!session.finish().1.submission || self.is_full())
+    }
+
+    /// A share of the memory for messages being received.
+    pub fn share(&self) -> Share {
+        Share::new(self.receiving_bytes.clone())
     }
 }
 
@@ -159,7 +165,7 @@ async fn life(seed: Seed) {
         bodies: Bodies::default(),
         scratch: RefCell::default(),
         spilling: Cell::new(0),
-        receiving_bytes: Cell::new(0),
+        receiving_bytes: Rc::default(),
         stopping: Cell::new(false),
     });
     let listeners: io::Result<Vec<_>> = seed.sockets.into_iter().map(monoio::net::TcpListener::from_std).collect();

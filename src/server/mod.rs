@@ -9,7 +9,7 @@
 //!  connection.rs  drives one smtp::Session: reads, writes, asks
 //!  committing.rs  makes its messages durable
 //!  proxy.rs       who the client is when a load balancer or mail proxy speaks for it
-//!  receiving.rs   the message being received: memory, then a spill file
+//!  receiving.rs   the message being received: memory (share.rs), then a spill file
 //!  patience.rs    until when a client may keep us waiting
 //!  ending.rs      why a connection ended, in the log and the counters (tally.rs: many alike in one line)
 //! ```
@@ -30,6 +30,7 @@ mod patience;
 mod places;
 mod proxy;
 mod receiving;
+mod share;
 mod tally;
 
 use self::admission::Admission;

@@ -5,6 +5,7 @@
 //! strangers at once, that of authenticated and trusted clients at twice the budget.
 
 use super::core::Core;
+use super::share::Share;
 use crate::message::Header;
 use crate::message::header::HEADER_BYTES_MAX;
 use crate::smtp::envelope::Envelope;
@@ -28,8 +29,7 @@ pub struct Receiving {
     /// The queue id it will have.
     pub id: QueueId,
     memory: Vec<u8>,
-    /// Octets of `memory` that the core's budget knows of.
-    counted: usize,
+    share: Share,
     header: Option<Header>,
     /// The header is looked for again when so much is in memory.
     look_at_bytes: usize,
@@ -42,12 +42,12 @@ pub struct Receiving {
 impl Receiving {
     /// Nothing received yet.
     pub fn new(core: Rc<Core>, id: QueueId) -> Receiving {
-        let memory = core.bodies.take();
+        let (memory, share) = (core.bodies.take(), core.share());
         Receiving {
             core,
             id,
             memory,
-            counted: 0,
+            share,
             header: None,
             look_at_bytes: 0,
             spilled: None,
@@ -60,7 +60,7 @@ impl Receiving {
     pub fn append(&mut self, piece: &[u8]) {
         self.memory.extend_from_slice(piece);
         self.content_bytes += piece.len() as u64;
-        self.count(self.memory.len());
+        self.share.set(self.memory.len());
     }
 
     /// Octets received.
@@ -105,7 +105,7 @@ impl Receiving {
         let (result, memory) = spill.write(std::mem::take(&mut self.memory)).await;
         self.memory = memory;
         self.memory.clear();
-        self.count(0);
+        self.share.set(0);
         result
     }
 
@@ -124,16 +124,10 @@ impl Receiving {
         }
         self.core.writer.commit(self.id, envelope, &self.memory).await
     }
-
-    fn count(&mut self, bytes: usize) {
-        self.core.receiving_bytes.set(self.core.receiving_bytes.get() + bytes - self.counted);
-        self.counted = bytes;
-    }
 }
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        self.count(0);
         if self.is_spilling {
             self.core.spilling.set(self.core.spilling.get() - 1);
         }

@@ -167,6 +167,11 @@ impl Envelope {
         &self.fields
     }
 
+    /// Octets of memory that it holds beyond what an empty one keeps.
+    pub fn memory_bytes(&self) -> usize {
+        self.fields.capacity().saturating_sub(KEPT_BYTES)
+    }
+
     /// Empties the envelope and keeps its memory, unless that is much: most sessions are idle.
     pub fn clear(&mut self) {
         self.fields.clear();

@@ -53,6 +53,21 @@ fn a_message_for_a_local_recipient() {
     assert_eq!(content, b"A: b\r\n\r\n.x\r\n");
 }
 
+// covers: 5.9 11.6
+#[test]
+fn recipients_are_refused_while_there_is_no_room_and_only_then() {
+    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+    let (said, _) = talk(&mut session, b"EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<b@example.edu>\r\n");
+    assert!(said.ends_with("250 2.1.5 Ok\r\n"), "{said}");
+    session.set_room(None);
+    let (said, _) = talk(&mut session, b"RCPT TO:<c@example.edu>\r\n");
+    assert_eq!(said.as_bytes(), reply::NO_ROOM);
+    session.set_room(Some(1000));
+    let (said, _) = talk(&mut session, b"RCPT TO:<c@example.edu>\r\n");
+    assert_eq!(said.as_bytes(), reply::RECIPIENT_OK);
+    assert_eq!(session.envelope().recipients(), 2);
+}
+
 #[test]
 fn content_over_the_limit_is_swallowed_and_refused_in_step() {
     let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);

@@ -105,6 +105,9 @@ impl Session {
         if self.envelope.recipients() >= self.rules.recipients_max {
             return self.refuse_recipient(reply::TOO_MANY_RECIPIENTS, out);
         }
+        if self.room.is_none() {
+            return self.refuse_recipient(reply::NO_ROOM, out);
+        }
         if rcpt.orcpt.is_some_and(|orcpt| !orcpt.is_ascii()) && !self.smtputf8 {
             return self.refuse_recipient(reply::NEEDS_SMTPUTF8, out);
         }
