@@ -18,7 +18,7 @@
 //! An address is a single IPv4 address: its neighbours in a /24 are strangers. For IPv6 it is the /64, because every host
 //! has all of one.
 
-use std::collections::HashMap;
+use crate::policy::recent::Recent;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -90,8 +90,8 @@ pub struct Brake {
     limits: Limits,
     /// Names are not kept, only a hash that depends on the process.
     hasher: RandomState,
-    pairs: Recent,
-    addresses: Recent,
+    pairs: Recent<Tally>,
+    addresses: Recent<Tally>,
 }
 
 impl Brake {
@@ -194,36 +194,6 @@ impl Tally {
     /// How many are not forgiven yet.
     fn count(self, scale: Scale) -> u64 {
         self.left(scale).div_ceil(scale.window_ms)
-    }
-}
-
-/// Tallies by hash, at most so many: when the younger half is full, it becomes the older one, which is forgotten. What is
-/// used moves to the younger half.
-struct Recent {
-    room: usize,
-    younger: HashMap<u64, Tally>,
-    older: HashMap<u64, Tally>,
-}
-
-impl Recent {
-    fn new(room: usize) -> Recent {
-        Recent { room, younger: HashMap::new(), older: HashMap::new() }
-    }
-
-    fn get(&mut self, key: u64) -> Option<Tally> {
-        if let Some(tally) = self.younger.get(&key) {
-            return Some(*tally);
-        }
-        let tally = self.older.remove(&key)?;
-        self.put(key, tally);
-        Some(tally)
-    }
-
-    fn put(&mut self, key: u64, tally: Tally) {
-        if self.younger.len() >= self.room / 2 && !self.younger.contains_key(&key) {
-            self.older = std::mem::take(&mut self.younger);
-        }
-        self.younger.insert(key, tally);
     }
 }
 
@@ -340,8 +310,8 @@ mod tests {
         fail(&mut brake, "anna", "192.0.2.1", 0, 4);
         for other in 0..10_000_u32 {
             brake.failed(&other.to_string(), Prefix(u128::from(other) << 64), 0);
-            assert!(brake.pairs.younger.len() + brake.pairs.older.len() <= 64);
-            assert!(brake.addresses.younger.len() + brake.addresses.older.len() <= 64);
+            assert!(brake.pairs.count() <= 64);
+            assert!(brake.addresses.count() <= 64);
             if other % 10 == 0 {
                 assert!(!brake.admits("anna", from("192.0.2.1"), 0), "asked for often enough, remembered: {other}");
             }

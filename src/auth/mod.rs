@@ -28,12 +28,12 @@ pub mod users_file;
 mod cache;
 mod secret;
 mod verifier;
-mod watch;
 
 use crate::config;
 use crate::log::{Level, event};
 use crate::policy::Networks;
 use crate::sasl::{Credentials, Keys, Proof};
+use crate::services::Watcher;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use brake::{Block, Brake, Limits, Prefix};
@@ -46,7 +46,6 @@ use std::time::{Duration, Instant};
 use users::Users;
 use users_file::UsersFile;
 use verifier::{Check, Method, Verifiers};
-use watch::Watcher;
 
 /// Octets of our part of a SCRAM nonce, before base64.
 const NONCE_BYTES: usize = 18;
@@ -88,6 +87,8 @@ impl Authenticator {
 
     fn start_with(config: &config::Auth, method: Method) -> Result<Arc<Authenticator>, String> {
         let file = Arc::new(UsersFile::open(config)?);
+        let watched = file.clone();
+        let look = move || watched.reload_if_changed();
         let limits = Limits {
             account_failures: config.brake_account_failures,
             address_failures: config.brake_address_failures,
@@ -97,7 +98,7 @@ impl Authenticator {
         Ok(Arc::new(Authenticator {
             cache: Cache::new(Duration::from_secs(config.cache_s))?,
             verifiers: Verifiers::start(config.verifiers, config.verifier_queue, method)?,
-            watcher: Mutex::new(Some(Watcher::start(file.clone())?)),
+            watcher: Mutex::new(Some(Watcher::start("users file", file.path().to_owned(), look)?)),
             file,
             brake: Mutex::new(Brake::new(limits)),
             exempt: config.brake_exempt_networks.clone(),

@@ -11,9 +11,8 @@ use super::users::{self, Names, Users};
 use crate::config;
 use crate::log::{self, Level};
 use crate::sasl::Keys;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use crate::services::plain_file::{self, Mark};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,21 +38,11 @@ struct Seen {
     generation: u64,
 }
 
-/// Tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified_s: i64,
-    modified_ns: i64,
-}
-
 impl UsersFile {
     /// Loads the file. Errors, with file, line and remedy: it cannot be read, or has a mistake.
     pub fn open(config: &config::Auth) -> Result<UsersFile, String> {
         let (path, names) = (config.users_file.clone(), Names::new(config));
-        let mark = mark(&path);
+        let mark = Mark::of(&path);
         let users = load(&path, &names, 1)?;
         let secret = config.scram.then(|| Secret::open(&path)).transpose()?;
         let reloading = Mutex::new(Seen { mark, generation: 1 });
@@ -93,14 +82,14 @@ impl UsersFile {
     /// Reads the file again if it is not the one that was last read, broken or not.
     pub fn reload_if_changed(&self) {
         let seen = self.reloading();
-        if mark(&self.path) != seen.mark {
+        if Mark::of(&self.path) != seen.mark {
             self.load_into(seen);
         }
     }
 
     fn load_into(&self, mut seen: MutexGuard<'_, Seen>) {
         // Taken before reading: what changes meanwhile is then seen as a change.
-        seen.mark = mark(&self.path);
+        seen.mark = Mark::of(&self.path);
         let loaded = load(&self.path, &self.names, seen.generation + 1);
         match loaded.and_then(|users| self.not_cut_off(users, &seen)) {
             Ok(users) => {
@@ -120,7 +109,7 @@ impl UsersFile {
 
     /// Many editors empty a file before they write it. `penstock user remove` leaves a comment behind its last user.
     fn not_cut_off(&self, users: Users, seen: &Seen) -> Result<Users, String> {
-        let emptied = seen.mark.as_ref().is_some_and(|mark| mark.bytes == 0) && self.current().count() > 0;
+        let emptied = seen.mark.as_ref().is_some_and(Mark::is_of_nothing) && self.current().count() > 0;
         match emptied {
             true => {
                 Err(format!("{} is empty all at once: write a comment into it if that is meant", named(&self.path)))
@@ -134,17 +123,6 @@ impl UsersFile {
     }
 }
 
-fn mark(path: &Path) -> Option<Mark> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some(Mark {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        bytes: metadata.size(),
-        modified_s: metadata.mtime(),
-        modified_ns: metadata.mtime_nsec(),
-    })
-}
-
 fn load(path: &Path, names: &Names, generation: u64) -> Result<Users, String> {
     let text = read(path)?;
     let entries = users::parse(&text, names).map_err(|mistake| format!("{}, {mistake}", named(path)))?;
@@ -153,7 +131,7 @@ fn load(path: &Path, names: &Names, generation: u64) -> Result<Users, String> {
 
 /// The octets of a users file. Errors, with file and remedy: missing, not readable, not a file, too large.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
-    read_plain_file(path).map_err(|error| match error.kind() {
+    plain_file::read(path, FILE_BYTES_MAX).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             format!("{} does not exist: make it with `penstock user add`, or mend auth.users_file", named(path))
         }
@@ -162,23 +140,6 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
         }
         _ => format!("{} cannot be read: {error}", named(path)),
     })
-}
-
-fn read_plain_file(path: &Path) -> std::io::Result<Vec<u8>> {
-    // A FIFO would block the open, hence asked before and after.
-    let plain = |metadata: std::fs::Metadata| match metadata.is_file() {
-        true => Ok(()),
-        false => Err(std::io::Error::other("not a plain file")),
-    };
-    plain(std::fs::metadata(path)?)?;
-    let file = File::open(path)?;
-    plain(file.metadata()?)?;
-    let mut text = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(std::io::Error::other(format!("larger than {FILE_BYTES_MAX} octets")));
-    }
-    Ok(text)
 }
 
 /// How every message names the file.

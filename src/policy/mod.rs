@@ -3,6 +3,7 @@
 pub mod domain_name;
 pub mod domains;
 pub mod networks;
+pub mod recent;
 pub mod relaying;
 pub mod username;
 

@@ -1,23 +1,22 @@
-//! Notices that the users file changed.
+//! Notices that a file changed.
 //!
 //! The directory is watched, not the file: editors, `penstock user` and configuration management write a new file and
-//! rename it over the old one. Events are a wake-up only; whether the file is another one is asked of the file itself.
+//! rename it over the old one. Events are a wake-up only; whether the file is another one is asked of the file itself, by
+//! whoever has it watched ([`super::plain_file::Mark`]).
 //!
 //! ```text
-//!  inotify --event--> wait until it is quiet (100 ms, at most 500) --> reload_if_changed
+//!  inotify --event--> wait until it is quiet (100 ms, at most 500) --> look
 //!  nothing for 10 s --------------------------------------------------^   file systems without events, symbolic links
 //!  cannot watch: 1 s --------------------------------------------------^   directory gone, no inotify instances left
 //! ```
 
-use super::users_file::UsersFile;
 use crate::log::{self, Level};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::AsFd;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -44,8 +43,9 @@ enum Woken {
     Stop,
 }
 
-struct Watch {
-    file: Arc<UsersFile>,
+struct Watch<L> {
+    path: PathBuf,
+    look: L,
     /// Closed by the watcher to stop us.
     stop: PipeReader,
     /// None while the directory cannot be watched.
@@ -53,23 +53,25 @@ struct Watch {
 }
 
 impl Watcher {
-    /// Starts to watch. A directory that cannot be watched is a warning: the file is then looked at every second.
-    pub fn start(file: Arc<UsersFile>) -> Result<Watcher, String> {
+    /// Starts to watch `path`; `look` is called, on the watcher's thread, whenever it may have changed. `what` names the
+    /// file in messages. A directory that cannot be watched is a warning: the file is then looked at every second. Errors:
+    /// no pipe or thread to be had.
+    pub fn start(what: &'static str, path: PathBuf, look: impl Fn() + Send + 'static) -> Result<Watcher, String> {
         let (reader, writer) = std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
         // Armed here and not in the thread: what changes after `start` has returned is noticed.
-        let inotify = match arm(file.path()) {
+        let inotify = match arm(&path) {
             Ok(inotify) => Some(inotify),
             Err(error) => {
-                log::event(Level::Warning, "users file not watched, looked at every second")
-                    .field("file", file.path().display())
+                log::event(Level::Warning, "file not watched, looked at every second")
+                    .field("file", path.display())
                     .field("error", error)
                     .emit();
                 None
             }
         };
-        let watch = Watch { file, stop: reader, inotify };
-        let thread = thread::Builder::new().name("users-watch".into()).spawn(move || watch.run());
-        let thread = thread.map_err(|error| format!("cannot start the thread that watches the users file: {error}"))?;
+        let watch = Watch { path, look, stop: reader, inotify };
+        let thread = thread::Builder::new().name("watch".into()).spawn(move || watch.run());
+        let thread = thread.map_err(|error| format!("cannot start the thread that watches the {what}: {error}"))?;
         Ok(Watcher { stop: Some(writer), thread: Some(thread) })
     }
 }
@@ -83,7 +85,7 @@ impl Drop for Watcher {
     }
 }
 
-impl Watch {
+impl<L: Fn()> Watch<L> {
     fn run(mut self) {
         loop {
             let look = if self.inotify.is_some() { LOOK } else { LOOK_UNWATCHED };
@@ -98,9 +100,9 @@ impl Watch {
                 }
             }
             if self.inotify.is_none() {
-                self.inotify = arm(self.file.path()).ok();
+                self.inotify = arm(&self.path).ok();
             }
-            self.file.reload_if_changed();
+            (self.look)();
         }
     }
 
