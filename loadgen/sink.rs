@@ -287,6 +287,7 @@ fn receive(
                 *message = Receiving::default();
                 continue;
             }
+            Action::Recipient => unreachable!("users are not limited here"),
             Action::Begin => Some(Wanted::Begin),
             Action::Commit => Some(Wanted::Commit),
             Action::Ask(Question::Client(_)) => unreachable!("nobody may say XCLIENT here"),

@@ -1,7 +1,7 @@
 //! The whole appliance put together: spool, authenticator, core threads, relay; started, reloaded, stopped.
 //!
 //! ```text
-//!  start:      spool (lock, epoch) -> certificate -> users -> listeners and cores -> relay
+//!  start:      spool (lock, epoch) -> certificate -> users, local recipients -> listeners and cores -> relay
 //!  shut down:  cores (accept, sessions, their writers) -> relay (deliveries in flight, its writer) -> verifiers -> spool
 //! ```
 //!
@@ -13,6 +13,7 @@ use crate::config::{Config, Io};
 use crate::log::{Level, event};
 use crate::net::{self, Driver, PemFiles};
 use crate::relay::{self, RelayHandle, RelayOptions};
+use crate::server::recipients::RecipientsFile;
 use crate::server::{self, Cores, Setup, TlsSnapshot};
 use crate::spool::{self, Spool};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub struct Appliance {
     relay: RelayHandle,
     authenticator: Option<Arc<Authenticator>>,
     tls: Arc<TlsSnapshot>,
+    recipients: Option<RecipientsFile>,
 }
 
 impl Appliance {
@@ -34,6 +36,7 @@ impl Appliance {
         let processors = processors(config.cores);
         let tls = Arc::new(TlsSnapshot::new(net::server_tls(&certificates(&config))?));
         let authenticator = config.auth.as_ref().map(Authenticator::start).transpose()?;
+        let recipients = config.local_recipients.as_deref().map(RecipientsFile::open).transpose()?;
         let mut spool = Spool::open(spool::Options {
             directory: config.spool.directory.clone(),
             segment_bytes: config.spool.segment_bytes,
@@ -49,6 +52,7 @@ impl Appliance {
             writers,
             authenticator: authenticator.clone(),
             tls: tls.clone(),
+            local_recipients: recipients.as_ref().map(RecipientsFile::current),
         };
         let cores = server::start(setup)?;
         let started = relay::start(RelayOptions {
@@ -72,10 +76,10 @@ impl Appliance {
                 .field("io", driver.name())
                 .emit();
         }
-        Ok(Appliance { config, spool, cores, relay, authenticator, tls })
+        Ok(Appliance { config, spool, cores, relay, authenticator, tls, recipients })
     }
 
-    /// Reads certificates and users again. What is broken keeps its old form and says so; certificates are replaced all
+    /// Reads certificates, users and local recipients again. What is broken keeps its old form and says so; certificates are replaced all
     /// together or not at all.
     pub fn reload(&self) {
         match net::server_tls(&certificates(&self.config)) {
@@ -91,6 +95,9 @@ impl Appliance {
         }
         if let Some(authenticator) = &self.authenticator {
             authenticator.reload();
+        }
+        if let Some(recipients) = &self.recipients {
+            recipients.reload();
         }
     }
 

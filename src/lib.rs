@@ -33,8 +33,8 @@
 //! | [`spool`] | durability: records, segments, group commit, following | `smtp::envelope` |
 //! | [`relay`] | delivery: queue, routes, bounces | `net`, `spool`, `message`, `smtp`, `sasl`, `services` |
 //! | [`net`] | bytes: buffers, TCP and TLS streams, the runtime | - |
-//! | [`server`] | the appliance: core threads, listeners, connections | `net`, `spool`, `auth`, `policy`, `message`, `smtp` |
-//! | [`services`] | what is slow: name resolution | - |
+//! | [`server`] | the appliance: core threads, listeners, connections, what they share | `net`, `spool`, `auth`, `policy`, `message`, `smtp` |
+//! | [`services`] | what is slow: name resolution, files that an operator writes | - |
 //! | [`admin`] | what the operator does: user commands, demo | all |
 //! | [`appliance`] | all of it put together, started and stopped | all |
 //! | [`config`], [`log`], [`metrics`], [`clock`] | constants after start, log lines, plain counters, the time | `config`: `policy`, `log`, `sasl` for its mechanisms; `metrics`: `log` |

@@ -86,6 +86,8 @@ counters! {
     auth_failed,
     /// Attempts that were not checked, or not answered, because too many had failed.
     auth_braked,
+    /// Recipients refused because their user was over the limit.
+    recipients_over_rate,
     /// Messages made durable and answered 250.
     messages_accepted,
     /// Messages refused for want of room or for disk trouble.

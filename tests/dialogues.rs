@@ -163,6 +163,7 @@ impl<'a> Run<'a> {
                 // The replies are taken after each step.
                 Action::Flush => {}
                 Action::Body(content) => self.content.extend_from_slice(content),
+                Action::Recipient => self.recipient()?,
                 Action::Begin => self.begin()?,
                 Action::Commit => self.commit()?,
                 Action::Abort => {
@@ -183,6 +184,17 @@ impl<'a> Run<'a> {
             }
         }
         Ok(Then::GoOn)
+    }
+
+    fn recipient(&mut self) -> Result<(), String> {
+        let answer = match self.next_event() {
+            Some(Event::Recipient { refused: true }) => Answer::Refused(Refusal::OverRate),
+            Some(Event::Recipient { refused: false }) => Answer::Granted,
+            other => return Err(format!("asks for a recipient, expected {other:?}")),
+        };
+        self.log.push(format!("! {answer:?}"));
+        self.session.answered(answer, &mut self.out);
+        self.replies()
     }
 
     fn begin(&mut self) -> Result<(), String> {

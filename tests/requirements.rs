@@ -114,9 +114,7 @@ fn function_name(line: &str) -> Option<&str> {
 fn renew(table: &str, covers: &mut Covers) -> (String, Vec<String>) {
     let (mut renewed, mut missing) = (String::new(), Vec::new());
     for line in table.lines() {
-        let number = line.strip_prefix("| ").and_then(|line| line.split(' ').next());
-        let is_row = |number: &&str| number.starts_with(|first: char| first.is_ascii_digit());
-        match number.filter(is_row) {
+        match number(line) {
             Some(number) => {
                 let mut tests = covers.remove(number).unwrap_or_default();
                 tests.sort();
@@ -130,6 +128,13 @@ fn renew(table: &str, covers: &mut Covers) -> (String, Vec<String>) {
         renewed.push('\n');
     }
     (renewed, missing)
+}
+
+/// The number of a requirement, if this is its row: number, then M, S or P.
+fn number(line: &str) -> Option<&str> {
+    let mut cells = line.strip_prefix("| ")?.split(" | ");
+    let (number, level) = (cells.next()?, cells.next()?);
+    matches!(level, "M" | "S" | "P").then_some(number)
 }
 
 /// A row with another last cell.

@@ -84,6 +84,7 @@ fn talk(world: World, pieces: &[&[u8]]) -> Seen {
                     seen.action("abort".into());
                     continue;
                 }
+                Action::Recipient => Answer::Granted,
                 Action::Begin if no(0) => Answer::Refused(Refusal::NoRoom),
                 Action::Begin => Answer::Begun(QueueName(*b"0123456789BCD")),
                 Action::Commit if no(1) => Answer::Refused(Refusal::DiskTrouble),

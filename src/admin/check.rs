@@ -8,7 +8,9 @@ use crate::auth::users_file;
 use crate::clock::now_ms;
 use crate::config::{self, Loaded, Notices, RouteTls, Target};
 use crate::net::{self, Certificate, PemFiles};
+use crate::policy::Domains;
 use crate::sasl::Mechanisms;
+use crate::server::recipients;
 use nix::unistd::{AccessFlags, access};
 use std::fs;
 use std::ops::Range;
@@ -44,6 +46,7 @@ pub fn load(file: &Path) -> Result<Loaded, Notices> {
 pub fn files(loaded: &mut Loaded, file: &Path) {
     certificates(loaded);
     users_file(loaded, file);
+    local_recipients(loaded);
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
     directory(&config.spool.directory, &places.spool_directory, notices);
     for ((route, place), ca_place) in config.relay.routes.iter().zip(&places.routes).zip(&places.ca_files) {
@@ -178,6 +181,35 @@ fn scram(loaded: &mut Loaded, entries: &[Entry]) {
             notices.warning(&places.mechanisms[at], format!("programs that prefer SCRAM will fail: {what}"), remedy)
         }
         None => notices.warning(&places.scram, format!("SCRAM is not offered yet: {what}"), remedy),
+    }
+}
+
+/// The file of local recipients: without mistakes, and does it fit local_domains?
+fn local_recipients(loaded: &mut Loaded) {
+    let Some(path) = &loaded.config.local_recipients else { return };
+    let (domains, place) = (&loaded.config.local_domains, &loaded.places.local_recipients);
+    let notices = &mut loaded.notices;
+    let read = recipients::read(path).map_err(|what| format!("{} {what}", named(path)));
+    let parsed = read.and_then(|text| {
+        recipients::parse(&text).map_err(|mistake| match mistake.line {
+            0 => format!("{}: {}", named(path), mistake.what),
+            line => format!("{}:{line}: {}", named(path), mistake.what),
+        })
+    });
+    let table = match parsed {
+        Ok(table) => table,
+        Err(error) => {
+            let (what, remedy) = error.rsplit_once("; ").unwrap_or((&error, "mend it"));
+            return notices.mistake(place, what, remedy);
+        }
+    };
+    if let Some(entry) = table.outside(&Domains::new(domains.iter().map(String::as_str))) {
+        let what = format!("{} in {} is in none of local_domains and has no effect", entry, named(path));
+        notices.warning(place, what, "remove it, or add its domain to local_domains");
+    }
+    for domain in domains.iter().filter(|domain| !table.has_any_in(domain)) {
+        let what = format!("{} names nobody in {domain}, so only its postmaster is taken", named(path));
+        notices.warning(place, what, format!("add addresses, or @{domain} if everybody there is to be taken"));
     }
 }
 

@@ -26,6 +26,7 @@ pub struct Marks {
     pub receiving: Range<usize>,
     pub idle_timeout: Range<usize>,
     pub per_network: Range<usize>,
+    pub per_user: Range<usize>,
     pub auth: Range<usize>,
     pub relay: Range<usize>,
     pub retry: Range<usize>,
@@ -58,6 +59,7 @@ pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) ->
         },
         cores: Some(top.count("cores") as usize).filter(|cores| *cores != 0),
         local_domains: domains(&top, "local_domains", notices).into_iter().map(|(name, _)| name).collect(),
+        local_recipients: local_recipients(&top, directory, &mut marks, notices),
         trusted_networks: trusted_networks(&top, &mut marks, notices),
         help: help(&top, notices),
         spool: spool(&section(&top, "spool", notices), directory, &mut marks, notices),
@@ -92,6 +94,11 @@ fn path(section: &Section<'_>, name: &str, directory: &Path, notices: &mut Notic
 fn domains(section: &Section<'_>, name: &str, notices: &mut Notices) -> Vec<(String, Range<usize>)> {
     let list = section.list(name).into_iter();
     list.filter_map(|(text, at)| Some((noted(values::domain(text), &at, notices)?, at))).collect()
+}
+
+fn local_recipients(top: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Option<PathBuf> {
+    marks.files.local_recipients = top.at("local_recipients");
+    top.has("local_recipients").then(|| path(top, "local_recipients", directory, notices))
 }
 
 fn trusted_networks(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Networks {
@@ -181,12 +188,14 @@ fn auth(top: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut No
 fn limits(section: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Limits {
     marks.receiving = section.at("receiving_mib_per_core");
     marks.idle_timeout = section.at("idle_timeout_s");
+    marks.per_user = section.at("user_recipients_per_hour");
     marks.per_network = section.at("connections_per_network");
     Limits {
         message_bytes_max: section.count("message_mib") << 20,
         recipients_max: section.count("recipients_max") as u32,
         messages_per_session: section.count("messages_per_session") as u32,
         hold_max_s: section.count("hold_max_s") as u32,
+        user_recipients_per_hour: section.count("user_recipients_per_hour") as u32,
         connections_per_core: section.count("connections_per_core") as usize,
         connections_max: section.count("connections_max") as usize,
         connections_per_address: section.count("connections_per_address") as usize,

@@ -60,6 +60,8 @@ pub struct Places {
     pub key: Range<usize>,
     /// `certificate` and `key` of each further certificate, in the order of [`Tls::additional`].
     pub additional: Vec<(Range<usize>, Range<usize>)>,
+    /// `local_recipients`
+    pub local_recipients: Range<usize>,
     /// `auth.users_file`
     pub users_file: Range<usize>,
     /// `auth.scram`
@@ -117,6 +119,8 @@ pub struct Config {
     pub cores: Option<usize>,
     /// Domains that anybody may send to on `smtp` listeners.
     pub local_domains: Vec<String>,
+    /// Who there is in those domains; none: nobody knows, and all are taken.
+    pub local_recipients: Option<PathBuf>,
     /// Networks that may relay on `smtp` listeners.
     pub trusted_networks: Networks,
     /// The page that 530 replies point to; empty: none.
@@ -225,6 +229,8 @@ pub struct Limits {
     pub messages_per_session: u32,
     /// Longest time for which a message may be held, seconds; 0: not offered.
     pub hold_max_s: u32,
+    /// Recipients of one user in an hour, over all sessions; 0: no limit.
+    pub user_recipients_per_hour: u32,
     /// Open connections on one core.
     pub connections_per_core: usize,
     /// Open connections in all.

@@ -72,11 +72,16 @@ fn senders(config: &Config, marks: &Marks, notices: &mut Notices) {
             let what = "clients that are neither authenticated nor in trusted_networks can send to nobody";
             notices.warning(place, what, "list your own domains: local_domains = [\"example.edu\"]");
         }
-        None if marks.listeners_complete && !config.local_domains.is_empty() => {
+        None if marks.listeners_complete && !config.local_domains.is_empty() && config.local_recipients.is_none() => {
             let what = "local_domains has no effect without a listener of role smtp";
             notices.warning(&marks.local_domains, what, "remove it, or add such a listener");
         }
         _ => {}
+    }
+    if config.local_recipients.is_some() && config.local_domains.is_empty() {
+        let what = "local_recipients has no effect without local_domains";
+        let remedy = "remove it, or list your own domains: local_domains = [\"example.edu\"]";
+        notices.warning(&marks.files.local_recipients, what, remedy);
     }
     for (text, place) in &marks.trusted_networks {
         if text.ends_with("/0") {
@@ -152,6 +157,17 @@ fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
             format!("connections_per_network = {} is less than one address may have", limits.connections_per_network);
         let remedy = format!("write at least {}, or a lower connections_per_address", limits.connections_per_address);
         notices.mistake(&marks.per_network, what, remedy);
+    }
+    if (1..limits.recipients_max).contains(&limits.user_recipients_per_hour) {
+        let what = format!(
+            "a message may have {} recipients, and its user only {} in an hour: such a message never gets through",
+            limits.recipients_max, limits.user_recipients_per_hour
+        );
+        let remedy = match limits.user_recipients_per_hour {
+            ..100 => "write 100 at least (RFC 5321 section 4.5.3.1.8)".to_owned(),
+            fitting => format!("raise it, or write recipients_max = {fitting}"),
+        };
+        notices.warning(&marks.per_user, what, remedy);
     }
     let relay = &config.relay;
     if relay.retry_first_s > relay.retry_max_s {

@@ -3,12 +3,15 @@
 pub mod domain_name;
 pub mod domains;
 pub mod networks;
+pub mod rate;
 pub mod recent;
+pub mod recipients;
 pub mod relaying;
 pub mod username;
 
 pub use domains::Domains;
 pub use networks::Networks;
+pub use recipients::Recipients;
 pub use username::UsernameForm;
 
 /// Who may send where on a listener.

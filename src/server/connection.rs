@@ -1,7 +1,7 @@
 //! Drives one session: reads, lets [`Session`] decide, writes, asks, commits. It decides nothing about SMTP.
 //!
 //! ```text
-//!  stream.feed --> session.step --> Body: append   Begin: queue id      (answered on the spot)
+//!  stream.feed --> session.step --> Body: append   Recipient: count   Begin: queue id      (answered on the spot)
 //!                        |
 //!                        '--> a wait: flush replies, then read | commit | check password | shake hands | close
 //! ```
@@ -25,6 +25,7 @@ use super::core::Core;
 use super::ending::{End, Tls};
 use super::patience::{Moment, Patience, Reason, Who};
 use super::proxy::Peer;
+use super::rates;
 use super::receiving::Receiving;
 use super::share::Share;
 use crate::auth::Verdict;
@@ -193,7 +194,7 @@ impl Connection {
 
     /// Lets the session decide about all that has been read, up to a wait.
     fn decide(&mut self, session: &mut Session) -> io::Result<Option<Wait>> {
-        let Connection { core, stream, out, message, trouble, consumed, .. } = self;
+        let Connection { core, peer, stream, out, message, trouble, consumed, .. } = self;
         let wait = stream.feed(|input| {
             let mut used = 0;
             // A step may consume nothing and yet go on: what the last read left undecided comes first.
@@ -205,6 +206,10 @@ impl Connection {
                     Action::NeedInput => return (used, None),
                     Action::Flush => Some(Wait::Flush),
                     Action::Body(piece) => receive(core, session, message, trouble, piece),
+                    Action::Recipient => {
+                        rates::recipient(core, peer, session, out);
+                        None
+                    }
                     Action::Begin => {
                         *trouble = None;
                         *message = begin(core, session, out);

@@ -6,6 +6,7 @@
 use super::admission::Admission;
 use super::patience;
 use super::places::Places;
+use super::rates::Rates;
 use super::share::Share;
 use super::{Service, TlsSnapshot, arriving, ending};
 use crate::auth::Authenticator;
@@ -45,6 +46,7 @@ pub struct Seed {
     pub authenticator: Option<Arc<Authenticator>>,
     pub tls: Arc<TlsSnapshot>,
     pub admission: Arc<Admission>,
+    pub rates: Option<Arc<Rates>>,
     pub counters: Arc<metrics::Counters>,
     pub drain: oneshot::Receiver<()>,
     pub ready: mpsc::Sender<Result<(), String>>,
@@ -60,6 +62,8 @@ pub struct Core {
     pub tls: Arc<TlsSnapshot>,
     /// What the cores share: who has how many connections.
     pub admission: Arc<Admission>,
+    /// What they share besides: how many recipients users have used up. None: there is no limit.
+    pub rates: Option<Arc<Rates>>,
     /// Who has a place on this core.
     pub places: Rc<Places>,
     /// Until when clients may keep us waiting.
@@ -158,6 +162,7 @@ async fn life(seed: Seed) {
         authenticator: seed.authenticator,
         tls: seed.tls,
         admission: seed.admission,
+        rates: seed.rates,
         places: Rc::new(Places::new(seed.config.limits.connections_per_core)),
         limits: patience::Limits::new(&seed.config.limits),
         counters: seed.counters,

@@ -9,14 +9,17 @@
 //!  connection.rs  drives one smtp::Session: reads, writes, asks
 //!  committing.rs  makes its messages durable
 //!  proxy.rs       who the client is when a load balancer or mail proxy speaks for it
+//!  rates.rs       how many recipients users have used up; shared by all cores
+//!  recipients.rs  who there is in our own domains: a file that is read again when it changes
 //!  receiving.rs   the message being received: memory (share.rs), then a spill file
 //!  patience.rs    until when a client may keep us waiting
 //!  ending.rs      why a connection ended, in the log and the counters (tally.rs: many alike in one line)
 //! ```
 //!
-//! Cores share nothing but the TLS snapshot, the verifiers' queue, their counters, and one table of who has how many
-//! connections: the kernel spreads one client's connections over the cores, so none of them could count alone. It is touched
-//! when a connection comes, authenticates and goes. `server` does not know `relay`: they meet in the spool.
+//! Cores share nothing but the TLS snapshot, the verifiers' queue, their counters, the local recipients, and what counts a
+//! client as a whole: who has how many connections, and how many recipients users have used up. The kernel spreads one
+//! client's connections over the cores, so none of them could count alone. The first is touched when a connection comes,
+//! authenticates and goes, the second with each recipient of a user where that is limited. `server` does not know `relay`: they meet in the spool.
 
 mod admission;
 mod arriving;
@@ -29,7 +32,9 @@ mod network;
 mod patience;
 mod places;
 mod proxy;
+mod rates;
 mod receiving;
+pub mod recipients;
 mod share;
 mod tally;
 
@@ -39,7 +44,7 @@ use crate::config::Config;
 use crate::log::{Level, event};
 use crate::metrics;
 use crate::net::{Driver, ServerTls};
-use crate::policy::{Domains, Networks, Role};
+use crate::policy::{Domains, Networks, Recipients, Role};
 use crate::sasl::{Mechanism, Mechanisms};
 use crate::smtp::session::Rules;
 use crate::spool::WriterSeed;
@@ -65,6 +70,8 @@ pub struct Setup {
     pub authenticator: Option<Arc<Authenticator>>,
     /// The certificate.
     pub tls: Arc<TlsSnapshot>,
+    /// Who there is in our own domains; none: nobody knows.
+    pub local_recipients: Option<Arc<ArcSwap<Recipients>>>,
 }
 
 /// Descriptors that a core may hold beside those of its connections: connections that are being displaced, two for each
@@ -99,6 +106,7 @@ pub fn start(setup: Setup) -> Result<Cores, String> {
     let services: Arc<[Service]> = setup.config.listeners.iter().map(|listener| service(&setup, listener)).collect();
     let mut sockets = listener::bind_all(&setup.config.listeners, setup.writers.len())?;
     let admission = Admission::new(&setup.config);
+    let rates = rates::Rates::new(&setup);
     let (ready, started) = mpsc::channel();
     let mut cores = Cores { threads: Vec::new() };
     for (index, writer) in setup.writers.into_iter().enumerate() {
@@ -113,6 +121,7 @@ pub fn start(setup: Setup) -> Result<Cores, String> {
             authenticator: setup.authenticator.clone(),
             tls: setup.tls.clone(),
             admission: admission.clone(),
+            rates: rates.clone(),
             counters: metrics::register(),
             drain: drained,
             ready: ready.clone(),
@@ -172,6 +181,8 @@ fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
         odd_bytes_of_strangers: listener.odd_bytes_of_strangers,
         help: config.help.clone(),
         local_domains: Arc::new(Domains::new(config.local_domains.iter().map(String::as_str))),
+        local_recipients: setup.local_recipients.clone(),
+        limits_users: config.limits.user_recipients_per_hour > 0,
         postmaster_domain: first_domain.unwrap_or(&config.hostname).clone(),
         ..Rules::new(&config.hostname)
     };

@@ -143,6 +143,17 @@ impl Envelope {
         self.fields[start - 4..start].copy_from_slice(&length.to_le_bytes());
     }
 
+    /// How far it has been put together.
+    pub fn mark(&self) -> Mark {
+        Mark { fields: self.fields.len(), recipients: self.recipients }
+    }
+
+    /// Takes back what was appended since.
+    pub fn return_to(&mut self, mark: Mark) {
+        self.fields.truncate(mark.fields);
+        self.recipients = mark.recipients;
+    }
+
     /// Recipients so far.
     pub fn recipients(&self) -> u32 {
         self.recipients
@@ -178,6 +189,14 @@ impl Envelope {
         self.fields.shrink_to(KEPT_BYTES);
         self.recipients = 0;
     }
+}
+
+/// How far an envelope had been put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Octets of fields: never in the middle of one.
+    fields: usize,
+    recipients: u32,
 }
 
 /// Why stored bytes are no envelope that this version may deliver.
@@ -485,6 +504,16 @@ mod tests {
         assert!(View::parse(&stored).is_ok());
         stored.extend_from_slice(&[0x77, 0x80, 1, 0, 0, 0, 9]);
         assert_eq!(View::parse(&stored), Err(Damage::NotUnderstood(0x8077)));
+    }
+
+    #[test]
+    fn what_was_appended_is_taken_back() {
+        let mut envelope = sample();
+        let mark = envelope.mark();
+        envelope.push(Tag::Recipient, b"dan@example.org");
+        envelope.push(Tag::Notify, b"NEVER");
+        envelope.return_to(mark);
+        assert_eq!(envelope, sample());
     }
 
     #[test]

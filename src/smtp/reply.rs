@@ -46,6 +46,8 @@ pub const TLS_IN_THE_CLEAR: &[u8] =
 pub const HTTP: &[u8] = b"421 4.7.0 This is SMTP, not HTTP\r\n";
 /// 451 when the disk failed.
 pub const DISK_TROUBLE: &[u8] = b"451 4.3.0 Could not store the message, try again later\r\n";
+/// 450 to a user's recipients past the account's rate. RFC 3463 section 3.8, RFC 6409 section 6.1.
+pub const OVER_RATE: &[u8] = b"450 4.7.1 Too many recipients for your account, try again later\r\n";
 /// 452 when there is no room.
 pub const NO_ROOM: &[u8] = b"452 4.3.1 No room for the message now, try again later\r\n";
 /// 452 past the number of recipients. RFC 5321 section 4.5.3.1.10.
@@ -105,6 +107,8 @@ pub const STARTTLS_FIRST: &[u8] = b"530 5.7.0 Must issue a STARTTLS command firs
 pub const BAD_CREDENTIALS: &[u8] = b"535 5.7.8 Authentication credentials invalid\r\n";
 /// 538 to AUTH in the clear. RFC 4954 section 6.
 pub const AUTH_NEEDS_TLS: &[u8] = b"538 5.7.11 Encryption required for authentication\r\n";
+/// 550 to recipients in our domains whom nobody knows. RFC 5321 section 3.3.
+pub const UNKNOWN_RECIPIENT: &[u8] = b"550 5.1.1 There is no such recipient here\r\n";
 /// 550 to recipients elsewhere from clients that may not relay.
 pub const RELAYING_DENIED: &[u8] = b"550 5.7.1 Relaying denied. Authentication required.\r\n";
 /// 550 to XCLIENT from peers that are no proxies of ours.

@@ -38,7 +38,7 @@ pub use rules::{MayXclient, Rules};
 
 use super::body::BodyScanner;
 use super::chunk::ChunkScanner;
-use super::envelope::Envelope;
+use super::envelope::{Envelope, Mark};
 use super::line::LineScanner;
 use super::reply;
 use crate::policy::relaying;
@@ -89,6 +89,8 @@ pub enum Phase {
 /// Which answer is outstanding.
 #[derive(Debug)]
 enum Wait {
+    /// What was put in the envelope since is the recipient.
+    Recipient(Mark),
     Begin(Incoming),
     Commit,
     Verdict,
@@ -228,6 +230,11 @@ impl Session {
             panic!("no answer is outstanding, got {answer:?}")
         };
         match (wait, answer) {
+            (Wait::Recipient(_), Answer::Granted) => drop(self.recipient_taken(out)),
+            (Wait::Recipient(mark), Answer::Refused(refusal)) => {
+                self.envelope.return_to(mark);
+                self.refuse_recipient(refused(refusal), out);
+            }
             (Wait::Begin(incoming), Answer::Begun(queue_name)) => self.begun(incoming, queue_name, out),
             (Wait::Commit, Answer::Committed) => {
                 reply::queued(self.queue_name.as_str(), out);
@@ -424,6 +431,7 @@ fn say(text: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
 
 fn refused(refusal: Refusal) -> &'static [u8] {
     match refusal {
+        Refusal::OverRate => reply::OVER_RATE,
         Refusal::NoRoom => reply::NO_ROOM,
         Refusal::DiskTrouble => reply::DISK_TROUBLE,
         Refusal::TooManyHops => reply::TOO_MANY_HOPS,

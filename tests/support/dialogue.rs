@@ -19,6 +19,8 @@
 //! clock_ms: 0                  milliseconds since the Unix epoch
 //! room: 1000                   octets of new mail for which there is room, or none; any if it is not given
 //! local_domains: example.edu
+//! local_recipients: a@example.edu @example.org    who there is in local_domains; anybody if it is not given
+//! limits_users: no             is the driver asked about each recipient of a user?
 //! splits: every                every | whole (only where a split is meant to matter)
 //!
 //! C: NOOP                      the client sends a line, CRLF is added
@@ -30,6 +32,7 @@
 //! !ask-keys anna given         the driver is asked for the SCRAM keys of a user: given (those of the password sesame) | braked | unavailable
 //! !ask-proof anna right accepted        the driver is told of a proof, right or wrong, and decides as with a password
 //! !client 192.0.2.1 - stranger   XCLIENT named this address and no user: stranger | trusted | rejected
+//! !granted                     the driver counts a recipient of a user; or !over-rate
 //! !begun                       the driver is told that a message begins, and has room; or !refused-begin REFUSAL
 //! !from anna@example.edu       the envelope of the next !committed or !refused-commit; likewise
 //! !to ben@example.org          .. one line a recipient,
@@ -44,7 +47,8 @@
 //! !close                       the driver closes the connection
 //! ```
 
-use penstock::policy::{Domains, OddBytes, Role, TlsMode};
+use arc_swap::ArcSwap;
+use penstock::policy::{Domains, OddBytes, Recipients, Role, TlsMode};
 use penstock::sasl::{Mechanism, Mechanisms};
 use penstock::smtp::session::{MayXclient, Rules};
 use std::path::Path;
@@ -128,6 +132,20 @@ impl Setting {
             ("room", "none") => self.room = None,
             ("room", _) => self.room = Some(number(value)?),
             ("local_domains", _) => self.rules.local_domains = Arc::new(Domains::new(value.split_whitespace())),
+            ("limits_users", _) => self.rules.limits_users = flag(value)?,
+            ("local_recipients", _) => {
+                let mut recipients = Recipients::default();
+                for entry in value.split_whitespace() {
+                    let (local_part, domain) = entry.rsplit_once('@').ok_or(format!("{entry} has no @"))?;
+                    let (local_part, domain) = (local_part.as_bytes(), domain.as_bytes());
+                    let taken = match local_part {
+                        b"" => recipients.add_domain(domain),
+                        _ => recipients.add(local_part, domain),
+                    };
+                    taken.then_some(()).ok_or(format!("{entry} is no address"))?;
+                }
+                self.rules.local_recipients = Some(Arc::new(ArcSwap::from_pointee(recipients)));
+            }
             ("splits", "every") => self.every_split = true,
             ("splits", "whole") => self.every_split = false,
             _ => return Err(format!("unknown setting {key}: {value}")),
@@ -164,6 +182,9 @@ pub enum Event {
     Client {
         named: String,
         verdict: String,
+    },
+    Recipient {
+        refused: bool,
     },
     Begin {
         refused: Option<String>,
@@ -268,6 +289,8 @@ impl Dialogue {
                 let (named, verdict) = rest.rsplit_once(' ').ok_or("!client ADDRESS LOGIN VERDICT")?;
                 Event::Client { named: named.to_owned(), verdict: verdict.to_owned() }
             }
+            "granted" => Event::Recipient { refused: false },
+            "over-rate" => Event::Recipient { refused: true },
             "begun" => Event::Begin { refused: None },
             "refused-begin" => Event::Begin { refused: Some(rest.to_owned()) },
             "committed" => Event::Commit { refused: None, check: std::mem::take(check) },

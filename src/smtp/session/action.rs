@@ -11,6 +11,9 @@ pub enum Action<'a> {
     NeedInput,
     /// Many replies are written and input is left: flush, go on. Short commands with long answers must not fill memory.
     Flush,
+    /// A user's recipient would be taken: does it fit the account's rate? -> [`Answer::Granted`] or [`Answer::Refused`].
+    /// Only where [`Rules::limits_users`](super::Rules::limits_users).
+    Recipient,
     /// A message starts: reserve room and a queue id -> [`Answer::Begun`] or [`Answer::Refused`].
     Begin,
     /// Append to the message being received; dots are unstuffed already. No answer is awaited.
@@ -44,9 +47,11 @@ pub enum Question {
 /// What the driver answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
+    /// To Recipient: it is counted.
+    Granted,
     /// To Begin: there is room, and this is the queue id as it is printed.
     Begun(QueueName),
-    /// To Begin and Commit.
+    /// To Recipient, Begin and Commit.
     Refused(Refusal),
     /// To Commit: the message is durable.
     Committed,
@@ -87,9 +92,11 @@ impl QueueName {
     }
 }
 
-/// Why a message is not taken.
+/// Why a message or a recipient is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// 450 4.7.1: too many recipients of this user.
+    OverRate,
     /// 452 4.3.1: no room now.
     NoRoom,
     /// 451 4.3.0: the disk failed.

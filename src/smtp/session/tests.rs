@@ -28,6 +28,7 @@ fn talk(session: &mut Session, mut input: &[u8]) -> (String, Vec<u8>) {
         input = &input[used..];
         match action {
             Action::NeedInput | Action::Close | Action::StartTls | Action::Ask(_) => break,
+            Action::Recipient => session.answered(Answer::Granted, &mut out),
             Action::Begin => session.answered(Answer::Begun(QueueName(*b"0123456789BCD")), &mut out),
             Action::Body(piece) => content.extend_from_slice(piece),
             Action::Commit => session.answered(Answer::Committed, &mut out),

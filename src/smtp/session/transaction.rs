@@ -4,7 +4,7 @@
 //! authenticated clients only (RFC 4865 section 3), the others from everybody. What is said in them is kept as it was
 //! given, but for AUTH, which is kept only from who is believed.
 
-use super::{Action, Session, State, say};
+use super::{Action, Mode, Session, State, Wait, say};
 use crate::policy::relaying::{self, Relaying};
 use crate::smtp::command::{Body, Mail, Parameter, Parameters, Rcpt};
 use crate::smtp::envelope::Tag;
@@ -111,6 +111,7 @@ impl Session {
         if rcpt.orcpt.is_some_and(|orcpt| !orcpt.is_ascii()) && !self.smtputf8 {
             return self.refuse_recipient(reply::NEEDS_SMTPUTF8, out);
         }
+        let mark = self.envelope.mark();
         match rcpt.path {
             ForwardPath::Postmaster => {
                 let domain = self.rules.postmaster_domain.as_bytes();
@@ -123,6 +124,9 @@ impl Session {
                 return self.refuse_recipient(reply::NEEDS_SMTPUTF8, out);
             }
             ForwardPath::Mailbox(mailbox) => match self.relaying(&mailbox) {
+                Relaying::Allowed if self.is_unknown(&mailbox) => {
+                    return self.refuse_recipient(reply::UNKNOWN_RECIPIENT, out);
+                }
                 Relaying::Allowed => self.envelope.push(Tag::Recipient, mailbox.as_bytes()),
                 Relaying::AuthenticationRequired => return self.refuse_recipient(reply::AUTH_REQUIRED, out),
                 Relaying::Denied => return self.refuse_recipient(reply::RELAYING_DENIED, out),
@@ -134,6 +138,14 @@ impl Session {
         if let Some(orcpt) = rcpt.orcpt {
             self.envelope.push(Tag::Orcpt, orcpt.as_bytes());
         }
+        if self.rules.limits_users && self.user.is_some() {
+            self.mode = Mode::Waiting(Wait::Recipient(mark));
+            return Some(Action::Recipient);
+        }
+        self.recipient_taken(out)
+    }
+
+    pub(super) fn recipient_taken(&mut self, out: &mut Vec<u8>) -> Option<Action<'static>> {
         self.state = State::Recipients;
         say(reply::RECIPIENT_OK, out)
     }
@@ -143,7 +155,14 @@ impl Session {
         relaying::recipient(self.rules.role, self.client(), mailbox.domain(), mailbox.hides_a_route(), local)
     }
 
-    fn refuse_recipient(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
+    /// Is it in one of our domains, and nobody there? Users are told too: then a typing mistake is known at once.
+    fn is_unknown(&self, mailbox: &Mailbox) -> bool {
+        let Some(known) = &self.rules.local_recipients else { return false };
+        let is_local = self.rules.local_domains.contains(mailbox.domain());
+        is_local && !known.load().contains(mailbox.local_part(), mailbox.domain())
+    }
+
+    pub(super) fn refuse_recipient(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
         self.recipient_refused = true;
         self.refuse(text, out)
     }

@@ -42,7 +42,7 @@ struct Listener {
     relays: bool,
     /// Required, offered, implicit.
     tls: u8,
-    /// All, passwords only, SCRAM only, none.
+    /// All, passwords only, SCRAM only, none; and these again with a limit on users.
     mechanisms: u8,
     message_bytes_max: u8,
     recipients_max: u8,
@@ -61,6 +61,7 @@ impl Listener {
             tls: [TlsMode::Required, TlsMode::Offered, TlsMode::Implicit][usize::from(self.tls % 3)],
             mechanisms: [Mechanisms::ALL, Mechanisms::PASSWORD, Mechanisms::SCRAM, Mechanisms::NONE]
                 [usize::from(self.mechanisms % 4)],
+            limits_users: self.mechanisms % 8 >= 4,
             message_bytes_max: 10 + 10 * u64::from(self.message_bytes_max),
             recipients_max: 1 + u32::from(self.recipients_max),
             messages_per_session: 1 + u32::from(self.messages_per_session),
@@ -136,11 +137,18 @@ impl Driver {
                     self.session.answered(Answer::TlsStarted, &mut self.seen.out);
                     return None;
                 }
+                Action::Recipient => self.recipient(),
                 Action::Begin => self.begin(),
                 Action::Commit => self.commit(),
                 Action::Ask(question) => self.ask(question),
             }
         }
+    }
+
+    fn recipient(&mut self) {
+        assert!(self.rules.limits_users);
+        let over = self.pick() % 4 == 3;
+        self.answer("recipient", if over { Answer::Refused(Refusal::OverRate) } else { Answer::Granted });
     }
 
     fn begin(&mut self) {
