@@ -1,6 +1,6 @@
 //! No command costs an allocation, whatever parameters it carries: what is parsed is borrowed from its line.
 
-use penstock::policy::Domains;
+use penstock::policy::{Domains, Recipients};
 use penstock::smtp::command::Command;
 
 const LINES: [&str; 12] = [
@@ -31,6 +31,15 @@ fn no_command_costs_an_allocation() {
     for name in ["München.example", "XN--MNCHEN-3YA.example", "Example.EDU", "example.org"] {
         let counted = allocation_counter::measure(|| {
             let _ = domains.contains(name.as_bytes());
+        });
+        assert_eq!(counted.count_total, 0, "{name}");
+    }
+    let mut recipients = Recipients::default();
+    assert!(recipients.add(b"anna", b"example.edu") && recipients.add("j\u{f6}rg".as_bytes(), b"example.edu"));
+    for name in ["ANNA", "anna+lists", "\"an\\na\"", "J\u{d6}RG", "jo\u{308}rg+lists", "nobody"] {
+        let counted = allocation_counter::measure(|| {
+            let known = recipients.contains(name.as_bytes(), b"Example.EDU");
+            assert_eq!(known, name != "nobody", "{name}");
         });
         assert_eq!(counted.count_total, 0, "{name}");
     }

@@ -256,6 +256,8 @@ fn warnings_let_it_start() {
         ("[spool]", "local_domains = [\"example.edu\"]\n[spool]", "2", "local_domains has no effect"),
         ("[spool]", "trusted_networks = [\"192.0.2.0/24\"]\n[spool]", "2", "trusted_networks has no effect"),
         ("[spool]", "trusted_networks = [\"0.0.0.0/0\"]\n[spool]", "2", "open relay"),
+        ("[spool]", "local_recipients = \"recipients\"\n[spool]", "2", "local_recipients has no effect"),
+        ("[tls]", "[limits]\nuser_recipients_per_hour = 999\n[tls]", "5", "never gets through"),
         ("[tls]", "[limits]\nidle_timeout_s = 10\n[tls]", "5", "five minutes"),
         ("role = \"submission\"", smtp, "10", "can send to nobody"),
         ("0.0.0.0:587", "0.0.0.0:465", "10", "TLS from the first octet"),

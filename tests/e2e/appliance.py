@@ -50,6 +50,14 @@ def free_port():
         return port
 
 
+def free_ports(count):
+    """So many of them, no two the same."""
+    ports = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return ports
+
+
 def cheap_hash(password):
     """argon2id at its least cost."""
     return argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(password)
@@ -116,7 +124,7 @@ class Penstock:
         self.users = self.directory / "users"
         self.log = self.directory / "log"
         self.maildir = Maildir(self.directory / "maildir")
-        self.port = {name: free_port() for name, _, _ in listeners}
+        self.port = dict(zip((name for name, _, _ in listeners), free_ports(len(listeners))))
         chain, key, self.ca = certificate(self.directory)
         write_users(self.users, USERS)
         self.settings = {

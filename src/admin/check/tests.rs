@@ -202,3 +202,22 @@ fn further_certificates_are_looked_at_too() {
     fs::copy(path("key.pem"), path("other.key")).expect("copied");
     assert!(said(&file).contains(":10: other.key: this key does not belong"), "{}", said(&file));
 }
+
+// covers: 4.7
+#[test]
+fn local_recipients_are_looked_at() {
+    let text = "local_domains = [\"example.edu\", \"lab.example.edu\"]\nlocal_recipients = \"recipients\"\n";
+    let (directory, file) = complete(&format!("{text}{TEXT}"));
+    assert!(said(&file).contains(":2: recipients does not exist; put it there"), "{}", said(&file));
+    for (recipients, expected) in [
+        ("anna@example.edu\n@lab.example.edu\n", ""),
+        ("anna@example.edu\n\nanna\n", ":2: recipients:3: \"anna\" is no address; write one a line"),
+        ("# nobody\n", ":2: recipients: it names nobody"),
+        ("anna@example.edu\n", ":2: warning: recipients names nobody in lab.example.edu"),
+        ("@example.edu\n@lab.example.edu\na@example.org\n", ":2: warning: a@example.org in recipients is in none of"),
+    ] {
+        fs::write(directory.path().join("recipients"), recipients).expect("written");
+        let said = said(&file);
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{recipients:?}: {said}");
+    }
+}
