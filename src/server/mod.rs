@@ -19,7 +19,8 @@
 //! Cores share nothing but the TLS snapshot, the verifiers' queue, their counters, the local recipients, and what counts a
 //! client as a whole: who has how many connections, and how many recipients users have used up. The kernel spreads one
 //! client's connections over the cores, so none of them could count alone. The first is touched when a connection comes,
-//! authenticates and goes, the second with each recipient of a user where that is limited. `server` does not know `relay`: they meet in the spool.
+//! authenticates and goes, the second with each recipient of a user where that is limited. `server` does not know `relay`:
+//! they meet in the spool.
 
 mod admission;
 mod arriving;
