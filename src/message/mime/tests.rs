@@ -256,6 +256,15 @@ fn what_is_made_of_a_preamble_is_no_header() {
     }
 }
 
+/// Found by fuzzing: what no reader takes for a preamble must not be treated as one.
+#[test]
+fn a_boundary_right_behind_the_header_begins_a_part() {
+    let header = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b";
+    let out = converted(&format!("{header}\n--b\nX: y\n\n\u{e4}\n--b--\n"), SEVEN);
+    assert!(out.starts_with(header) && out.contains("\n--b\nX: y\n") && out.contains("\n\n=C3=A4\n--b--\n"), "{out}");
+    assert_eq!(converted(&out, SEVEN), out);
+}
+
 /// A part: header and body, which may hold parts.
 fn part(depth: u32) -> BoxedStrategy<Vec<u8>> {
     let text = proptest::collection::vec(

@@ -144,6 +144,10 @@ impl Walker {
                 }
                 HeaderLine::Body => {
                     let header_ended = self.end_header(false)?;
+                    // A first boundary right behind the header, as every reader takes it.
+                    if let Some((depth, closes)) = self.delimiter(line) {
+                        return Ok(Step { header_ended, ..self.between_parts(depth, closes)? });
+                    }
                     let role = if matches!(self.place, Place::Outside) { Role::Outside } else { Role::Body };
                     Ok(Step { header_ended, ..Step::of(role) })
                 }
