@@ -195,7 +195,7 @@ impl Connection {
     /// Lets the session decide about all that has been read, up to a wait.
     fn decide(&mut self, session: &mut Session) -> io::Result<Option<Wait>> {
         let Connection { core, peer, stream, out, message, trouble, consumed, .. } = self;
-        let wait = stream.feed(|input| {
+        let mut decide = |input: &[u8]| {
             let mut used = 0;
             // A step may consume nothing and yet go on: what the last read left undecided comes first.
             loop {
@@ -229,9 +229,11 @@ impl Connection {
                     return (used, Some(wait));
                 }
             }
-        })?;
-        // An answer may have ended the session although no input is left to say so.
-        Ok(wait.or_else(|| matches!(session.step(b"", out).1, Action::Close).then_some(Wait::Close)))
+        };
+        let wait = stream.feed(&mut decide)?;
+        // Some decisions need no input, and no input calls nobody: a chunk whose last octets made the content spill is at
+        // its end, an answer may have ended the session.
+        Ok(wait.or_else(|| decide(b"").1))
     }
 
     async fn read(&mut self, session: &mut Session) -> Result<(), End> {

@@ -50,3 +50,15 @@ def test_refused_chunks_stay_in_step(server):
         begin(wire)
         chunks(wire, message("honest"), 1000)
     assert len(server.maildir.wait(1)) == 1
+
+
+# covers: 6.13
+def test_a_last_chunk_may_end_where_its_content_spills(server):
+    """Content past 64 KiB goes to a file, piece by piece: whatever the last octets set off, the chunk's end is answered."""
+    lines = message("spills", b"0123456789abcdef\r\n" * 20_000)
+    with Wire(server.port["smtp"]) as wire:
+        wire.say("EHLO client.example", "250")
+        for past in (0, 1, 5000, 19_000, 3 * 65_536):
+            begin(wire)
+            chunks(wire, lines[:65_536 + past - 2] + b"\r\n", 1_000_000)
+    assert len(server.maildir.wait(5)) == 5
