@@ -206,7 +206,9 @@ impl Connection<'_> {
         let keep = self.service.ledger.is_some();
         loop {
             let Connection { stream, message, out, .. } = &mut self;
-            let wanted = stream.feed(|input| receive(&mut session, input, message, keep, out))?;
+            let mut receive = |input: &[u8]| receive(&mut session, input, message, keep, out);
+            // No input calls nobody, and `BDAT 0 LAST` needs none once it has been answered.
+            let wanted = stream.feed(&mut receive)?.or_else(|| receive(b"").1);
             let answer = match wanted {
                 Some(Wanted::Close) => break,
                 Some(wanted) => self.answer(wanted, session.envelope().recipients()).await?,
