@@ -38,6 +38,8 @@ impl Session {
                 self.close(reply::TOO_MANY_ERRORS, out)
             }
         };
+        // Whose line came in pieces may have sent a password: no copy of it stays.
+        lines.forget();
         (used, action)
     }
 
