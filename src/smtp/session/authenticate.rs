@@ -10,7 +10,7 @@
 //!
 //! A wrong proof is a question too, so that it is counted, logged and held up like a wrong password.
 
-use super::{Action, Answer, Mode, Question, Session, Wait};
+use super::{Action, Answer, Mode, Question, Session, Wait, say};
 use crate::sasl::{Exchange, Mechanism, Mechanisms, Step};
 use crate::smtp::reply;
 use std::sync::Arc;
@@ -65,10 +65,8 @@ impl Session {
             Step::Proof(proof) => self.ask(Wait::Proof(exchange), Question::Proof(proof)),
             Step::Authenticated(user) => self.authenticated(user, out),
             Step::Refused => self.authentication_failed(reply::BAD_CREDENTIALS, out),
-            Step::Cancelled => {
-                out.extend_from_slice(reply::AUTH_CANCELLED);
-                None
-            }
+            Step::Cancelled if self.idles() => self.refuse_and_close(reply::TOO_MANY_IDLE, out),
+            Step::Cancelled => say(reply::AUTH_CANCELLED, out),
             Step::Malformed => self.bad_command(reply::BAD_AUTH_RESPONSE, out),
         }
     }

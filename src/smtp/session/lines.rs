@@ -8,8 +8,9 @@ use crate::smtp::reply;
 
 /// Bad commands in one session before it is closed.
 const BAD_COMMANDS_MAX: u8 = 20;
-/// Commands that move nothing forward (NOOP, RSET, VRFY, HELP, EHLO, or refused for want of TLS or AUTH) since the last
-/// message, before the session is closed: more than any client sends, few enough that nobody can go on for days.
+/// Commands that move nothing forward (NOOP, RSET, VRFY, HELP, EHLO, AUTH that is cancelled, MAIL that is refused, or what is
+/// refused for want of TLS or AUTH) since the last message, before the session is closed: more than any client sends, few
+/// enough that nobody can go on for days.
 const IDLE_COMMANDS_MAX: u8 = 100;
 
 impl Session {
@@ -83,7 +84,7 @@ impl Session {
         if self.idles() {
             return self.refuse_and_close(reply::TOO_MANY_IDLE, out);
         }
-        if text[0] == b'5' { self.refuse(text, out) } else { say(text, out) }
+        if matches!(text[0], b'4' | b'5') { self.refuse(text, out) } else { say(text, out) }
     }
 
     /// Counts a command that moves nothing forward: were there too many since the last message?

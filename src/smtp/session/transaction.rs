@@ -34,15 +34,15 @@ impl Session {
             return self.bad_command(reply::UNKNOWN_PARAMETER, out);
         }
         if mail.size.is_some_and(|size| size > self.rules.message_bytes_max) {
-            return self.refuse(reply::TOO_BIG, out);
+            return self.idle_command(reply::TOO_BIG, out);
         }
         if self.room.is_none_or(|room| mail.size.unwrap_or(0) > room) {
-            return self.refuse(reply::NO_ROOM, out);
+            return self.idle_command(reply::NO_ROOM, out);
         }
         let path = match mail.reverse_path {
             ReversePath::Null => &b""[..],
             ReversePath::Mailbox(mailbox) if !mailbox.is_ascii() && !mail.smtputf8 => {
-                return self.refuse(reply::NEEDS_SMTPUTF8, out);
+                return self.idle_command(reply::NEEDS_SMTPUTF8, out);
             }
             ReversePath::Mailbox(mailbox) => mailbox.as_bytes(),
         };
