@@ -349,7 +349,7 @@ impl Client {
             (Command::Rset, _) => out.extend_from_slice(b"RSET\r\n"),
             (Command::Mail, Some(transaction)) => command::mail(transaction, self.offered, out),
             (Command::Rcpt(index), Some(transaction)) => {
-                command::rcpt(&transaction.recipients[index], self.offered, out);
+                command::rcpt(&transaction.recipients[index], transaction.smtputf8, self.offered, out);
             }
             (Command::Data, _) => out.extend_from_slice(b"DATA\r\n"),
             (Command::LoneDot, _) => out.extend_from_slice(b".\r\n"),

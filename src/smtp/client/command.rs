@@ -2,6 +2,7 @@
 
 use super::{Body, Options, Recipient, Transaction};
 use crate::sasl::Mechanism;
+use crate::smtp::xtext;
 
 /// A command sent, or to be sent; it names the reply that is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,16 +121,15 @@ pub(super) fn mail(transaction: &Transaction, offered: Offered, out: &mut Vec<u8
 }
 
 /// RCPT, for a server that offers DSN with NOTIFY and ORCPT. RFC 3461 section 5.2.1: a relay may add ORCPT, which then
-/// holds the address as it was received; it lets a sender recognise whom a report of a later relay is about.
-pub(super) fn rcpt(recipient: &Recipient, offered: Offered, out: &mut Vec<u8>) {
+/// holds the address as it was received; it lets a sender recognise whom a report of a later relay is about. `smtputf8`: MAIL
+/// has asked for it, where it is offered.
+pub(super) fn rcpt(recipient: &Recipient, smtputf8: bool, offered: Offered, out: &mut Vec<u8>) {
     push(&[b"RCPT TO:<", &recipient.path, b">"], out);
     if offered.dsn {
         parameter("NOTIFY", recipient.notify.as_deref(), out);
-        let added = || recipient.path.is_ascii().then(|| [b"rfc822;", &to_xtext(&recipient.path)[..]].concat());
-        let given = recipient
-            .orcpt
-            .as_deref()
-            .map(|orcpt| if offered.smtputf8 { orcpt.to_vec() } else { to_utf8_xtext(orcpt) });
+        let utf8 = smtputf8 && offered.smtputf8;
+        let given = recipient.orcpt.as_deref().map(|orcpt| if utf8 { orcpt.to_vec() } else { to_utf8_xtext(orcpt) });
+        let added = || recipient.path.is_ascii().then(|| received_as(&recipient.path));
         parameter("ORCPT", given.or_else(added).as_deref(), out);
     }
     push(&[b"\r\n"], out);
@@ -147,19 +147,14 @@ fn is_value(value: &[u8]) -> bool {
     !value.is_empty() && value.iter().all(|octet| !matches!(octet, 0..=b' ' | 0x7f))
 }
 
-/// xtext of ASCII. RFC 3461 section 4.
-fn to_xtext(text: &[u8]) -> Vec<u8> {
-    let mut xtext = Vec::with_capacity(text.len());
-    for &octet in text {
-        match octet {
-            b'!'..=b'~' if octet != b'+' && octet != b'=' => xtext.push(octet),
-            _ => xtext.extend_from_slice(format!("+{octet:02X}").as_bytes()),
-        }
-    }
-    xtext
+/// An ORCPT that says `path`, which is ASCII.
+fn received_as(path: &[u8]) -> Vec<u8> {
+    let mut orcpt = b"rfc822;".to_vec();
+    xtext::encode(path, &mut orcpt);
+    orcpt
 }
 
-/// An ORCPT of type utf-8 for a server without SMTPUTF8: `\x{HEX}` for what is not ASCII. RFC 6533 section 3.
+/// An ORCPT of type utf-8 for a transaction without SMTPUTF8: `\x{HEX}` for what is not ASCII. RFC 6533 section 3.
 fn to_utf8_xtext(orcpt: &[u8]) -> Vec<u8> {
     if orcpt.is_ascii() {
         return orcpt.to_vec();
@@ -238,7 +233,7 @@ mod tests {
         for value in ["", "a b", "a\r\nDATA", "a\tb", "a\0", "a\x7f"] {
             assert!(!is_value(value.as_bytes()), "{value:?}");
         }
-        assert_eq!(to_xtext(b"\"a b\"+c=d@e"), b"\"a+20b\"+2Bc+3Dd@e");
+        assert_eq!(received_as(b"\"a b\"+c=d@e"), b"rfc822;\"a+20b\"+2Bc+3Dd@e");
         assert_eq!(to_utf8_xtext("utf-8;gr\u{fc}n@b".as_bytes()), b"utf-8;gr\\x{FC}n@b");
     }
 }

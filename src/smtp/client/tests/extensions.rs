@@ -36,6 +36,23 @@ fn what_the_sender_asked_for_is_passed_on_where_it_is_offered() {
     assert_eq!(talk(options(), &[asked_for()], &turns)[1], "closed temporary 421");
 }
 
+/// Only the ORCPT is beyond ASCII, and so the transaction asks for no SMTPUTF8: then it is spelt out. RFC 6533 section 3.
+// covers: 12.9
+#[test]
+fn an_orcpt_outside_ascii_needs_no_smtputf8() {
+    let mut transaction = to(&["a@b"]);
+    transaction.recipients[0].orcpt = Some("utf-8;gr\u{fc}n@d".into());
+    let group = "MAIL FROM:<anna@example.edu>\r\nRCPT TO:<a@b> ORCPT=utf-8;gr\\x{FC}n@d\r\nDATA\r\n";
+    let turns = [
+        ("", "220 mx\r\n"),
+        (EHLO, RICH),
+        (group, "250\r\n250\r\n354\r\n"),
+        (BODY, "250 ok\r\n"),
+        ("QUIT\r\n", "221 bye\r\n"),
+    ];
+    assert_eq!(talk(options(), &[transaction], &turns), ["delivered 250", "bye"]);
+}
+
 // covers: 12.3
 #[test]
 fn an_address_outside_ascii_does_not_stop_the_others() {
