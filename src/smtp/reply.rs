@@ -9,7 +9,7 @@ pub const READY_FOR_TLS: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";
 pub const BYE: &[u8] = b"221 2.0.0 Bye\r\n";
 /// 214 to HELP.
 pub const HELP: &[u8] =
-    b"214 2.0.0 EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP QUIT VRFY HELP: see RFC 5321 and RFC 6409\r\n";
+    b"214 2.0.0 EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP: see RFC 5321 and RFC 6409\r\n";
 /// 235. RFC 4954 section 6.
 pub const AUTHENTICATED: &[u8] = b"235 2.7.0 Authentication successful\r\n";
 /// 250 to NOOP and RSET.
