@@ -16,7 +16,7 @@
 //! that starts with one (section 4.5.2), behind a CRLF or, because a client that ends its lines with LF alone stuffs its dots
 //! there, behind a bare LF; no bare CR, bare LF or NUL is ever handed out: under
 //! [`OddBytes::Normalize`] a bare CR or LF becomes CRLF and NUL is dropped, under [`OddBytes::Reject`] the scanner only
-//! remembers that there was one ([`BodyScanner::odd`]).
+//! remembers that there was one ([`BodyScanner::refused`]).
 
 use super::text::{self, Stop, Text};
 pub use super::text::{Findings, LINE_BYTES_MAX, OddBytes};
