@@ -100,9 +100,6 @@ fn explain_incompatible(reason: &PeerIncompatible) -> &'static str {
             "the client cannot check signatures of our certificate's kind of key; update it, or give a certificate of the other \
              kind (RSA or P-256) too"
         }
-        ExtendedMasterSecretExtensionRequired => {
-            "the client does not know the extended master secret (RFC 7627), which TLS 1.2 needs here; update it"
-        }
         _ => "the client's TLS and ours have too little in common; update it",
     }
 }
