@@ -15,12 +15,11 @@
 //! a window tell; a block is for one address, so that nobody can lock a user out from elsewhere; who has logged in from
 //! an address is not held up by what others there do; memory is bounded, and what is least recent is forgotten first.
 //!
-//! An address is a single IPv4 address: its neighbours in a /24 are strangers. For IPv6 it is the /64, because every host
-//! has all of one.
+//! An address is what [`Network::address`] makes of one: for IPv6 a /64, because every host has all of one.
 
+use crate::policy::Network;
 use crate::policy::recent::Recent;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// Pairs of account and address that are remembered, and as many addresses: some 6 MiB when full.
@@ -41,30 +40,6 @@ pub struct Limits {
     pub window: Duration,
     /// How long the first refused answer is held back.
     pub delay: Duration,
-}
-
-/// An address as the brake counts it: IPv4 whole, IPv6 up to its /64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Prefix(u128);
-
-impl Prefix {
-    /// Of this address.
-    pub fn of(address: IpAddr) -> Prefix {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Prefix(u128::from(address.to_ipv6_mapped())),
-            IpAddr::V6(address) => Prefix(u128::from(address) & (u128::MAX << 64)),
-        }
-    }
-}
-
-impl std::fmt::Display for Prefix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let address = Ipv6Addr::from(self.0);
-        match address.to_ipv4_mapped() {
-            Some(address) => write!(f, "{address}"),
-            None => write!(f, "{address}/64"),
-        }
-    }
 }
 
 /// What a failure led to.
@@ -105,7 +80,7 @@ impl Brake {
     }
 
     /// May `account` be tried from there now?
-    pub fn admits(&mut self, account: &str, from: Prefix, now_ms: u64) -> bool {
+    pub fn admits(&mut self, account: &str, from: Network, now_ms: u64) -> bool {
         let pair = self.pairs.get(self.key(account, from)).unwrap_or_default();
         let address = self.addresses.get(self.hasher.hash_one(from)).unwrap_or_default();
         let [of_pair, of_address] = self.scales(now_ms);
@@ -113,7 +88,7 @@ impl Brake {
     }
 
     /// `account` was tried from there, and its password was wrong.
-    pub fn failed(&mut self, account: &str, from: Prefix, now_ms: u64) -> Failure {
+    pub fn failed(&mut self, account: &str, from: Network, now_ms: u64) -> Failure {
         let [of_pair, of_address] = self.scales(now_ms);
         let (pair_key, address_key) = (self.key(account, from), self.hasher.hash_one(from));
         let mut pair = self.pairs.get(pair_key).unwrap_or_default();
@@ -131,12 +106,12 @@ impl Brake {
     }
 
     /// `account` was tried from there, and its password was right.
-    pub fn succeeded(&mut self, account: &str, from: Prefix) {
+    pub fn succeeded(&mut self, account: &str, from: Network) {
         let key = self.key(account, from);
         self.pairs.put(key, Tally { known: true, ..Tally::default() });
     }
 
-    fn key(&self, account: &str, from: Prefix) -> u64 {
+    fn key(&self, account: &str, from: Network) -> u64 {
         self.hasher.hash_one((account, from))
     }
 
@@ -200,6 +175,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
 
     const LIMITS: Limits = Limits {
         account_failures: 4,
@@ -208,8 +184,8 @@ mod tests {
         delay: Duration::from_secs(1),
     };
 
-    fn from(address: &str) -> Prefix {
-        Prefix::of(address.parse().expect("an address"))
+    fn from(address: &str) -> Network {
+        Network::address(address.parse().expect("an address"))
     }
 
     /// Fails `count` times at `now_ms`; did a block begin with the last one?
@@ -309,7 +285,7 @@ mod tests {
         let mut brake = Brake::with_room(LIMITS, 64);
         fail(&mut brake, "anna", "192.0.2.1", 0, 4);
         for other in 0..10_000_u32 {
-            brake.failed(&other.to_string(), Prefix(u128::from(other) << 64), 0);
+            brake.failed(&other.to_string(), Network::address(Ipv6Addr::from(u128::from(other) << 64).into()), 0);
             assert!(brake.pairs.count() <= 64);
             assert!(brake.addresses.count() <= 64);
             if other % 10 == 0 {

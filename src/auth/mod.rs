@@ -31,12 +31,12 @@ mod verifier;
 
 use crate::config;
 use crate::log::{Level, event};
-use crate::policy::Networks;
+use crate::policy::{Network, Networks};
 use crate::sasl::{Credentials, Keys, Proof};
 use crate::services::Watcher;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use brake::{Block, Brake, Limits, Prefix};
+use brake::{Block, Brake, Limits};
 use cache::Cache;
 use ring::rand::{SecureRandom, SystemRandom};
 pub use secret::{Secret, fault as secret_fault};
@@ -138,7 +138,7 @@ impl Authenticator {
         credentials: Credentials,
         from: IpAddr,
     ) -> Option<bool> {
-        let check = Check { users: users.clone(), account: account.clone(), credentials, from: Prefix::of(from) };
+        let check = Check { users: users.clone(), account: account.clone(), credentials, from: Network::address(from) };
         self.verifiers.try_push(check)?.await.ok()
     }
 
@@ -171,7 +171,7 @@ impl Authenticator {
     }
 
     fn admits(&self, account: &str, from: IpAddr) -> bool {
-        self.exempt.contains(from) || self.brake().admits(account, Prefix::of(from), self.now_ms())
+        self.exempt.contains(from) || self.brake().admits(account, Network::address(from), self.now_ms())
     }
 
     /// The verdict on an attempt that was checked. Who was braked meanwhile, by attempts beside this one, is told nothing.
@@ -179,19 +179,19 @@ impl Authenticator {
         if self.exempt.contains(from) {
             return if right { Verdict::Accepted(account) } else { Verdict::Rejected(self.delay) };
         }
-        let (prefix, now_ms) = (Prefix::of(from), self.now_ms());
+        let (address, now_ms) = (Network::address(from), self.now_ms());
         let mut brake = self.brake();
-        if !brake.admits(&account, prefix, now_ms) {
+        if !brake.admits(&account, address, now_ms) {
             return Verdict::Braked(self.delay);
         }
         if right {
-            brake.succeeded(&account, prefix);
+            brake.succeeded(&account, address);
             return Verdict::Accepted(account);
         }
-        let failure = brake.failed(&account, prefix, now_ms);
+        let failure = brake.failed(&account, address, now_ms);
         drop(brake);
         if let Some(block) = failure.begins {
-            let line = event(Level::Warning, "too many failed authentications, braked").field("from", prefix);
+            let line = event(Level::Warning, "too many failed authentications, braked").field("from", address);
             match block {
                 Block::Account => line.octets("user", account.as_bytes()).emit(),
                 Block::Address => line.emit(),

@@ -10,10 +10,10 @@
 //! taken: who guesses by the hundred makes only himself wait; a check whose asker has gone is not made; every check that is made costs exactly one
 //! hash, whoever is asked about; a panic costs one answer, not a thread.
 
-use super::brake::Prefix;
 use super::hash::Memory;
 use super::users::Users;
 use crate::log::{self, Level};
+use crate::policy::Network;
 use crate::sasl::Credentials;
 use futures_channel::oneshot;
 use std::collections::{HashMap, VecDeque};
@@ -31,7 +31,7 @@ pub struct Check {
     /// What the client claims.
     pub credentials: Credentials,
     /// Where he is.
-    pub from: Prefix,
+    pub from: Network,
 }
 
 /// How a check is made: [`hash`], or what a test puts in its place.
@@ -59,9 +59,9 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     /// What waits, by address; no line is empty.
-    lines: HashMap<Prefix, VecDeque<Waiting>>,
+    lines: HashMap<Network, VecDeque<Waiting>>,
     /// The addresses in the order in which it is their turn; each once.
-    turns: VecDeque<Prefix>,
+    turns: VecDeque<Network>,
     /// In all lines.
     count: usize,
     stopped: bool,
@@ -86,7 +86,7 @@ impl Queue {
     }
 
     /// Drops the last check of the longest line, if that is longer than the line of `from` with one more.
-    fn shorten_longest(&mut self, from: Prefix) -> bool {
+    fn shorten_longest(&mut self, from: Network) -> bool {
         let own = self.lines.get(&from).map_or(0, VecDeque::len);
         let Some((longest, line)) = self.lines.iter_mut().max_by_key(|(_, line)| line.len()) else { return false };
         if line.len() <= own + 1 {
@@ -227,7 +227,7 @@ mod tests {
     fn check_from(password: &str, address: &str) -> Check {
         let users = Arc::new(Users::new(Vec::new(), 1).expect("snapshot"));
         let credentials = Credentials { mechanism: Mechanism::Plain, user: "ann".into(), password: password.into() };
-        let from = Prefix::of(address.parse().expect("an address"));
+        let from = Network::address(address.parse().expect("an address"));
         Check { users, account: "ann".into(), credentials, from }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod domain_name;
 pub mod domains;
+pub mod network;
 pub mod networks;
 pub mod rate;
 pub mod recent;
@@ -10,6 +11,7 @@ pub mod relaying;
 pub mod username;
 
 pub use domains::Domains;
+pub use network::Network;
 pub use networks::Networks;
 pub use recipients::Recipients;
 pub use username::UsernameForm;

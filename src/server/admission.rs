@@ -10,10 +10,9 @@
 //! behind one translated address are limited only while they log in; clients of trusted and exempt networks are not counted
 //! at all.
 
-use super::network::Network;
 use super::tally::{Due, Tally};
 use crate::config::Config;
-use crate::policy::Networks;
+use crate::policy::{Network, Networks};
 use crate::smtp::reply;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

@@ -4,7 +4,7 @@
 //!  core.rs        one thread: its life, draining
 //!  listener.rs    sockets that the kernel spreads connections over (SO_REUSEPORT)
 //!  arriving.rs    accept loops: who is taken, and who is refused
-//!    admission.rs   connections in all, of an address, of a network (network.rs); shared by all cores
+//!    admission.rs   connections in all, of an address, of a network; shared by all cores
 //!    places.rs      connections of one core: strangers go first
 //!  connection.rs  drives one smtp::Session: reads, writes, asks
 //!  committing.rs  makes its messages durable
@@ -16,11 +16,11 @@
 //!  ending.rs      why a connection ended, in the log and the counters (tally.rs: many alike in one line)
 //! ```
 //!
-//! Cores share nothing but the TLS snapshot, the verifiers' queue, their counters, the local recipients, and what counts a
-//! client as a whole: who has how many connections, and how many recipients users have used up. The kernel spreads one
-//! client's connections over the cores, so none of them could count alone. The first is touched when a connection comes,
-//! authenticates and goes, the second with each recipient of a user where that is limited. `server` does not know `relay`:
-//! they meet in the spool.
+//! Cores share nothing but the TLS snapshot, what `auth` keeps (users, verdicts, the brake, the verifiers' queue), their
+//! counters, the local recipients, and what counts a client as a whole: who has how many connections, and how many recipients
+//! users have used up. The kernel spreads one client's connections over the cores, so none of them could count alone. The
+//! first is touched when a connection comes, authenticates and goes, the second with each recipient of a user where that is
+//! limited. `server` does not know `relay`: they meet in the spool.
 
 mod admission;
 mod arriving;
@@ -29,7 +29,6 @@ mod connection;
 mod core;
 mod ending;
 mod listener;
-mod network;
 mod patience;
 mod places;
 mod proxy;

@@ -4,7 +4,7 @@
 //! Bounded: past [`NETWORKS_MAX`] networks the longest silent make room, or, if none has been silent for long, the new ones
 //! are counted together under no name.
 
-use super::network::Network;
+use crate::policy::Network;
 use std::collections::HashMap;
 
 /// Networks that are told apart.

@@ -1,4 +1,5 @@
-//! The network around a client: what belongs to one party as far as an address can tell.
+//! The network around a client: what belongs to one party as far as an address can tell. Who counts connections, failures
+//! or lines of the log by address counts these.
 //!
 //! | family | "address" | "network" |
 //! |---|---|---|
@@ -42,9 +43,13 @@ impl Network {
     }
 }
 
+/// CIDR notation; an IPv4 address alone stands without its `/32`.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.prefix)
+        match self.first {
+            IpAddr::V4(address) if self.prefix == 32 => write!(f, "{address}"),
+            first => write!(f, "{first}/{}", self.prefix),
+        }
     }
 }
 
@@ -55,8 +60,8 @@ mod tests {
     #[test]
     fn addresses_and_networks_are_cut_where_they_end() {
         for (of, address, around) in [
-            ("192.0.2.77", "192.0.2.77/32", "192.0.2.0/24"),
-            ("::ffff:192.0.2.77", "192.0.2.77/32", "192.0.2.0/24"),
+            ("192.0.2.77", "192.0.2.77", "192.0.2.0/24"),
+            ("::ffff:192.0.2.77", "192.0.2.77", "192.0.2.0/24"),
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64", "2001:db8:1::/48"),
             ("::1", "::/64", "::/48"),
         ] {
