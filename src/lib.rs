@@ -13,8 +13,9 @@
 //!                                                          +--> smarthost, LMTP, Maildir
 //! ```
 //!
-//! The cores share nothing on the way of a message but the current TLS and users snapshots and those queues; what one client
-//! does on several cores is counted in two tables that all of them touch: connections ([`server`]) and failed logins ([`auth`]).
+//! Each core serves alone, but for the current TLS, users and recipients snapshots, those queues, and three tables of what one
+//! client does on several cores: how many connections it has (`server/admission.rs`), how many recipients its user has used
+//! up, where that is limited (`server/rates.rs`), and how many of its logins failed ([`auth::brake`]).
 //!
 //! **A core decides, a driver does.** The rules live in plain `&mut self` types that take bytes and return an enum that
 //! says what to do next ([`smtp::Session`], [`smtp::Client`], [`sasl`], [`message`], [`policy`], [`spool::GroupCommit`],
