@@ -76,8 +76,8 @@ impl Recipients {
     /// Is there anybody in `domain`?
     pub fn has_any_in(&self, domain: &str) -> bool {
         let Some(domain) = domain_name(domain.as_bytes()) else { return false };
-        let is_in = |address: &Box<str>| domain_of(address) == domain.as_str();
-        self.domains.contains(domain.as_str()) || self.addresses.iter().any(is_in)
+        self.domains.contains(domain.as_str())
+            || self.addresses.iter().any(|address| domain_of(address) == domain.as_str())
     }
 }
 
