@@ -14,7 +14,7 @@ from mail import message
 from wire import Wire, plain, submit
 
 
-def login(server, user, password, source=None):
+def login(server, user, password, source="127.0.0.1"):
     """The reply to AUTH, in a session of its own."""
     with Wire(server.port["submissions"], tls=True, source=source) as wire:
         wire.say("EHLO client.example", "250")
