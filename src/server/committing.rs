@@ -56,6 +56,7 @@ impl Connection {
 
     /// Adds to the envelope what only the driver knows, and the header fields that stand before the content.
     fn complete(&self, session: &mut Session, id: QueueId, header: &Header) {
+        session.envelope().merge_duplicates();
         let epoch_ms = now_ms();
         let queue_id = queue_name(id);
         let (envelope, client) = session.finish();

@@ -16,6 +16,8 @@
 //!
 //! Promises: [`View::parse`] accepts whatever [`Envelope`] wrote, never panics on anything else, and names the damage.
 
+use std::collections::HashSet;
+
 /// Bit 15 of a stored tag: a reader that does not know the tag must not deliver the message.
 pub const MUST_UNDERSTAND: u16 = 0x8000;
 
@@ -154,6 +156,24 @@ impl Envelope {
         self.recipients = mark.recipients;
     }
 
+    /// Leaves one of recipients that are alike to the octet, parameters included: they would get the same message twice.
+    pub fn merge_duplicates(&mut self) {
+        if self.recipients < 2 {
+            return;
+        }
+        let mut seen = HashSet::new();
+        let mut duplicates = Vec::new();
+        for (start, end) in Recipients::new(&self.fields) {
+            if !seen.insert(&self.fields[start..end]) {
+                duplicates.push((start, end));
+            }
+        }
+        for &(start, end) in duplicates.iter().rev() {
+            self.fields.drain(start..end);
+        }
+        self.recipients -= duplicates.len() as u32;
+    }
+
     /// Recipients so far.
     pub fn recipients(&self) -> u32 {
         self.recipients
@@ -247,6 +267,46 @@ impl<'a> Iterator for Fields<'a> {
                 None if stored & MUST_UNDERSTAND != 0 => return Some(Err(Damage::NotUnderstood(stored))),
                 None => {}
             }
+        }
+    }
+}
+
+/// Where each recipient stands in stored fields, with what belongs to it: start and end.
+struct Recipients<'a> {
+    fields: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Recipients<'a> {
+    fn new(fields: &'a [u8]) -> Recipients<'a> {
+        Recipients { fields, at: 0 }
+    }
+
+    /// The field at `at`, and its end.
+    fn field(&self, at: usize) -> Option<(u16, usize)> {
+        let head = self.fields.get(at..at + 6)?;
+        let length = u32::from_le_bytes([head[2], head[3], head[4], head[5]]) as usize;
+        Some((u16::from_le_bytes([head[0], head[1]]), at + 6 + length))
+    }
+}
+
+impl Iterator for Recipients<'_> {
+    type Item = (usize, usize);
+
+    fn next(&mut self) -> Option<(usize, usize)> {
+        loop {
+            let start = self.at;
+            let (tag, end) = self.field(start)?;
+            self.at = end;
+            if tag != Tag::Recipient as u16 {
+                continue;
+            }
+            while let Some((tag, end)) = self.field(self.at)
+                && (tag == Tag::Notify as u16 || tag == Tag::Orcpt as u16)
+            {
+                self.at = end;
+            }
+            return Some((start, self.at));
         }
     }
 }
@@ -514,6 +574,28 @@ mod tests {
         envelope.push(Tag::Notify, b"NEVER");
         envelope.return_to(mark);
         assert_eq!(envelope, sample());
+    }
+
+    #[test]
+    fn recipients_that_are_alike_are_one() {
+        let mut envelope = Envelope::default();
+        envelope.push(Tag::ReversePath, b"anna@example.edu");
+        for (path, notify) in
+            [("a", ""), ("b", "NEVER"), ("a", ""), ("b", "FAILURE"), ("b", "NEVER"), ("A", ""), ("a", "")]
+        {
+            envelope.push(Tag::Recipient, path.as_bytes());
+            if !notify.is_empty() {
+                envelope.push(Tag::Notify, notify.as_bytes());
+            }
+        }
+        envelope.push(Tag::EightBit, &[1]);
+        envelope.merge_duplicates();
+        let view = View::parse(envelope.as_bytes()).expect("whole");
+        let left: Vec<_> = view.recipients.iter().map(|to| (to.path, to.notify)).collect();
+        let expected: [(&[u8], Option<&[u8]>); 4] =
+            [(b"a", None), (b"b", Some(b"NEVER")), (b"b", Some(b"FAILURE")), (b"A", None)];
+        assert_eq!(left, expected);
+        assert_eq!((envelope.recipients(), view.eight_bit), (4, Some(true)));
     }
 
     #[test]
