@@ -189,7 +189,8 @@ impl Driver {
             Question::ScramKeys(_) if pick % 4 < 2 => {
                 Answer::ScramKeys { keys: KEYS.clone(), nonce: "SERVER-NONCE".into() }
             }
-            Question::ScramKeys(_) => if pick % 4 == 2 { Answer::Braked } else { Answer::Unavailable },
+            Question::ScramKeys(_) if pick % 4 == 2 => Answer::Braked,
+            Question::ScramKeys(_) => Answer::Unavailable,
             Question::Proof(proof) => match verdict(pick) {
                 // Nobody here knows the password, unless the inputs came to hold a whole exchange.
                 Answer::Accepted(_) if !proof.right => Answer::Rejected,
@@ -214,7 +215,7 @@ impl Driver {
     fn meanwhile(&mut self, what: u8) -> bool {
         match what % 8 {
             4 => self.session.set_clock(1_800_000_000_000 + 60_000 * u64::from(what)),
-            5 => self.session.set_room(Some(u64::from(what))),
+            5 => self.session.set_room((what < 128).then_some(what.into())),
             6 => self.session.shut_down(),
             7 => {
                 self.session.timed_out(&mut self.seen.out);
