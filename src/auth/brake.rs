@@ -4,7 +4,7 @@
 //!  a failure counts for    (account, address)    who tries many passwords for one user
 //!                          (address)             who tries one password for many users
 //!
-//!  failures   0 . . . . . . . . . max            each is forgiven after window / max
+//!  failures   0 . . . . . . . . . max            each is forgiven after window / max, all of an account's by a new password
 //!             |        |           |
 //!             |        |           '-- here a block begins
 //!             |        '-------------- here it ends
@@ -13,7 +13,8 @@
 //!
 //! Promises: past a bound nothing more is checked, and nothing is told, so a guesser learns at most what `max` failures in
 //! a window tell; a block is for one address, so that nobody can lock a user out from elsewhere; who has logged in from
-//! an address is not held up by what others there do; memory is bounded, and what is least recent is forgotten first.
+//! an address is not held up by what others there do; memory is bounded, and what is least recent is forgotten first;
+//! of those who try on while a block lasts the log has one line a minute, which says how many they were.
 //!
 //! An address is what [`Network::address`] makes of one: for IPv6 a /64, because every host has all of one.
 
@@ -22,12 +23,17 @@ use crate::policy::recent::Recent;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Pairs of account and address that are remembered, and as many addresses: some 6 MiB when full.
+/// Pairs of account and address that are remembered, and as many addresses: some 8 MiB when full.
 const REMEMBERED_MAX: usize = 1 << 16;
 /// A refused answer is held back for at most this many times the first one's delay.
 const DELAY_FACTOR_MAX: u32 = 8;
 /// As many failures of an address with all accounts weigh as much, for the delay, as one with the account.
 const SPREAD: u64 = 4;
+
+/// Blocks whose refusals are counted for the log.
+const NOTED_MAX: usize = 1 << 12;
+/// Least time between two lines about one block, milliseconds.
+const LINE_EVERY_MS: u64 = 60_000;
 
 /// How much is too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +48,33 @@ pub struct Limits {
     pub delay: Duration,
 }
 
+/// Whom somebody claims to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Account<'a> {
+    /// The canonical name.
+    pub name: &'a str,
+    /// Another one whenever the password was set anew ([`Users::stamp`](super::users::Users::stamp)).
+    pub stamp: u64,
+}
+
 /// What a failure led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Hold back the answer for so long.
     pub delay: Duration,
-    /// The block that begins with it.
-    pub begins: Option<Block>,
+    /// The block that begins with it, and when it ends.
+    pub begins: Option<(Block, u64)>,
+}
+
+/// Somebody who must wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Whose block it is.
+    pub block: Block,
+    /// When it ends.
+    pub until_ms: u64,
+    /// How many were refused for it since the last line in the log, this one too, if it is time for the next line.
+    pub refused: Option<u64>,
 }
 
 /// Who is blocked, at one address.
@@ -67,6 +93,8 @@ pub struct Brake {
     hasher: RandomState,
     pairs: Recent<Tally>,
     addresses: Recent<Tally>,
+    /// What the log has not heard of yet, by pair or address.
+    noted: Recent<Noted>,
 }
 
 impl Brake {
@@ -76,26 +104,35 @@ impl Brake {
     }
 
     fn with_room(limits: Limits, room: usize) -> Brake {
-        Brake { limits, hasher: RandomState::new(), pairs: Recent::new(room), addresses: Recent::new(room) }
+        let (pairs, addresses, noted) = (Recent::new(room), Recent::new(room), Recent::new(NOTED_MAX));
+        Brake { limits, hasher: RandomState::new(), pairs, addresses, noted }
     }
 
-    /// May `account` be tried from there now?
-    pub fn admits(&mut self, account: &str, from: Network, now_ms: u64) -> bool {
-        let pair = self.pairs.get(self.key(account, from)).unwrap_or_default();
-        let address = self.addresses.get(self.hasher.hash_one(from)).unwrap_or_default();
+    /// Must whoever claims to be `account` wait there now? Counts him for the log if so.
+    pub fn holds(&mut self, account: Account, from: Network, now_ms: u64) -> Option<Held> {
+        let (pair_key, address_key) = (self.key(account, from), self.hasher.hash_one(from));
+        let pair = self.pair(pair_key, account);
+        let address = self.addresses.get(address_key).unwrap_or_default();
         let [of_pair, of_address] = self.scales(now_ms);
-        !pair.is_blocked(of_pair) && (pair.known || !address.is_blocked(of_address))
+        let (block, until_ms, key) = if pair.is_blocked(of_pair) {
+            (Block::Account, pair.until_ms(of_pair), pair_key)
+        } else if !pair.known && address.is_blocked(of_address) {
+            (Block::Address, address.until_ms(of_address), address_key)
+        } else {
+            return None;
+        };
+        Some(Held { block, until_ms, refused: self.note(key, now_ms) })
     }
 
     /// `account` was tried from there, and its password was wrong.
-    pub fn failed(&mut self, account: &str, from: Network, now_ms: u64) -> Failure {
+    pub fn failed(&mut self, account: Account, from: Network, now_ms: u64) -> Failure {
         let [of_pair, of_address] = self.scales(now_ms);
         let (pair_key, address_key) = (self.key(account, from), self.hasher.hash_one(from));
-        let mut pair = self.pairs.get(pair_key).unwrap_or_default();
+        let mut pair = self.pair(pair_key, account);
         let mut address = self.addresses.get(address_key).unwrap_or_default();
         let begins = match (pair.add(of_pair), address.add(of_address)) {
-            (_, true) => Some(Block::Address),
-            (true, false) => Some(Block::Account),
+            (_, true) => Some((Block::Address, address.until_ms(of_address))),
+            (true, false) => Some((Block::Account, pair.until_ms(of_pair))),
             (false, false) => None,
         };
         self.pairs.put(pair_key, pair);
@@ -106,13 +143,33 @@ impl Brake {
     }
 
     /// `account` was tried from there, and its password was right.
-    pub fn succeeded(&mut self, account: &str, from: Network) {
+    pub fn succeeded(&mut self, account: Account, from: Network) {
         let key = self.key(account, from);
-        self.pairs.put(key, Tally { known: true, ..Tally::default() });
+        self.pairs.put(key, Tally { known: true, stamp: account.stamp, ..Tally::default() });
     }
 
-    fn key(&self, account: &str, from: Network) -> u64 {
-        self.hasher.hash_one((account, from))
+    /// What is remembered of it. Failures with an earlier password do not count: whoever sets a new one ends the block.
+    fn pair(&mut self, key: u64, account: Account) -> Tally {
+        let pair = self.pairs.get(key).unwrap_or_default();
+        match pair.stamp == account.stamp {
+            true => pair,
+            false => Tally { known: pair.known, stamp: account.stamp, ..Tally::default() },
+        }
+    }
+
+    /// Counts a refusal; how many a line has to tell of, if one is due.
+    fn note(&mut self, key: u64, now_ms: u64) -> Option<u64> {
+        let mut noted = self.noted.get(key).unwrap_or_default();
+        noted.fresh += 1;
+        let is_due = noted.line_ms.is_none_or(|line_ms| now_ms.saturating_sub(line_ms) >= LINE_EVERY_MS);
+        let refused = is_due.then(|| std::mem::take(&mut noted.fresh));
+        noted.line_ms = if is_due { Some(now_ms) } else { noted.line_ms };
+        self.noted.put(key, noted);
+        refused
+    }
+
+    fn key(&self, account: Account, from: Network) -> u64 {
+        self.hasher.hash_one((account.name, from))
     }
 
     /// For a pair, and for an address.
@@ -136,6 +193,17 @@ struct Tally {
     blocked: bool,
     /// The account has logged in from there.
     known: bool,
+    /// Of the account, when it failed.
+    stamp: u64,
+}
+
+/// Refusals while a block lasts.
+#[derive(Clone, Copy, Default)]
+struct Noted {
+    /// Not in any line yet.
+    fresh: u64,
+    /// Of the last line.
+    line_ms: Option<u64>,
 }
 
 /// A moment, and the bound that counts.
@@ -153,6 +221,11 @@ impl Tally {
 
     fn is_blocked(self, scale: Scale) -> bool {
         self.blocked && self.left(scale) > scale.window_ms * scale.max / 2
+    }
+
+    /// When a block that lasts now will end: half of the failures are forgiven then.
+    fn until_ms(self, scale: Scale) -> u64 {
+        self.forgiven.saturating_sub(scale.window_ms * scale.max / 2).div_ceil(scale.max)
     }
 
     /// Adds a failure; does a block begin?
@@ -184,13 +257,27 @@ mod tests {
         delay: Duration::from_secs(1),
     };
 
+    fn of(name: &str) -> Account<'_> {
+        Account { name, stamp: 1 }
+    }
+
+    impl Brake {
+        fn admits(&mut self, account: &str, from: Network, now_ms: u64) -> bool {
+            self.holds(of(account), from, now_ms).is_none()
+        }
+    }
+
     fn from(address: &str) -> Network {
         Network::address(address.parse().expect("an address"))
     }
 
     /// Fails `count` times at `now_ms`; did a block begin with the last one?
     fn fail(brake: &mut Brake, account: &str, address: &str, now_ms: u64, count: u32) -> Option<Block> {
-        (0..count).map(|_| brake.failed(account, from(address), now_ms).begins).last().flatten()
+        (0..count)
+            .map(|_| brake.failed(of(account), from(address), now_ms).begins)
+            .last()
+            .flatten()
+            .map(|(block, _)| block)
     }
 
     #[test]
@@ -199,6 +286,59 @@ mod tests {
         let begins = [0, 2_000, 4_000, 6_000].map(|now_ms| fail(&mut brake, "anna", "192.0.2.1", now_ms, 1));
         assert_eq!(begins, [None, None, None, Some(Block::Account)]);
         assert!(!brake.admits("anna", from("192.0.2.1"), 6_000));
+    }
+
+    /// What the log is told: until when, which is the first moment at which he is admitted, and how many tried meanwhile.
+    #[test]
+    fn who_is_held_is_told_until_when_and_counted_once_a_minute() {
+        for (max, window_s) in [(4, 100), (3, 100), (7, 31)] {
+            let limits = Limits { account_failures: max, window: Duration::from_secs(window_s), ..LIMITS };
+            let mut brake = Brake::new(limits);
+            let here = from("192.0.2.1");
+            let failures = (0..max).filter_map(|n| brake.failed(of("anna"), here, u64::from(n) * 17).begins);
+            let begun: Vec<_> = failures.collect();
+            let [(Block::Account, until_ms)] = begun[..] else { panic!("{begun:?}") };
+            assert!(!brake.admits("anna", here, until_ms - 1) && brake.admits("anna", here, until_ms), "{max}");
+        }
+        let mut brake = Brake::new(Limits { window: Duration::from_secs(1000), ..LIMITS });
+        let (here, elsewhere) = (from("192.0.2.1"), from("192.0.2.2"));
+        fail(&mut brake, "anna", "192.0.2.1", 0, 4);
+        fail(&mut brake, "anna", "192.0.2.2", 0, 4);
+        let mut refused = |at, now_ms| brake.holds(of("anna"), at, now_ms).expect("held").refused;
+        assert_eq!(refused(here, 0), Some(1));
+        assert_eq!([1, 2, 59_999].map(|now_ms| refused(here, now_ms)), [None; 3]);
+        assert_eq!(refused(elsewhere, 3), Some(1), "another network");
+        assert_eq!(refused(here, 60_000), Some(4));
+        assert_eq!(refused(here, 60_001), None);
+        // Many names from one blocked address are one matter.
+        for user in 0..10 {
+            brake.failed(of(&user.to_string()), from("192.0.2.9"), 0);
+        }
+        let lines = (0..50)
+            .filter_map(|user| brake.holds(of(&format!("user{user}")), from("192.0.2.9"), 0).expect("held").refused);
+        assert_eq!(lines.count(), 1);
+    }
+
+    #[test]
+    fn a_new_password_ends_the_block_of_its_account_and_of_no_other() {
+        let mut brake = Brake::new(LIMITS);
+        let here = from("192.0.2.1");
+        brake.succeeded(of("anna"), here);
+        fail(&mut brake, "anna", "192.0.2.1", 0, 4);
+        fail(&mut brake, "ben", "192.0.2.1", 0, 4);
+        let anew = Account { name: "anna", stamp: 2 };
+        assert!(!brake.admits("anna", here, 1));
+        assert_eq!(brake.holds(anew, here, 1), None);
+        assert!(!brake.admits("ben", here, 1));
+        // The new password can be guessed as often as the old one could.
+        let begins = (0..4).map(|_| brake.failed(anew, here, 1).begins.map(|(block, _)| block));
+        // The tenth failure of the address is among them.
+        assert!(begins.eq([None, Some(Block::Address), None, Some(Block::Account)]));
+        assert!(brake.holds(anew, here, 1).is_some());
+        // She is still known there, whatever others do.
+        let third = Account { name: "anna", stamp: 3 };
+        assert!(!brake.admits("cleo", here, 1), "ten failures of the address");
+        assert_eq!(brake.holds(third, here, 1), None);
     }
 
     // covers: 10.12
@@ -234,9 +374,9 @@ mod tests {
         let mut brake = Brake::new(LIMITS);
         let here = from("192.0.2.1");
         fail(&mut brake, "anna", "192.0.2.1", 0, 3);
-        brake.succeeded("anna", here);
+        brake.succeeded(of("anna"), here);
         assert_eq!(fail(&mut brake, "anna", "192.0.2.1", 0, 3), None);
-        brake.succeeded("anna", here);
+        brake.succeeded(of("anna"), here);
         // Somebody at the same address tries one password for everybody.
         for guess in 0..20 {
             fail(&mut brake, &format!("user{guess}"), "192.0.2.1", 1, 1);
@@ -259,12 +399,12 @@ mod tests {
     fn answers_come_later_and_later_up_to_a_bound() {
         let mut brake = Brake::new(Limits { account_failures: 100, address_failures: 100, ..LIMITS });
         let here = from("192.0.2.1");
-        let delays: Vec<u64> = (0..6).map(|_| brake.failed("anna", here, 0).delay.as_secs()).collect();
+        let delays: Vec<u64> = (0..6).map(|_| brake.failed(of("anna"), here, 0).delay.as_secs()).collect();
         assert_eq!(delays, [1, 2, 4, 8, 8, 8]);
         let spread: Vec<u64> =
-            (0..16).map(|user| brake.failed(&user.to_string(), from("192.0.2.9"), 0).delay.as_secs()).collect();
+            (0..16).map(|user| brake.failed(of(&user.to_string()), from("192.0.2.9"), 0).delay.as_secs()).collect();
         assert_eq!((spread[0], spread[8], spread[15]), (1, 2, 8));
-        assert_eq!(brake.failed("anna", here, 1_000_000).delay.as_secs(), 1, "forgiven");
+        assert_eq!(brake.failed(of("anna"), here, 1_000_000).delay.as_secs(), 1, "forgiven");
     }
 
     #[test]
@@ -274,7 +414,7 @@ mod tests {
                 let window = Duration::from_secs(window_s);
                 let limits = Limits { account_failures: max, address_failures: 1000, window, ..LIMITS };
                 let mut brake = Brake::new(limits);
-                let count = (1..=max).find(|_| brake.failed("anna", from("192.0.2.1"), 5).begins.is_some());
+                let count = (1..=max).find(|_| brake.failed(of("anna"), from("192.0.2.1"), 5).begins.is_some());
                 assert_eq!(count, Some(max), "{max} in {window_s} s");
             }
         }
@@ -285,7 +425,7 @@ mod tests {
         let mut brake = Brake::with_room(LIMITS, 64);
         fail(&mut brake, "anna", "192.0.2.1", 0, 4);
         for other in 0..10_000_u32 {
-            brake.failed(&other.to_string(), Network::address(Ipv6Addr::from(u128::from(other) << 64).into()), 0);
+            brake.failed(of(&other.to_string()), Network::address(Ipv6Addr::from(u128::from(other) << 64).into()), 0);
             assert!(brake.pairs.count() <= 64);
             assert!(brake.addresses.count() <= 64);
             if other % 10 == 0 {

@@ -15,6 +15,7 @@ use argon2::password_hash::{Output, PasswordHash, SaltString};
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHasher, Version};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher};
 
 /// Most memory that one hash may take, KiB: 256 MiB.
 const MEMORY_KIB_MAX: u32 = 256 * 1024;
@@ -94,6 +95,14 @@ impl Hash {
     pub fn cost(&self) -> Cost {
         let params = self.argon2.params();
         Cost { memory_kib: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost() }
+    }
+
+    /// Differs from that of any other hash, of the same password too: its salt differs. For this process only; not to be
+    /// shown.
+    pub fn stamp(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.salt, self.output.as_bytes()).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Is it the hash of `password`? Takes tens of milliseconds: never on a core thread.

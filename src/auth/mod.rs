@@ -18,7 +18,7 @@
 //! Promises: a core is never blocked, neither by hashing nor by a reload; an unknown user costs what a known one does;
 //! a password that was changed or a user who was removed is out as soon as the new file is taken, whatever the cache
 //! holds; a check is answered by the snapshot that was current when it was asked; past the brake's bound no answer tells
-//! whether the password was right.
+//! whether the password was right; why somebody was refused is for the log alone (fault.rs).
 
 pub mod brake;
 pub mod hash;
@@ -26,18 +26,22 @@ pub mod users;
 pub mod users_file;
 
 mod cache;
+mod fault;
 mod secret;
 mod verifier;
 
+use crate::clock;
 use crate::config;
 use crate::log::{Level, event};
 use crate::policy::{Network, Networks};
-use crate::sasl::{Credentials, Keys, Proof};
+use crate::sasl::{Credentials, Keys, Mechanism, Proof};
 use crate::services::Watcher;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use brake::{Block, Brake, Limits};
+use brake::{Account, Block, Brake, Held, Limits};
 use cache::Cache;
+use fault::Fault;
+pub use fault::WITHHELD;
 use ring::rand::{SecureRandom, SystemRandom};
 pub use secret::{Secret, fault as secret_fault};
 use std::net::IpAddr;
@@ -111,10 +115,10 @@ impl Authenticator {
     pub async fn check(&self, credentials: Credentials, from: IpAddr) -> Verdict {
         // Depends on how the name is written and not on who exists, so a quick answer tells nothing.
         let Ok(account) = self.file.names().account(&credentials.user) else { return Verdict::Rejected(self.delay) };
-        if !self.admits(&account, from) {
+        let users = self.file.current();
+        if !self.admits(&users, &account, from) {
             return Verdict::Braked(self.delay);
         }
-        let users = self.file.current();
         let account = users.name(&account).unwrap_or_else(|| account.into());
         let key = self.cache.key(&account, credentials.mechanism, &credentials.password);
         match self.cache.recall(&key, users.generation(), Instant::now()) {
@@ -146,7 +150,7 @@ impl Authenticator {
     /// or has none, are made up. Errors: braked, or SCRAM is not configured.
     pub fn scram_keys(&self, user: &str, from: IpAddr) -> Result<(Keys, String), Verdict> {
         let account = self.file.names().account(user).unwrap_or_else(|_| user.to_owned());
-        if !self.admits(&account, from) {
+        if !self.admits(&self.file.current(), &account, from) {
             return Err(Verdict::Braked(self.delay));
         }
         let keys = self.file.scram_keys(&account).ok_or(Verdict::Unavailable)?;
@@ -170,8 +174,28 @@ impl Authenticator {
         self.file.current().all_have_keys()
     }
 
-    fn admits(&self, account: &str, from: IpAddr) -> bool {
-        self.exempt.contains(from) || self.brake().admits(account, Network::address(from), self.now_ms())
+    /// What was wrong with a login that was refused. Some look-ups whoever it is: it takes the same time for all, but for
+    /// nanoseconds behind a hash of milliseconds.
+    pub fn fault(&self, user: &str, mechanism: Mechanism) -> Fault {
+        Fault::of(user, mechanism, self.file.names(), &self.file.current())
+    }
+
+    /// A name that a client gave, as the log may show it: [`WITHHELD`] if it may be a password.
+    pub fn shown<'a>(&self, user: &'a str) -> &'a str {
+        fault::shown(user, self.file.names(), &self.file.current())
+    }
+
+    fn admits(&self, users: &Users, account: &str, from: IpAddr) -> bool {
+        if self.exempt.contains(from) {
+            return true;
+        }
+        let (address, now_ms) = (Network::address(from), self.now_ms());
+        let stamped = Account { name: account, stamp: users.stamp(account) };
+        let held = self.brake().holds(stamped, address, now_ms);
+        if let Some(held) = held {
+            log_held(held, address, shown_account(users, account), now_ms);
+        }
+        held.is_none()
     }
 
     /// The verdict on an attempt that was checked. Who was braked meanwhile, by attempts beside this one, is told nothing.
@@ -179,23 +203,27 @@ impl Authenticator {
         if self.exempt.contains(from) {
             return if right { Verdict::Accepted(account) } else { Verdict::Rejected(self.delay) };
         }
-        let (address, now_ms) = (Network::address(from), self.now_ms());
+        let (address, now_ms, users) = (Network::address(from), self.now_ms(), self.file.current());
+        let stamped = Account { name: &account, stamp: users.stamp(&account) };
         let mut brake = self.brake();
-        if !brake.admits(&account, address, now_ms) {
+        if let Some(held) = brake.holds(stamped, address, now_ms) {
+            drop(brake);
+            log_held(held, address, shown_account(&users, &account), now_ms);
             return Verdict::Braked(self.delay);
         }
         if right {
-            brake.succeeded(&account, address);
+            brake.succeeded(stamped, address);
             return Verdict::Accepted(account);
         }
-        let failure = brake.failed(&account, address, now_ms);
+        let failure = brake.failed(stamped, address, now_ms);
         drop(brake);
-        if let Some(block) = failure.begins {
+        if let Some((block, until_ms)) = failure.begins {
             let line = event(Level::Warning, "too many failed authentications, braked").field("from", address);
-            match block {
-                Block::Account => line.octets("user", account.as_bytes()).emit(),
-                Block::Address => line.emit(),
-            }
+            let line = match block {
+                Block::Account => line.octets("user", shown_account(&users, &account).as_bytes()),
+                Block::Address => line,
+            };
+            line.field("until", moment(until_ms, now_ms)).field("remedy", remedy(block)).emit();
         }
         Verdict::Rejected(failure.delay)
     }
@@ -224,6 +252,35 @@ impl Authenticator {
         drop(self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.verifiers.stop();
     }
+}
+
+/// Somebody tries on while a block lasts: one line a minute for all who do.
+fn log_held(held: Held, address: Network, user: &str, now_ms: u64) {
+    let Some(refused) = held.refused else { return };
+    let line = event(Level::Warning, "refused while braked").field("from", address);
+    let line = line.octets("user", user.as_bytes()).field("refused", refused);
+    line.field("until", moment(held.until_ms, now_ms)).field("remedy", remedy(held.block)).emit();
+}
+
+/// An account's name, which may be a password if nobody has it.
+fn shown_account<'a>(users: &Users, account: &'a str) -> &'a str {
+    if users.name(account).is_some() { account } else { WITHHELD }
+}
+
+/// How a block ends before its time.
+fn remedy(block: Block) -> &'static str {
+    match block {
+        Block::Account => "penstock user add NAME, with a new password or the same, ends it at once",
+        Block::Address => {
+            "who has logged in from there is let in; a network of many users goes into brake_exempt_networks"
+        }
+    }
+}
+
+/// The brake's time `at_ms` as a time of day, RFC 3339, when it is `now_ms` by its clock.
+fn moment(at_ms: u64, now_ms: u64) -> jiff::Timestamp {
+    let epoch_s = (clock::now_ms() + at_ms.saturating_sub(now_ms)).div_ceil(1000);
+    jiff::Timestamp::from_second(i64::try_from(epoch_s).unwrap_or(i64::MAX)).unwrap_or(jiff::Timestamp::MAX)
 }
 
 #[cfg(test)]

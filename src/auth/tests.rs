@@ -349,6 +349,27 @@ fn a_guesser_is_braked_and_costs_no_hash_and_the_user_elsewhere_logs_in() {
     assert_eq!(block_on(authenticator.check(credentials("ann", "one"), campus)), accepted("ann"));
 }
 
+// covers: 10.12
+#[test]
+fn a_new_password_ends_the_block_of_its_account() {
+    let mut house = House::new(&[("ann", "one"), ("bob", "two")]);
+    house.config.brake_account_failures = 2;
+    let authenticator = house.start();
+    for user in ["ann", "bob", "cleo"] {
+        let verdicts = ["a", "b", "c"].map(|guess| check(&authenticator, user, guess));
+        assert_eq!(verdicts, [REJECTED, REJECTED, Verdict::Braked(Duration::ZERO)]);
+    }
+    let bob = fs::read_to_string(house.path()).expect("read").lines().nth(1).expect("bob").to_owned();
+    house.write(&[("ann", "one"), ("cleo", "three")]);
+    house.write_text(&format!("{}{bob}\n", fs::read_to_string(house.path()).expect("read")));
+    authenticator.reload();
+    assert_eq!(check(&authenticator, "ann", "one"), accepted("ann"), "the same password, set anew");
+    assert_eq!(check(&authenticator, "cleo", "three"), accepted("cleo"), "was not there before");
+    assert_eq!(check(&authenticator, "bob", "two"), Verdict::Braked(Duration::ZERO), "his line is the same");
+    assert_eq!(authenticator.fault("bob", Mechanism::Plain).name(), "wrong password");
+    assert_eq!(authenticator.shown("sesame"), WITHHELD);
+}
+
 #[test]
 fn the_same_wrong_password_again_is_not_counted() {
     let mut house = House::new(&[("ann", "one")]);

@@ -15,7 +15,7 @@ use super::hash::{Cost, Hash};
 use crate::config;
 use crate::policy::UsernameForm;
 use crate::sasl::{Keys, USER_BYTES_MAX, prepare};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,6 +56,8 @@ pub struct Users {
     generation: u64,
     accounts: HashMap<Arc<str>, Account>,
     dummy: Hash,
+    /// What stands behind the @ in some account's name, lower case.
+    domains: HashSet<String>,
     /// How many have SCRAM keys.
     with_keys: usize,
     /// The iteration count that most of those have.
@@ -134,9 +136,11 @@ impl Users {
         let dummy = Hash::unmatchable(usual_cost(&entries))?;
         let usual_iterations = usual_iterations(&entries);
         let with_keys = entries.iter().filter(|entry| entry.scram.is_some()).count();
+        let domain = |entry: &Entry| entry.name.split_once('@').map(|(_, domain)| domain.to_owned());
+        let domains = entries.iter().filter_map(domain).collect();
         let account = |entry: Entry| (entry.name.into(), Account { hash: entry.hash, scram: entry.scram });
         let accounts = entries.into_iter().map(account).collect();
-        Ok(Users { generation, accounts, dummy, with_keys, usual_iterations })
+        Ok(Users { generation, accounts, dummy, domains, with_keys, usual_iterations })
     }
 
     /// Which snapshot this is. No two of a process have the same.
@@ -152,6 +156,21 @@ impl Users {
     /// The shared name of the account `name`, if there is one.
     pub fn name(&self, name: &str) -> Option<Arc<str>> {
         self.accounts.get_key_value(name).map(|(name, _)| name.clone())
+    }
+
+    /// Changes whenever the account's password is set, be it to the same one. 0 if there is no such account.
+    pub fn stamp(&self, name: &str) -> u64 {
+        self.accounts.get(name).map_or(0, |account| account.hash.stamp())
+    }
+
+    /// The domains of the accounts, lower case.
+    pub fn domains(&self) -> impl Iterator<Item = &str> {
+        self.domains.iter().map(String::as_str)
+    }
+
+    /// Has some account this domain, which is lower case?
+    pub fn has_domain(&self, domain: &str) -> bool {
+        self.domains.contains(domain)
     }
 
     /// The hash to check a password of the account `name` against. For an unknown one a hash that nothing matches and

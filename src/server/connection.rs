@@ -28,13 +28,13 @@ use super::proxy::Peer;
 use super::rates;
 use super::receiving::Receiving;
 use super::share::Share;
-use crate::auth::Verdict;
+use crate::auth::{Authenticator, Verdict};
 use crate::clock::now_ms;
 use crate::log::{Event, Level, event};
 use crate::net::Stream;
 use crate::net::failure::{Begin, explain, is_silent};
 use crate::policy::TlsMode;
-use crate::sasl::Mechanisms;
+use crate::sasl::{Mechanism, Mechanisms};
 use crate::smtp::Session;
 use crate::smtp::reply;
 use crate::smtp::session::{Action, Answer, Question, Refusal};
@@ -365,38 +365,49 @@ impl Connection {
         match question {
             Question::Client(_) => unreachable!("answered above"),
             Question::Password(credentials) => {
-                let name = credentials.user.clone();
+                let (name, mechanism) = (credentials.user.clone(), credentials.mechanism);
                 let verdict = authenticator.check(credentials, from).await;
-                self.heard(verdict, &name).await
+                self.heard(verdict, &authenticator, &name, mechanism).await
             }
             Question::ScramKeys(user) => match authenticator.scram_keys(&user, from) {
                 Ok((keys, nonce)) => Answer::ScramKeys { keys, nonce },
-                Err(verdict) => self.heard(verdict, &user).await,
+                Err(verdict) => self.heard(verdict, &authenticator, &user, Mechanism::ScramSha256).await,
             },
             Question::Proof(proof) => {
                 let verdict = authenticator.proved(&proof, from);
-                self.heard(verdict, &proof.user).await
+                self.heard(verdict, &authenticator, &proof.user, proof.mechanism).await
             }
         }
     }
 
     /// Counts and logs a verdict, and holds back what is refused, so that guessing is slow.
-    async fn heard(&mut self, verdict: Verdict, name: &str) -> Answer {
+    async fn heard(
+        &mut self,
+        verdict: Verdict,
+        authenticator: &Authenticator,
+        name: &str,
+        mechanism: Mechanism,
+    ) -> Answer {
+        let line = |connection: &Connection, level, what, user: &str| {
+            connection.event(level, what).octets("user", user.as_bytes()).field("mechanism", mechanism.name())
+        };
         let (answer, delay) = match verdict {
             Verdict::Accepted(user) => {
                 self.core.counters.auth_ok.add(1);
+                line(self, Level::Info, "authenticated", &user).emit();
                 return Answer::Accepted(user);
             }
             Verdict::Unavailable => {
-                self.event(Level::Warning, "authentication not available").octets("user", name.as_bytes()).emit();
+                line(self, Level::Warning, "authentication not available", authenticator.shown(name)).emit();
                 return Answer::Unavailable;
             }
             Verdict::Rejected(delay) => {
                 self.core.counters.auth_failed.add(1);
-                self.event(Level::Warning, "authentication failed").octets("user", name.as_bytes()).emit();
+                let line = line(self, Level::Warning, "authentication failed", authenticator.shown(name));
+                line.field("reason", authenticator.fault(name, mechanism).name()).emit();
                 (Answer::Rejected, delay)
             }
-            // That the brake took hold is in the log once, by whoever did it.
+            // The authenticator logs it: once a minute, however many try.
             Verdict::Braked(delay) => {
                 self.core.counters.auth_braked.add(1);
                 (Answer::Braked, delay)

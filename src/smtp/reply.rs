@@ -55,7 +55,7 @@ pub const TOO_MANY_RECIPIENTS: &[u8] = b"452 4.5.3 Too many recipients\r\n";
 /// 454 when passwords cannot be checked now. RFC 4954 section 4.
 pub const AUTH_UNAVAILABLE: &[u8] = b"454 4.7.0 Authentication is not available now, try again later\r\n";
 /// 454 after too many failures of this client: nothing is said about the password. RFC 4954 section 6.
-pub const AUTH_BRAKED: &[u8] = b"454 4.7.0 Too many failed authentications from your network, try again later\r\n";
+pub const AUTH_BRAKED: &[u8] = b"454 4.7.0 Too many failed logins, try again later\r\n";
 
 /// 500 to what is no command.
 pub const UNKNOWN_COMMAND: &[u8] = b"500 5.5.2 Command unrecognized\r\n";

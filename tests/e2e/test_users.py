@@ -291,7 +291,14 @@ def test_a_guesser_is_stopped_and_the_user_elsewhere_logs_in(appliance):
         for n in range(8):
             assert login(server, "anna", f"guess {n}", "127.0.0.3").startswith("535"), "exempt"
         lines = [line for line in server.log_text().splitlines() if "braked" in line]
-        assert len(lines) == 1 and '"127.0.0.1"' in lines[0] and '"anna"' in lines[0], lines
+        begun, tried_on = lines
+        assert "too many failed" in begun and "refused while braked" in tried_on, lines
+        assert all('"127.0.0.1"' in line and '"anna"' in line and '"until":"20' in line for line in lines), lines
+        assert '"refused":"1"' in tried_on, "the next line comes when a minute is over"
+        failed = [line for line in server.log_text().splitlines() if '"authentication failed"' in line]
+        assert all('"mechanism":"PLAIN","reason":"wrong password"' in line for line in failed), failed
+        right = [line for line in server.log_text().splitlines() if '"event":"authenticated"' in line]
+        assert len(right) == 2 and '"user":"anna","mechanism":"PLAIN"' in right[0], right
         assert "guess" not in server.log_text()
     assert '"auth_braked":"4"' in server.log_text(), server.log_text()[-2000:]
 
