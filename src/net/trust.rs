@@ -62,22 +62,82 @@ pub fn handshake_trouble(error: &io::Error) -> String {
 }
 
 fn certificate_trouble(why: &CertificateError) -> String {
+    use CertificateError as Fault;
+    match why {
+        Fault::NotValidForNameContext { expected, presented } => {
+            let name = expected.to_str();
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            match names.is_empty() {
+                true => format!("its certificate has no name in its subjectAltName; renew it with \"{name}\" there"),
+                false => format!(
+                    "its certificate is not for \"{name}\" but for {}; name it so in the route, or renew the certificate",
+                    names.join(", ")
+                ),
+            }
+        }
+        Fault::Other(inner) => {
+            // rustls hands on what webpki says, and only by its name.
+            let fault = format!("{:?}", inner.0);
+            let known = RARE.iter().find(|(name, _)| fault.starts_with(name));
+            known.map_or_else(
+                || format!("its certificate is not trusted ({fault}); renew it"),
+                |(_, text)| (*text).into(),
+            )
+        }
+        other => usual(other).into(),
+    }
+}
+
+fn usual(why: &CertificateError) -> &'static str {
     use CertificateError::{
-        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
-        NotValidYetContext, UnknownIssuer,
+        BadEncoding, BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext, NotValidForName,
+        NotValidYet, NotValidYetContext, Revoked, UnhandledCriticalExtension, UnknownIssuer,
+        UnsupportedSignatureAlgorithmContext, UnsupportedSignatureAlgorithmForPublicKeyContext,
     };
     match why {
-        Expired | ExpiredContext { .. } => "its certificate has expired".into(),
-        NotValidYet | NotValidYetContext { .. } => "its certificate is not valid yet; are both clocks right?".into(),
-        UnknownIssuer => "its certificate is signed by no CA that is trusted here; name its CA with ca_file".into(),
-        NotValidForNameContext { expected, presented } => {
-            let name = expected.to_str();
-            format!("its certificate is not for \"{name}\" but for {}", presented.join(", "))
+        Expired | ExpiredContext { .. } => "its certificate has expired; renew it",
+        NotValidYet | NotValidYetContext { .. } => "its certificate is not valid yet; are both clocks right?",
+        UnknownIssuer => "its certificate is signed by no CA that is trusted here; name its CA with ca_file",
+        NotValidForName => "its certificate is for another name; name the host as its certificate does",
+        BadSignature => "its certificate is signed wrongly: ca_file has a CA of the same name and another key, perhaps",
+        BadEncoding => "its certificate cannot be read; renew it",
+        Revoked => "its certificate has been revoked; renew it",
+        UnhandledCriticalExtension => {
+            "its certificate has a critical extension that is not known here; renew it without that"
         }
-        NotValidForName => "its certificate is for another name".into(),
-        BadSignature => "its certificate is signed wrongly".into(),
-        other => format!("its certificate is not trusted: {other}"),
+        InvalidPurpose | InvalidPurposeContext { .. } => {
+            "its certificate is not meant for servers; renew it with extendedKeyUsage serverAuth"
+        }
+        UnsupportedSignatureAlgorithmContext { .. } | UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "its certificate is signed by an algorithm that is not trusted here (SHA-1, say); renew it with SHA-256"
+        }
+        _ => "its certificate is not trusted; renew it",
     }
+}
+
+/// What webpki says of certificates beyond rustls's own words: its name of the fault, and ours with a remedy.
+const RARE: [(&str, &str); 11] = [
+    (
+        "CaUsedAsEndEntity",
+        "its certificate is a CA's, made with `openssl req -x509` perhaps; make a server certificate that is signed by \
+         it, or a self-signed one with basicConstraints=CA:FALSE",
+    ),
+    ("EndEntityUsedAsCa", "its certificate is signed by one that is no CA's; get one from a CA"),
+    ("PathLenConstraintViolated", "there are more CAs between its certificate and the root than the root allows"),
+    ("MaximumPathDepthExceeded", "there are too many CAs between its certificate and the root; send a shorter chain"),
+    ("MaximumPathBuildCallsExceeded", "its chain of certificates is too tangled; send the needed ones only"),
+    ("MaximumSignatureChecksExceeded", "its chain of certificates is too tangled; send the needed ones only"),
+    ("NameConstraintViolation", "its certificate has a name that its CA may not give; get one from another CA"),
+    ("UnsupportedCertVersion", "its certificate is of an old version, without extensions; make one of version 3"),
+    ("EmptyEkuExtension", "its certificate has an empty extendedKeyUsage; renew it with serverAuth there"),
+    ("MalformedExtensions", "its certificate has extensions that cannot be read; renew it"),
+    ("InvalidSerialNumber", "its certificate has a serial number that is none; renew it"),
+];
+
+/// The name in `DnsName("mx.example")` or `IpAddress(192.0.2.1)`.
+fn bare(presented: &str) -> &str {
+    let inner = presented.split_once('(').map_or(presented, |(_, rest)| rest.trim_end_matches(')'));
+    inner.trim_matches('"')
 }
 
 #[cfg(test)]
@@ -102,5 +162,77 @@ mod tests {
             assert!(error.contains(words) && error.contains("ca.pem"), "{error}");
         }
         assert!(verifying_client_config(Some(&folder.path().join("none"))).is_err());
+    }
+
+    /// What is said of the certificate that `parameters` make, shown by a server that is configured as `host`.
+    fn said_of(parameters: rcgen::CertificateParams, host: &str) -> String {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).expect("a root");
+        let provider = Arc::new(ring::default_provider());
+        let builder = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = builder.build().expect("a verifier");
+        let name = rustls::pki_types::ServerName::try_from(host.to_owned()).expect("a name");
+        let now = rustls::pki_types::UnixTime::now();
+        let error = rustls::client::danger::ServerCertVerifier::verify_server_cert(
+            &*verifier,
+            certificate.der(),
+            &[],
+            &name,
+            &[],
+            now,
+        );
+        handshake_trouble(&io::Error::other(error.expect_err("not trusted")))
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_said_in_words_and_with_a_remedy() {
+        let parameters = |name: &str| rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let mut ca = parameters("mx.example");
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let mut client = parameters("mx.example");
+        client.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let mut old = parameters("mx.example");
+        old.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        old.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        let nameless = rcgen::CertificateParams::default();
+        for (parameters, host, expected) in [
+            (ca, "mx.example", &["a CA's", "openssl req -x509", "; make a server certificate"][..]),
+            (client, "mx.example", &["not meant for servers; renew it"]),
+            (old, "mx.example", &["has expired; renew it"]),
+            (parameters("wrong.example"), "mx.example", &["not for \"mx.example\" but for wrong.example; name it"]),
+            (parameters("192.0.2.9"), "192.0.2.1", &["not for \"192.0.2.1\" but for 192.0.2.9;"]),
+            (nameless, "mx.example", &["no name in its subjectAltName; renew it with \"mx.example\""]),
+        ] {
+            let said = said_of(parameters, host);
+            assert!(expected.iter().all(|part| said.contains(part)), "{said}");
+            assert!(!["(\"", "Other", "DnsName", "IpAddress"].iter().any(|debug| said.contains(debug)), "{said}");
+        }
+    }
+
+    /// A fault of webpki's: it shows itself by its name.
+    struct Named(&'static str);
+
+    impl std::fmt::Debug for Named {
+        fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+            formatter.write_str(self.0)
+        }
+    }
+
+    impl std::fmt::Display for Named {
+        fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+            formatter.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Named {}
+    #[test]
+    fn no_sentence_shows_how_the_program_is_made() {
+        for (name, text) in RARE {
+            let error = CertificateError::Other(rustls::OtherError(Arc::new(Named(name))));
+            assert_eq!(certificate_trouble(&error), text);
+            assert!(!text.contains(name));
+        }
     }
 }
