@@ -13,6 +13,7 @@ use crate::sasl::Mechanisms;
 use crate::server::recipients;
 use nix::unistd::{AccessFlags, access};
 use std::fs;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -49,6 +50,9 @@ pub fn files(loaded: &mut Loaded, file: &Path) {
     local_recipients(loaded);
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
     directory(&config.spool.directory, &places.spool_directory, notices);
+    for (route, place) in config.relay.routes.iter().zip(&places.routes) {
+        verified_address(&route.target, place, notices);
+    }
     for ((route, place), ca_place) in config.relay.routes.iter().zip(&places.routes).zip(&places.ca_files) {
         match &route.target {
             Target::Maildir { directory: maildir } => directory(maildir, place, notices),
@@ -61,6 +65,17 @@ pub fn files(loaded: &mut Loaded, file: &Path) {
             }
             Target::Smarthost { .. } => {}
         }
+    }
+}
+
+/// A smarthost that has to prove its name, and is given by its address.
+fn verified_address(target: &Target, place: &Range<usize>, notices: &mut Notices) {
+    let Target::Smarthost { address, tls: RouteTls::Verified, .. } = target else { return };
+    let host = address.rsplit_once(':').map_or(&**address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.parse::<IpAddr>().is_ok() {
+        let what = format!("tls = \"verified\" asks for a certificate for the address {host}, which is rare");
+        notices.warning(place, what, "name the host as its certificate does");
     }
 }
 

@@ -64,6 +64,19 @@ fn every_example_passes_where_nothing_is_there_yet() {
 }
 
 #[test]
+fn a_smarthost_that_has_to_prove_its_name_has_one() {
+    for (host, warned) in [("192.0.2.1", true), ("[2001:db8::1]", true), ("127.example.org", false)] {
+        for tls in ["verified", "required"] {
+            let route = format!("smarthost = \"{host}:25\"\ntls = \"{tls}\"");
+            let (_directory, file) = complete(&TEXT.replace("maildir = \"Maildir\"", &route));
+            let said = said(&file);
+            let remedy = "which is rare; name the host as its certificate does";
+            assert_eq!(said.contains(remedy), warned && tls == "verified", "{host} {tls}: {said}");
+        }
+    }
+}
+
+#[test]
 fn files_that_are_missing_or_are_not_what_they_should_be() {
     type Spoil = fn(&Path);
     let table: [(&str, Spoil, &str); 9] = [
