@@ -9,7 +9,7 @@ use crate::log::Level;
 use crate::message::header::{FIELDS_MAX, HEADER_BYTES_MAX, RECEIVED_MAX};
 use crate::message::{Arrival, Header, prepend};
 use crate::smtp::Session;
-use crate::smtp::envelope::{Envelope, Tag};
+use crate::smtp::envelope::{Envelope, Fields, Tag};
 use crate::smtp::session::{Answer, QueueName, Refusal};
 use crate::spool::{CommitError, QueueId};
 use std::io::Write;
@@ -103,8 +103,18 @@ impl Connection {
         if let Some(user) = client.user {
             line = line.octets("user", user.as_bytes());
         }
+        if let Some(moment) = held_until(envelope.as_bytes()) {
+            line = line.field("held_until", moment);
+        }
         line.field("bytes", bytes).field("recipients", envelope.recipients()).field("protocol", client.protocol).emit();
     }
+}
+
+/// The end of a hold (RFC 4865), to the second.
+fn held_until(envelope: &[u8]) -> Option<jiff::Timestamp> {
+    let hold = |(tag, value): (Tag, &[u8])| (tag == Tag::HoldUntil).then(|| value.try_into().ok()).flatten();
+    let epoch_ms = Fields::new(envelope).flatten().find_map(hold).map(u64::from_le_bytes)?;
+    jiff::Timestamp::from_second(i64::try_from(epoch_ms / 1000).ok()?).ok()
 }
 
 /// Notes in the envelope which fields of the content are not sent on.
@@ -146,4 +156,23 @@ fn queue_name(id: QueueId) -> QueueName {
     let mut name = [b'0'; 13];
     let _ = write!(&mut name[..], "{id}");
     QueueName(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // covers: 3.6
+    #[test]
+    fn the_log_says_until_when_a_message_is_held() {
+        let mut envelope = Envelope::default();
+        envelope.push(Tag::ReversePath, b"anna@example.edu");
+        assert_eq!(held_until(envelope.as_bytes()), None);
+        envelope.push(Tag::HoldUntil, &1_795_317_010_999u64.to_le_bytes());
+        envelope.push(Tag::Recipient, b"ben@example.org");
+        assert_eq!(held_until(envelope.as_bytes()).map(|at| at.to_string()).as_deref(), Some("2026-11-22T03:10:10Z"));
+        envelope.clear();
+        envelope.push(Tag::HoldUntil, &u64::MAX.to_le_bytes());
+        assert_eq!(held_until(envelope.as_bytes()), None, "no date");
+    }
 }
