@@ -138,7 +138,7 @@ impl Connection {
         let opened = match (host.open(first, context).await, way.demand) {
             (Err((OpenError::Handshake(why) | OpenError::NoTls(why), _)), Demand::Required) => {
                 let text = format!("5.7.10 the sender requires TLS with a proven name: {why}");
-                return Err(Unopened::Refused(Reply { code: 550, text }));
+                return Err(Unopened::Refused(Reply::ours(550, text)));
             }
             (Err((OpenError::Handshake(why) | OpenError::NoTls(why), remote)), Demand::Optional) => {
                 let event = log::event(Level::Warning, "tls not as the route demands, the message says it need not be");
@@ -389,7 +389,7 @@ impl Outlet {
 /// The spool does not give the message: for the log, and as the reason to try again.
 fn unreadable(stored: &Stored, why: &str) -> Reply {
     journal::trouble("message cannot be read", stored.id.0, why);
-    Reply { code: 451, text: format!("4.3.0 {why}") }
+    Reply::ours(451, format!("4.3.0 {why}"))
 }
 
 fn unopened((error, remote): (OpenError, String)) -> Unopened {
@@ -398,7 +398,7 @@ fn unopened((error, remote): (OpenError, String)) -> Unopened {
         OpenError::NoTls(why) | OpenError::Other(why) => Unopened::Unreachable(format!("{remote}: {why}")),
         OpenError::Loop => {
             let text = format!("5.4.6 mail loops back to myself: {remote} has our own name");
-            Unopened::Refused(Reply { code: 554, text })
+            Unopened::Refused(Reply::ours(554, text))
         }
     }
 }

@@ -59,6 +59,6 @@ pub fn converted(transaction: Transaction, eight_bit: bool) -> Transaction {
 }
 
 fn refusal(hindrance: Hindrance, why: Unconvertible) -> Reply {
-    let Reply { code, text } = hindrance.reply();
-    Reply { code, text: format!("{text}; {}", why.text()) }
+    let Reply { code, text, .. } = hindrance.reply();
+    Reply::ours(code, format!("{text}; {}", why.text()))
 }

@@ -11,14 +11,17 @@ pub struct About<'a> {
     pub id: u64,
     /// Forward-path.
     pub recipient: &'a [u8],
-    /// The next server or Maildir.
-    pub destination: &'a str,
+    /// The next server or Maildir, if it has come to one.
+    pub destination: Option<&'a str>,
 }
 
 impl About<'_> {
     fn event(&self, level: Level, what: &'static str) -> log::Event {
-        let event = log::event(level, what).field("queue_id", QueueId(self.id));
-        event.octets("recipient", self.recipient).octets("destination", self.destination.as_bytes())
+        let event = log::event(level, what).field("queue_id", QueueId(self.id)).octets("recipient", self.recipient);
+        match self.destination {
+            Some(destination) => event.octets("destination", destination.as_bytes()),
+            None => event,
+        }
     }
 }
 
@@ -27,10 +30,13 @@ pub fn delivered(about: &About, reply: &Reply) {
     with_reply(about.event(Level::Info, "delivered"), reply).emit();
 }
 
-/// Tried again in a while.
-pub fn deferred(about: &About, reply: &Reply, retry_ms: u64) {
+/// Tried again in a while; without `retry_ms` its time is over before that.
+pub fn deferred(about: &About, reply: &Reply, retry_ms: Option<u64>) {
     let event = with_reply(about.event(Level::Warning, "deferred"), reply);
-    event.field("next_try", moment(retry_ms)).emit();
+    match retry_ms {
+        Some(retry_ms) => event.field("next_try", moment(retry_ms)).emit(),
+        None => event.field("next_try", "none, its time is over before").emit(),
+    }
 }
 
 /// What became of a recipient beyond a delivery; `told` says whether the sender gets a notification of it.
@@ -43,15 +49,18 @@ pub fn settled(about: &About, verdict: &Verdict, told: bool) {
         (Action::Relayed | Action::Delivered, true) => (Level::Info, "success, sender told"),
         (Action::Delayed | Action::Relayed | Action::Delivered, false) => return,
     };
-    let event = about.event(level, what).field("expired", verdict.action == Action::Expired);
+    let mut event = about.event(level, what);
+    if verdict.action == Action::Expired {
+        event = event.field("expired", true);
+    }
     with_reply(event, &verdict.reply).emit();
 }
 
-/// A destination cannot be reached; its mail stays queued.
-pub fn unreachable(destination: &str, why: &str, retry_ms: u64) {
+/// A destination cannot be reached; `waiting` messages for it stay queued.
+pub fn unreachable(destination: &str, why: &str, waiting: usize, retry_ms: u64) {
     let event = log::event(Level::Warning, "destination unreachable, mail stays queued");
     let event = event.octets("destination", destination.as_bytes()).octets("reason", why.as_bytes());
-    event.field("next_try", moment(retry_ms)).emit();
+    event.field("waiting", waiting).field("next_try", moment(retry_ms)).emit();
 }
 
 /// A message, or something about it, needs an operator.

@@ -73,7 +73,7 @@ impl Maildirs {
 }
 
 fn deferred(text: &str) -> Fate {
-    Fate::Deferred(Reply { code: 451, text: text.into() })
+    Fate::Deferred(Reply::ours(451, text.into()))
 }
 
 /// Makes file names that no other delivery makes.
@@ -113,7 +113,7 @@ fn deliver(job: &mut Job, names: &Names) -> Vec<Fate> {
         .drain(..)
         .map(|(_, name)| publish(&job.directory, &new, &name).map_err(|error| error.to_string()))
         .map(|done| match done {
-            Ok(name) => Fate::Delivered(Reply { code: 250, text: format!("2.0.0 saved as {name}") }),
+            Ok(name) => Fate::Delivered(Reply::ours(250, format!("2.0.0 saved as {name}"))),
             Err(error) => fate(&error),
         })
         .collect()

@@ -12,21 +12,23 @@
 //! Promises: a recipient whose fate is being recorded is not sent to again; the state is changed by [`Queue::outcome`]
 //! alone, which normal running and recovery both call for what the spool holds; of the jobs that are due at a destination
 //! the one that has been due longest goes first; a destination that cannot be reached is asked by one
-//! connection at a time and ever more rarely, and costs its messages no attempt.
+//! connection at a time and ever more rarely, and costs its messages no attempt; no attempt begins when a message's time is
+//! over, and what is under way then is given up when it is back.
 //!
 //! A waiting message for one recipient takes about 340 octets of memory (measured with a million of them).
 
 use crate::relay::route::Destination;
 use crate::smtp::client::{Fate, Reply};
+use site::{Site, backoff};
 use std::collections::{BTreeSet, HashMap};
+
+mod site;
 
 /// Recipients of one transaction: RFC 5321 section 4.5.3.1.8 makes every server take that many.
 const RECIPIENTS_PER_JOB: usize = 100;
-/// Longest pause before a destination is tried again. Shorter than a message's, because it is one connection only.
-const DESTINATION_RETRY_MAX_MS: u64 = 300_000;
 /// Lost connections in a row, within transactions, after which a destination counts as unreachable.
 const LOSSES_MAX: u32 = 3;
-/// When a message is overdue and nothing can be said of it now, as it is being sent: look again after this time.
+/// When a message is overdue and nothing can be said of it now, as nobody has tried it yet: look again after this time.
 const LOOK_AGAIN_MS: u64 = 30_000;
 
 /// How the queue behaves; times in milliseconds.
@@ -78,10 +80,10 @@ pub struct Tried {
     pub delivered: Vec<(u32, Reply)>,
     /// To be recorded as failed, with a bounce.
     pub failed: Vec<(u32, Reply)>,
-    /// Tried again at `retry_ms`.
+    /// Tried again at `retry_ms`, if at all.
     pub deferred: Vec<(u32, Reply)>,
-    /// Milliseconds since the Unix epoch.
-    pub retry_ms: u64,
+    /// Milliseconds since the Unix epoch; none: the message's time is over before there would be another try.
+    pub retry_ms: Option<u64>,
 }
 
 /// Who broke a transaction off.
@@ -106,6 +108,15 @@ pub enum Applied<L> {
     Settled(L),
 }
 
+/// Why a recipient was not delivered to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The server's reply, or our own words.
+    pub reply: Reply,
+    /// The server that said so; none if it was we.
+    pub server: Option<Box<str>>,
+}
+
 /// A message that is late, or past its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overdue<L> {
@@ -116,7 +127,7 @@ pub struct Overdue<L> {
     /// It is tried no more; if not, it is only late, and this is said once.
     pub given_up: bool,
     /// The recipients, each with the last reason for which it was not delivered.
-    pub recipients: Vec<(u32, Reply)>,
+    pub recipients: Vec<(u32, Reason)>,
 }
 
 /// What became of a message that was added.
@@ -136,6 +147,8 @@ struct Message<L> {
     look_ms: u64,
     /// The sender knows that it is late, or must not be told any more.
     warned: bool,
+    /// It was read at start: what servers said of it before is not known.
+    recovered: bool,
     jobs: Vec<Job>,
     /// Recipients whose fate is known and not yet read back.
     committing: Vec<u32>,
@@ -148,20 +161,7 @@ struct Job {
     destination: u32,
     attempts: u16,
     flying: bool,
-    reason: Option<Box<Reply>>,
-}
-
-/// A job in the order in which it is due: due time, message, part.
-type Key = (u64, u64, u16);
-
-#[derive(Debug, Default)]
-struct Site {
-    waiting: BTreeSet<Key>,
-    connections: usize,
-    /// Failures in a row; 0: the last connection was good.
-    failures: u32,
-    down_until_ms: u64,
-    trouble: Option<String>,
+    reason: Option<Box<Reason>>,
 }
 
 /// An outcome of a recipient, or a warning, which has none; and the record in which it was read.
@@ -215,7 +215,9 @@ impl<L: Copy> Queue<L> {
             let warn_ms = arrival.release_ms.saturating_add(self.settings.warn_ms.unwrap_or(0));
             let look_ms = if warned { expire_ms } else { warn_ms.min(expire_ms) };
             self.looks.insert((look_ms, arrival.id));
-            let message = Message { at: arrival.at, expire_ms, look_ms, warned, jobs, committing: Vec::new() };
+            let recovered = self.early.is_some();
+            let message =
+                Message { at: arrival.at, expire_ms, look_ms, warned, recovered, jobs, committing: Vec::new() };
             self.messages.insert(arrival.id, message);
         }
         Added { early: early.into_iter().map(|(_, from)| from).collect(), settled }
@@ -277,19 +279,21 @@ impl<L: Copy> Queue<L> {
         };
         let sites = self.sites.iter().enumerate();
         let (_, destination) = sites.filter_map(|(index, site)| Some((ready(site)?, index))).min()?;
+        let delivery = self.next(destination, now)?;
         self.sites[destination].connections += 1;
-        self.next(destination, now)
+        Some(delivery)
     }
 
-    /// The next delivery for a connection to `destination` that is open.
+    /// The next delivery for a connection to `destination` that is open. None while [`Queue::overdue`] has not been asked
+    /// about a message whose time is over: it is not begun any more.
     pub fn next(&mut self, destination: Destination, now: u64) -> Option<Delivery<L>> {
         let site = &mut self.sites[destination];
         let &(due_ms, id, part) = site.waiting.first()?;
-        if due_ms > now {
+        let message = self.messages.get_mut(&id).expect("what waits is a message's");
+        if due_ms > now || message.expire_ms <= now {
             return None;
         }
         site.waiting.pop_first();
-        let message = self.messages.get_mut(&id).expect("what waits is a message's");
         let job = &mut message.jobs[usize::from(part)];
         job.flying = true;
         Some(Delivery { id, at: message.at, destination, recipients: job.recipients.clone(), part })
@@ -301,8 +305,8 @@ impl<L: Copy> Queue<L> {
         site.connections = site.connections.checked_sub(1).expect("as many closed as opened");
     }
 
-    /// A transaction ended, or was not even begun; one fate per recipient of `delivery`.
-    pub fn tried(&mut self, delivery: &Delivery<L>, fates: Vec<Fate>, blame: Blame, now: u64) -> Tried {
+    /// A transaction with `server` ended, or was not even begun; one fate per recipient of `delivery`.
+    pub fn tried(&mut self, delivery: &Delivery<L>, fates: Vec<Fate>, blame: Blame, server: &str, now: u64) -> Tried {
         match blame {
             Blame::Nobody => self.sites[delivery.destination].answered(),
             Blame::Destination => self.site_lost(delivery.destination, now),
@@ -311,7 +315,6 @@ impl<L: Copy> Queue<L> {
         let mut tried = Tried::default();
         let Some(message) = self.messages.get_mut(&delivery.id) else { return tried };
         let job = &mut message.jobs[usize::from(delivery.part)];
-        job.flying = false;
         job.attempts = job.attempts.saturating_add(1);
         for (&recipient, fate) in delivery.recipients.iter().zip(fates) {
             let Some(place) = job.recipients.iter().position(|&index| index == recipient) else { continue };
@@ -327,28 +330,43 @@ impl<L: Copy> Queue<L> {
             message.committing.push(recipient);
         }
         if let Some((_, reply)) = tried.deferred.last() {
-            job.reason = Some(Box::new(reply.clone()));
+            let server = Some(server.into()).filter(|_| !reply.ours);
+            job.reason = Some(Box::new(Reason { reply: reply.clone(), server }));
             let attempts = u32::from(job.attempts);
-            let pause = backoff(self.settings.retry_first_ms, self.settings.retry_max_ms, attempts, &mut self.random);
-            // One try at the end of the message's time rather than none after its last pause.
-            job.due_ms = (now + pause).min(message.expire_ms.max(now + 1));
-            tried.retry_ms = job.due_ms;
+            job.due_ms =
+                now + backoff(self.settings.retry_first_ms, self.settings.retry_max_ms, attempts, &mut self.random);
+            tried.retry_ms = Some(job.due_ms).filter(|&due_ms| due_ms < message.expire_ms);
         }
-        if !job.recipients.is_empty() {
-            self.sites[delivery.destination].waiting.insert((job.due_ms, delivery.id, delivery.part));
-        }
+        self.landed(delivery);
         tried
+    }
+
+    /// A job is back from its flight.
+    fn landed(&mut self, delivery: &Delivery<L>) {
+        let Some(message) = self.messages.get_mut(&delivery.id) else { return };
+        let job = &mut message.jobs[usize::from(delivery.part)];
+        job.flying = false;
+        if job.recipients.is_empty() {
+            return;
+        }
+        self.sites[delivery.destination].waiting.insert((job.due_ms, delivery.id, delivery.part));
+        if message.look_ms > message.expire_ms {
+            // The message's time ended during the flight: what was not given up then is given up now.
+            self.looks.remove(&(message.look_ms, delivery.id));
+            message.look_ms = message.expire_ms;
+            self.looks.insert((message.look_ms, delivery.id));
+        }
     }
 
     /// The destination could not be reached, or did not get as far as taking a transaction. The message keeps its place.
     /// Returns when the destination is tried again.
     pub fn unreachable(&mut self, delivery: &Delivery<L>, trouble: &str, now: u64) -> u64 {
         if let Some(message) = self.messages.get_mut(&delivery.id) {
-            let job = &mut message.jobs[usize::from(delivery.part)];
-            job.flying = false;
-            if !job.recipients.is_empty() {
-                self.sites[delivery.destination].waiting.insert((job.due_ms, delivery.id, delivery.part));
+            if message.expire_ms <= now {
+                let heard = Reason { reply: Reply::ours(451, format!("4.4.1 {trouble}")), server: None };
+                message.jobs[usize::from(delivery.part)].reason = Some(Box::new(heard));
             }
+            self.landed(delivery);
         }
         let site = &mut self.sites[delivery.destination];
         site.trouble = Some(trouble.into());
@@ -374,8 +392,8 @@ impl<L: Copy> Queue<L> {
             };
             message.warned |= !recipients.is_empty();
             message.look_ms = match (given_up, message.warned) {
-                // Some are under way.
-                (true, _) => now + LOOK_AGAIN_MS,
+                // What is under way is looked at when it is back.
+                (true, _) => u64::MAX,
                 (false, true) => message.expire_ms,
                 // Nobody has tried it yet, as after a long standstill of ours.
                 (false, false) => (now + LOOK_AGAIN_MS.min(self.settings.retry_first_ms)).min(message.expire_ms),
@@ -404,6 +422,11 @@ impl<L: Copy> Queue<L> {
         due.chain(self.looks.first().map(|(look_ms, _)| *look_ms)).min()
     }
 
+    /// Messages that wait for `destination`; of some of them a part.
+    pub fn waiting(&self, destination: Destination) -> usize {
+        self.sites[destination].waiting.len()
+    }
+
     /// Messages not settled, and messages held.
     pub fn counts(&self) -> (usize, usize) {
         (self.messages.len(), self.held)
@@ -421,12 +444,17 @@ impl<L: Copy> Queue<L> {
 
 impl<L> Message<L> {
     /// Takes out the recipients that are not in a delivery under way.
-    fn give_up(&mut self, id: u64, sites: &mut [Site]) -> Vec<(u32, Reply)> {
+    fn give_up(&mut self, id: u64, sites: &mut [Site]) -> Vec<(u32, Reason)> {
         let mut recipients = Vec::new();
+        let untried = match self.recovered {
+            true => "4.4.7 its time was over; the last answer is not known any more",
+            false => "4.4.7 it was not tried in time",
+        };
         for (part, job) in (0u16..).zip(&mut self.jobs).filter(|(_, job)| !job.flying) {
             let site = &mut sites[job.destination as usize];
             site.waiting.remove(&(job.due_ms, id, part));
-            let reason = job.reason.as_deref().cloned().unwrap_or_else(|| site.reason());
+            let known = job.reason.as_deref().cloned().or_else(|| site.reason());
+            let reason = known.unwrap_or_else(|| Reason { reply: Reply::ours(451, untried.into()), server: None });
             recipients.extend(job.recipients.drain(..).map(|recipient| (recipient, reason.clone())));
         }
         self.committing.extend(recipients.iter().map(|(recipient, _)| *recipient));
@@ -434,12 +462,11 @@ impl<L> Message<L> {
     }
 
     /// The recipients for whom a try has failed, or whose destination cannot be reached; none if the sender knows.
-    fn late(&self, sites: &[Site]) -> Vec<(u32, Reply)> {
+    fn late(&self, sites: &[Site]) -> Vec<(u32, Reason)> {
         let mut recipients = Vec::new();
         for job in self.jobs.iter().filter(|_| !self.warned) {
             let site = &sites[job.destination as usize];
-            let reason = job.reason.as_deref().cloned().or_else(|| site.trouble.is_some().then(|| site.reason()));
-            if let Some(reason) = reason {
+            if let Some(reason) = job.reason.as_deref().cloned().or_else(|| site.reason()) {
                 recipients.extend(job.recipients.iter().map(|&recipient| (recipient, reason.clone())));
             }
         }
@@ -456,37 +483,6 @@ impl Job {
         let destination = u32::try_from(destination).expect("routes are few");
         Job { recipients: vec![recipient], due_ms, destination, attempts: 0, flying: false, reason: None }
     }
-}
-
-impl Site {
-    /// It took part in a whole transaction.
-    fn answered(&mut self) {
-        self.failures = 0;
-        self.down_until_ms = 0;
-        self.trouble = None;
-    }
-
-    fn down(&mut self, settings: &Settings, now: u64, random: &mut u64) {
-        let longest = settings.retry_max_ms.min(DESTINATION_RETRY_MAX_MS);
-        self.down_until_ms = now + backoff(settings.retry_first_ms, longest, self.failures, random);
-    }
-
-    fn reason(&self) -> Reply {
-        let text = self.trouble.as_deref().unwrap_or("it was not tried in time");
-        Reply { code: 451, text: format!("4.4.1 {text}") }
-    }
-}
-
-/// `first`, doubled with each attempt after the first up to `max`, and then a quarter more or less by chance, so that
-/// messages deferred together do not come back together.
-fn backoff(first_ms: u64, max_ms: u64, attempts: u32, random: &mut u64) -> u64 {
-    let doublings = attempts.saturating_sub(1).min(32);
-    let pause = first_ms.saturating_mul(1 << doublings).min(max_ms).max(1);
-    // xorshift64: any sequence will do.
-    *random ^= *random << 13;
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    pause - pause / 4 + *random % (pause / 2 + 1)
 }
 
 #[cfg(test)]

@@ -181,7 +181,7 @@ mod tests {
     use crate::smtp::envelope::View;
 
     fn delivered(recipient: u32) -> Delivered {
-        Delivered { id: 1, recipient, reply: Reply { code: 250, text: "ok".into() } }
+        Delivered { id: 1, recipient, reply: Reply::ours(250, "ok".into()) }
     }
 
     fn told(id: u64) -> Told<u32> {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     fn refused(id: u64, recipients: std::ops::Range<u32>, action: Action) -> Told<u32> {
-        let reply = || Reply { code: 550, text: "no".into() };
+        let reply = || Reply::ours(550, "no".into());
         let verdict = |recipient| Verdict { recipient, action, reply: reply(), remote: None };
         Told { id, at: 0, verdicts: recipients.map(verdict).collect() }
     }
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(std::iter::from_fn(|| records.next(0)).count(), NOTIFICATIONS_MAX);
         assert!(!records.may_deliver());
         let mut envelope = Envelope::default();
-        let reply = Reply { code: 250, text: "ü".repeat(1000) };
+        let reply = Reply::ours(250, "ü".repeat(1000));
         push_outcome(1, 2, Fate::Delivered, &reply, &mut envelope);
         let text = View::parse(envelope.as_bytes()).expect("whole").outcomes[0].text;
         assert!(text.len() <= TEXT_BYTES_MAX && std::str::from_utf8(text).is_ok());

@@ -381,7 +381,7 @@ fn an_outcome_that_is_read_before_its_message_survives_two_restarts() {
         };
         let outcome = |of: spool::QueueId| {
             let mut envelope = Envelope::default();
-            let reply = crate::smtp::client::Reply { code: 250, text: "ok".into() };
+            let reply = crate::smtp::client::Reply::ours(250, "ok".into());
             super::records::push_outcome(of.0, 0, crate::smtp::envelope::Fate::Delivered, &reply, &mut envelope);
             envelope
         };

@@ -21,7 +21,7 @@ use crate::relay::journal::{self, About};
 use crate::relay::maildir::Maildirs;
 use crate::relay::notification::{self, Action, Verdict};
 use crate::relay::prepare;
-use crate::relay::queue::{Applied, Arrival, Blame, Delivery, Queue, Settings};
+use crate::relay::queue::{Applied, Arrival, Blame, Delivery, Queue, Reason, Settings};
 use crate::relay::records::{Delivered, Records, Told};
 use crate::relay::route::{Demand, Routes};
 use crate::relay::task::{self, Report, Tools, Trial, Work};
@@ -169,7 +169,12 @@ impl Worker {
             let now = now_ms();
             while let Some(overdue) = self.queue.overdue(now) {
                 let action = if overdue.given_up { Action::Expired } else { Action::Delayed };
-                let verdict = |(recipient, reply)| Verdict { recipient, action, reply, remote: None };
+                let verdict = |(recipient, Reason { reply, server })| Verdict {
+                    recipient,
+                    action,
+                    reply,
+                    remote: server.map(String::from),
+                };
                 let verdicts = overdue.recipients.into_iter().map(verdict).collect();
                 self.records.told(Told { id: overdue.id, at: overdue.at, verdicts }, false, now);
             }
@@ -305,13 +310,13 @@ impl Worker {
     fn prepare(&mut self, delivery: Delivery<Location>) -> Result<Work, (Delivery<Location>, Reply)> {
         if delivery.destination == self.tools.ways.len() {
             let text = "4.4.4 no route takes the recipient's domain".into();
-            return Err((delivery, Reply { code: 451, text }));
+            return Err((delivery, Reply::ours(451, text)));
         }
         match prepare::read(&mut self.follower, &delivery) {
             Ok(prepared) => Ok(Work { delivery, prepared }),
             Err(why) => {
                 journal::trouble("message cannot be read", delivery.id, &why);
-                Err((delivery, Reply { code: 451, text: format!("4.3.0 {why}") }))
+                Err((delivery, Reply::ours(451, format!("4.3.0 {why}"))))
             }
         }
     }
@@ -319,8 +324,8 @@ impl Worker {
     /// Defers what could not even be tried.
     fn not_sent(&mut self, delivery: &Delivery<Location>, reply: &Reply, now: u64) {
         let fates = delivery.recipients.iter().map(|_| Fate::Deferred(reply.clone())).collect();
-        let tried = self.queue.tried(delivery, fates, Blame::Ours, now);
-        let about = About { id: delivery.id, recipient: b"", destination: "none" };
+        let tried = self.queue.tried(delivery, fates, Blame::Ours, "", now);
+        let about = About { id: delivery.id, recipient: b"", destination: None };
         self.counters.deferred.add(1);
         journal::deferred(&about, reply, tried.retry_ms);
     }
@@ -337,7 +342,11 @@ impl Worker {
             }
             Report::Unreachable { delivery, why } => {
                 let retry_ms = self.queue.unreachable(&delivery, &why, now);
-                journal::unreachable(&task::name(&self.tools.ways[delivery.destination].target), &why, retry_ms);
+                let (name, waiting) = (
+                    task::name(&self.tools.ways[delivery.destination].target),
+                    self.queue.waiting(delivery.destination),
+                );
+                journal::unreachable(&name, &why, waiting, retry_ms);
             }
             Report::Closed { task, destination } => {
                 self.tasks.remove(&task);
@@ -348,12 +357,12 @@ impl Worker {
 
     fn tried(&mut self, trial: Trial, now: u64) {
         let Trial { delivery, envelope, fates, blame, handover, remote } = trial;
-        let tried = self.queue.tried(&delivery, fates, blame, now);
+        let tried = self.queue.tried(&delivery, fates, blame, &remote, now);
         let view = View::parse(&envelope).unwrap_or_default();
         let about = |&recipient: &u32| About {
             id: delivery.id,
             recipient: view.recipients.get(recipient as usize).map_or(b"", |recipient| recipient.path),
-            destination: &remote,
+            destination: Some(&remote),
         };
         for (recipient, reply) in &tried.deferred {
             self.counters.deferred.add(1);
@@ -371,7 +380,11 @@ impl Worker {
         }
         let failed = tried.failed.into_iter().map(|(recipient, reply)| (recipient, Action::Failed, reply)).collect();
         for (matters, remote) in [(reported, handover.remote(&remote)), (failed, Some(remote.clone()))] {
-            let verdict = |(recipient, action, reply)| Verdict { recipient, action, reply, remote: remote.clone() };
+            let verdict = |(recipient, action, reply): (u32, Action, Reply)| {
+                // What we refuse ourselves is not laid at the server's door.
+                let remote = remote.clone().filter(|_| !reply.ours);
+                Verdict { recipient, action, reply, remote }
+            };
             let verdicts: Vec<_> = Vec::into_iter(matters).map(verdict).collect();
             if !verdicts.is_empty() {
                 let more = self.queue.has_more(delivery.id, now) && !self.stopping;

@@ -17,7 +17,7 @@ fn view() -> View<'static> {
 }
 
 fn verdict(recipient: u32, action: Action, code: u16, text: &str) -> Verdict {
-    let reply = Reply { code, text: text.into() };
+    let reply = Reply { code, text: text.into(), ours: false };
     Verdict { recipient, action, reply, remote: Some("mx.example.org".into()) }
 }
 

@@ -139,7 +139,7 @@ impl Worker {
             self.counters.bounced.add(u64::from(fate == Some(envelope::Fate::Failed)));
             let recipient =
                 view.recipients.get(verdict.recipient as usize).map_or(&b""[..], |recipient| recipient.path);
-            let destination = verdict.remote.as_deref().unwrap_or("none");
+            let destination = verdict.remote.as_deref();
             let is_told = told.iter().any(|told| told.recipient == verdict.recipient);
             journal::settled(&About { id: *about, recipient, destination }, verdict, is_told);
         }

@@ -47,7 +47,7 @@ impl Hindrance {
             Hindrance::EightBit => (554, "5.6.3 the next server does not offer 8BITMIME, which the message needs"),
             Hindrance::LongLines => (554, "5.6.0 the message has lines of more than 998 octets"),
         };
-        Reply { code, text: text.into() }
+        Reply::ours(code, text.into())
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn hindrance(transaction: &Transaction, offered: Offered, verified: b
 
 /// A recipient before RCPT: asked, or refused here.
 pub(super) fn first_standing(recipient: &Recipient, offered: Offered) -> Standing {
-    let refused = |text: &str| Standing::Decided(Fate::Failed(Reply { code: 553, text: text.into() }));
+    let refused = |text: &str| Standing::Decided(Fate::Failed(Reply::ours(553, text.into())));
     match &recipient.path {
         path if path.is_empty() || !command::path_is_safe(path) => {
             refused("5.1.3 the address cannot be sent in a command")

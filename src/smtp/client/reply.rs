@@ -86,7 +86,7 @@ impl Replies {
             return Ok(None);
         }
         self.lines = 0;
-        Ok(Some(Reply { code, text: std::mem::take(&mut self.text) }))
+        Ok(Some(Reply { code, text: std::mem::take(&mut self.text), ours: false }))
     }
 
     fn shown(&self) -> String {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn ok(code: u16, text: &str) -> Result<Reply, String> {
-        Ok(Reply { code, text: text.into() })
+        Ok(Reply { code, text: text.into(), ours: false })
     }
 
     #[test]

@@ -50,5 +50,5 @@ pub(super) fn recipient_fate(reply: Reply) -> Fate {
 
 /// Our own reason to try again.
 pub(super) fn deferred_here(why: &str) -> Fate {
-    Fate::Deferred(Reply { code: 451, text: format!("4.4.2 {why}") })
+    Fate::Deferred(Reply::ours(451, format!("4.4.2 {why}")))
 }

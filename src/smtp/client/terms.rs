@@ -141,13 +141,22 @@ pub enum Phase {
     Quit,
 }
 
-/// A server's reply.
+/// A server's reply, or our own words in its stead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// 200..=599
     pub code: u16,
     /// The whole text, lines joined by `\n`, bounded, printable ASCII or UTF-8, controls replaced.
     pub text: String,
+    /// No server said so.
+    pub ours: bool,
+}
+
+impl Reply {
+    /// What we say where no server does.
+    pub fn ours(code: u16, text: String) -> Reply {
+        Reply { code, text, ours: true }
+    }
 }
 
 /// What became of one recipient.
