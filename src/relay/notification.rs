@@ -25,6 +25,8 @@ use crate::smtp::envelope::{Envelope, Recipient, Tag, View};
 use crate::smtp::xtext;
 use std::fmt::Write;
 
+mod original;
+
 /// Longest text of one reply in the report, in octets: a header line has at most 998.
 const DIAGNOSTIC_BYTES_MAX: usize = 800;
 
@@ -81,8 +83,8 @@ impl Action {
             }
             Action::Delayed => {
                 "Your message could not yet be delivered to the recipients below. You need\r\n\
-                 not send it again: it is kept here and will be tried for some days more.\r\n\
-                 You will be told if that does not help.\r\n"
+                 not send it again: it is kept here and tried again from time to time. You\r\n\
+                 will be told if that does not help.\r\n"
             }
             Action::Relayed => {
                 "Your message was handed to the next mail server for the recipients below.\r\n\
@@ -252,18 +254,48 @@ impl Form<'_> {
 
     fn for_people(&self, out: &mut String) {
         let _ = write!(out, "This is the mail system at {}.\r\n\r\n", self.notice.hostname);
-        out.push_str(self.verdicts.first().map_or("", |verdict| verdict.action.for_people()));
+        let action = self.verdicts.first().map(|verdict| verdict.action);
+        out.push_str(action.map_or("", Action::for_people));
+        self.until(action, "It will be tried until ", ".\r\n", out);
+        self.which_message(out);
         for verdict in self.verdicts {
             let _ = write!(out, "\r\n<{}>\r\n", self.address(verdict));
             match verdict.action {
                 Action::Expired => out.push_str("    It could not be delivered in time. The last reason was:\r\n"),
                 Action::Delayed => out.push_str("    The last reason was:\r\n"),
+                Action::Failed if verdict.remote.is_none() => out.push_str("    It could not be sent from here:\r\n"),
                 Action::Failed | Action::Relayed | Action::Delivered => {}
             }
-            if let Some(remote) = &verdict.remote {
-                let _ = write!(out, "    {} said:\r\n", one_line(remote));
+            match verdict.remote.as_deref().map(server) {
+                Some(("dns", name)) => {
+                    let _ = write!(out, "    The mail server {} said:\r\n", one_line(name));
+                }
+                Some(_) => out.push_str("    The mail store said:\r\n"),
+                None => {}
             }
             let _ = write!(out, "    {} {}\r\n", verdict.reply.code, one_line(&verdict.reply.text));
+        }
+    }
+
+    /// Which message it is about, as its sender knows it.
+    fn which_message(&self, out: &mut String) {
+        let fields = ["Subject", "Date"].map(|name| (name, original::shown(self.notice.original, name)));
+        if fields.iter().any(|(_, value)| value.is_some()) {
+            out.push_str("\r\nThe message:\r\n");
+        }
+        for (name, value) in fields {
+            if let Some(value) = value {
+                let _ = write!(out, "    {name}: {value}\r\n");
+            }
+        }
+    }
+
+    /// Until when a late message is tried.
+    fn until(&self, action: Option<Action>, before: &str, after: &str, out: &mut String) {
+        if let (Some(Action::Delayed), Some(until_ms)) = (action, self.notice.retry_until_ms) {
+            out.push_str(before);
+            push_date(until_ms, out);
+            out.push_str(after);
         }
     }
 
@@ -291,16 +323,13 @@ impl Form<'_> {
         let _ = write!(out, "Final-Recipient: {kind}; {address}\r\nAction: {}\r\n", verdict.action.word());
         let _ = write!(out, "Status: {}\r\n", status(verdict));
         if let Some(remote) = &verdict.remote {
-            let _ = write!(out, "Remote-MTA: dns; {}\r\n", self.ascii(&one_line(remote)));
+            let (kind, name) = server(remote);
+            let _ = write!(out, "Remote-MTA: {kind}; {}\r\n", self.ascii(&one_line(name)));
         }
         let kind = if verdict.remote.is_some() { "smtp" } else { "X-Penstock" };
         let text = self.ascii(&one_line(&verdict.reply.text));
         let _ = write!(out, "Diagnostic-Code: {kind}; {} {text}\r\n", verdict.reply.code);
-        if let (Action::Delayed, Some(until_ms)) = (verdict.action, self.notice.retry_until_ms) {
-            out.push_str("Will-Retry-Until: ");
-            push_date(until_ms, out);
-            out.push_str("\r\n");
-        }
+        self.until(Some(verdict.action), "Will-Retry-Until: ", "\r\n", out);
     }
 
     fn address(&self, verdict: &Verdict) -> String {
@@ -311,6 +340,19 @@ impl Form<'_> {
     fn ascii(&self, text: &str) -> String {
         let keep = |character: char| if self.global || character.is_ascii() { character } else { '?' };
         text.chars().map(keep).collect()
+    }
+}
+
+/// A server as a report names it, with its type of name (RFC 3464 section 2.1.2): without the address and port that the
+/// log has.
+fn server(remote: &str) -> (&'static str, &str) {
+    if remote.starts_with("unix:") {
+        return ("X-local", remote);
+    }
+    let host = remote.rsplit_once(':').map_or(remote, |(host, _)| host);
+    match host.find('[') {
+        Some(at) if at > 0 => ("dns", &host[..at]),
+        _ => ("dns", host),
     }
 }
 

@@ -18,7 +18,7 @@ fn view() -> View<'static> {
 
 fn verdict(recipient: u32, action: Action, code: u16, text: &str) -> Verdict {
     let reply = Reply { code, text: text.into(), ours: false };
-    Verdict { recipient, action, reply, remote: Some("mx.example.org".into()) }
+    Verdict { recipient, action, reply, remote: Some("mx.example.org[192.0.2.1]:25".into()) }
 }
 
 fn failure(recipient: u32, code: u16, text: &str) -> Verdict {
@@ -65,8 +65,11 @@ Your message could not be delivered to the recipients below. It is not\r
 kept here any longer. If you write to your postmaster about it, please\r
 include this report.\r
 \r
+The message:\r
+    Subject: Hi\r
+\r
 <ben@example.org>\r
-    mx.example.org said:\r
+    The mail server mx.example.org said:\r
     550 5.1.1 no such user see https://example.org\r
 \r
 --DSN1.0/penstock.example\r
@@ -138,6 +141,35 @@ fn what_is_said_of_each_action() {
         assert_eq!(promised, action == Action::Delayed);
         assert!(text.contains("Auto-Submitted: auto-replied\r\n"));
     }
+}
+
+#[test]
+fn the_sender_learns_which_message_how_long_and_whose_words() {
+    let original = b"Date: Sun, 22 Nov 2026 04:00:00 +0100\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n";
+    let until = Notice { retry_until_ms: Some(1_795_317_010_000), ..notice(original) };
+    let mut late = verdict(0, Action::Delayed, 451, "4.2.1 busy");
+    for (remote, present) in [
+        (
+            Some("hub.example[192.0.2.7]:25"),
+            &["The mail server hub.example said:\r\n    451", "MTA: dns; hub.example\r", "Code: smtp; 451 4"][..],
+        ),
+        (Some("[2001:db8::1]:25"), &["The mail server [2001:db8::1] said:"]),
+        (Some("192.0.2.7:25"), &["The mail server 192.0.2.7 said:"]),
+        (Some("unix:/run/lmtp"), &["The mail store said:", "MTA: X-local; unix:/run/lmtp\r", "Code: smtp;"]),
+        (None, &["The last reason was:\r\n    451", "Code: X-Penstock; 451"]),
+    ] {
+        late.remote = remote.map(String::from);
+        let text = text(&view(), &[late.clone()], &until);
+        for part in present.iter().chain(&[
+            "\r\nThe message:\r\n    Subject: Grüße\r\n    Date: Sun, 22 Nov 2026 04:00:00 +0100\r\n",
+            "It will be tried until Sun, 22 Nov 2026 03:10:10 +0000.\r\n",
+        ]) {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!((text.contains(" said:"), text.contains("Remote-MTA")), (remote.is_some(), remote.is_some()));
+    }
+    let refused = Verdict { remote: None, ..failure(0, 550, "5.6.1 it would have to be converted") };
+    assert!(text(&view(), &[refused], &until).contains("    It could not be sent from here:\r\n    550 5.6.1"));
 }
 
 // covers: 12.4
