@@ -143,6 +143,7 @@ fn what_is_said_of_each_action() {
     }
 }
 
+// covers: 12.7 12.8
 #[test]
 fn the_sender_learns_which_message_how_long_and_whose_words() {
     let original = b"Date: Sun, 22 Nov 2026 04:00:00 +0100\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n";
