@@ -11,6 +11,9 @@
 //! It is made when it is first needed, by the server or by `penstock user add`; whoever may read the users file may read
 //! it. It must be kept, and be the same on all machines that serve the same users: a salt that changes, or differs from
 //! machine to machine, is a made-up one.
+//!
+//! The iteration count is drawn in the same way among those in use: after `scram_iterations` has changed, users keep theirs
+//! until they get a new password, so that one count for all others would tell who exists.
 
 use crate::sasl::{KEY_BYTES, Keys, SALT_BYTES};
 use ring::hmac;
@@ -64,20 +67,27 @@ impl Secret {
 
     /// Keys for `account`, which has none: always the same, and no password fits them.
     pub fn made_up(&self, account: &str, iterations: u32) -> Keys {
-        let part = |what: &str| {
-            let mut context = hmac::Context::with_key(&self.0);
-            context.update(what.as_bytes());
-            context.update(account.as_bytes());
-            let mut octets = [0; KEY_BYTES];
-            octets.copy_from_slice(context.sign().as_ref());
-            octets
-        };
         Keys {
             iterations,
-            salt: part("salt\0")[..SALT_BYTES].into(),
-            stored_key: part("stored key\0"),
-            server_key: part("server key\0"),
+            salt: self.part("salt\0", account)[..SALT_BYTES].into(),
+            stored_key: self.part("stored key\0", account),
+            server_key: self.part("server key\0", account),
         }
+    }
+
+    /// A number for `account`, always the same, by which its iteration count is drawn.
+    pub fn draw(&self, account: &str) -> u64 {
+        let octets = self.part("iterations\0", account);
+        octets[..8].iter().fold(0, |number, octet| number << 8 | u64::from(*octet))
+    }
+
+    fn part(&self, what: &str, account: &str) -> [u8; KEY_BYTES] {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(what.as_bytes());
+        context.update(account.as_bytes());
+        let mut octets = [0; KEY_BYTES];
+        octets.copy_from_slice(context.sign().as_ref());
+        octets
     }
 }
 

@@ -264,9 +264,30 @@ fn a_core_on_monoio_is_woken_by_the_answer() {
 
 /// The line of a user whose SCRAM keys are those of `password`.
 fn scram_line(user: &str, password: &str) -> String {
+    scram_line_of(user, password, 8192)
+}
+
+fn scram_line_of(user: &str, password: &str, iterations: u32) -> String {
     let cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
     let hash = hash::create(password.as_bytes(), cost).expect("hash");
-    format!("{user}:{hash}:{}\n", *Keys::derive(password, b"0123456789abcdef", 8192).print())
+    format!("{user}:{hash}:{}\n", *Keys::derive(password, b"0123456789abcdef", iterations).print())
+}
+
+/// After `scram_iterations` was changed: nobody stands out by his count, nor by one that changes.
+// covers: 10.1 10.10
+#[test]
+fn who_does_not_exist_has_one_of_the_counts_in_use() {
+    let mut house = House::new(&[]);
+    house.config.scram = true;
+    house.write_text(&(scram_line_of("ann", "one", 4096) + &scram_line_of("ben", "two", 8192)));
+    let authenticator = house.start();
+    let count = |user: &str| authenticator.scram_keys(user, HERE).expect("keys").0.iterations;
+    let strangers: Vec<String> = (0..200).map(|number| format!("nobody-{number}")).collect();
+    let counts: Vec<u32> = strangers.iter().map(|user| count(user)).collect();
+    let low = counts.iter().filter(|count| **count == 4096).count();
+    assert!(counts.iter().all(|count| [4096, 8192].contains(count)), "{counts:?}");
+    assert!((50..150).contains(&low), "about as often as they are in use: {low} of 200");
+    assert_eq!(strangers.iter().map(|user| count(user)).collect::<Vec<_>>(), counts, "the same each time");
 }
 
 // covers: 10.1 10.10

@@ -15,7 +15,7 @@ use super::hash::{Cost, Hash};
 use crate::config;
 use crate::policy::UsernameForm;
 use crate::sasl::{Keys, USER_BYTES_MAX, prepare};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -60,8 +60,8 @@ pub struct Users {
     domains: HashSet<String>,
     /// How many have SCRAM keys.
     with_keys: usize,
-    /// The iteration count that most of those have.
-    usual_iterations: Option<u32>,
+    /// The iteration counts of those, each with how many have it or a lower one, in rising order.
+    iterations: Vec<(u32, usize)>,
 }
 
 #[derive(Debug)]
@@ -134,13 +134,13 @@ impl Users {
     /// The snapshot number `generation`. Errors: no random numbers for the dummy hash.
     pub fn new(entries: Vec<Entry>, generation: u64) -> Result<Users, String> {
         let dummy = Hash::unmatchable(usual_cost(&entries))?;
-        let usual_iterations = usual_iterations(&entries);
+        let iterations = iterations(&entries);
         let with_keys = entries.iter().filter(|entry| entry.scram.is_some()).count();
         let domain = |entry: &Entry| entry.name.split_once('@').map(|(_, domain)| domain.to_owned());
         let domains = entries.iter().filter_map(domain).collect();
         let account = |entry: Entry| (entry.name.into(), Account { hash: entry.hash, scram: entry.scram });
         let accounts = entries.into_iter().map(account).collect();
-        Ok(Users { generation, accounts, dummy, domains, with_keys, usual_iterations })
+        Ok(Users { generation, accounts, dummy, domains, with_keys, iterations })
     }
 
     /// Which snapshot this is. No two of a process have the same.
@@ -189,9 +189,11 @@ impl Users {
         self.with_keys == self.accounts.len() && self.with_keys > 0
     }
 
-    /// The iteration count that most users' keys have, if any have some: what an unknown user is to have.
-    pub fn usual_iterations(&self) -> Option<u32> {
-        self.usual_iterations
+    /// The iteration count that an unknown user is to have, if any have keys: `draw` takes one of theirs, each as often as
+    /// it is in use, so that none tells who exists.
+    pub fn made_up_iterations(&self, draw: u64) -> Option<u32> {
+        let nth = draw.checked_rem(self.with_keys as u64)?;
+        self.iterations.iter().find(|(_, up_to)| nth < *up_to as u64).map(|(iterations, _)| *iterations)
     }
 }
 
@@ -205,13 +207,18 @@ fn usual_cost(entries: &[Entry]) -> Cost {
     counts.into_iter().max_by_key(rank).map_or(Cost::default(), |(cost, _)| cost)
 }
 
-/// The iteration count that most keys have; of two equally frequent ones the higher.
-fn usual_iterations(entries: &[Entry]) -> Option<u32> {
-    let mut counts: HashMap<u32, usize> = HashMap::new();
+/// The iteration counts in use, each with how many keys have it or a lower one, in rising order.
+fn iterations(entries: &[Entry]) -> Vec<(u32, usize)> {
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
     for keys in entries.iter().filter_map(|entry| entry.scram.as_ref()) {
         *counts.entry(keys.iterations).or_default() += 1;
     }
-    counts.into_iter().max_by_key(|(iterations, count)| (*count, *iterations)).map(|(iterations, _)| iterations)
+    let mut up_to = 0;
+    let sum = |(iterations, count)| {
+        up_to += count;
+        (iterations, up_to)
+    };
+    counts.into_iter().map(sum).collect()
 }
 
 #[cfg(test)]
@@ -281,7 +288,10 @@ mod tests {
         let users = Users::new(entries, 1).expect("snapshot");
         assert_eq!((users.scram("a"), users.scram("nobody")), (None, None));
         assert_eq!(users.scram("b"), Some(&keys(4096)));
-        assert_eq!((users.usual_iterations(), users.all_have_keys()), (Some(8192), false));
+        assert!(!users.all_have_keys());
+        let drawn: Vec<_> = (0..6).map(|draw| users.made_up_iterations(draw)).collect();
+        assert_eq!(drawn, [4096, 8192, 8192, 4096, 8192, 8192].map(Some), "as often as they are in use");
+        assert_eq!(Users::new(Vec::new(), 1).expect("snapshot").made_up_iterations(7), None);
         let of =
             |text: &str| parse(text.as_bytes(), &NAMES(UsernameForm::Either)).map(|entries| Users::new(entries, 1));
         assert!(of(&format!("b:{hash}:{}", *few)).expect("users").expect("snapshot").all_have_keys());

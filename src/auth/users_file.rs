@@ -54,8 +54,10 @@ impl UsersFile {
     /// same each time and fits no password. None: SCRAM is not configured.
     pub fn scram_keys(&self, account: &str) -> Option<Keys> {
         let users = self.current();
+        let secret = self.secret.as_ref()?;
         // Made up for those who have some too: how long the answer takes does not tell who has.
-        let made_up = self.secret.as_ref()?.made_up(account, users.usual_iterations().unwrap_or(self.iterations));
+        let iterations = users.made_up_iterations(secret.draw(account)).unwrap_or(self.iterations);
+        let made_up = secret.made_up(account, iterations);
         Some(users.scram(account).cloned().unwrap_or(made_up))
     }
 
