@@ -3,13 +3,14 @@
 //! An enum, because monoio's streams share no object-safe trait, and an idle connection should cost no vtable box.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use monoio::BufResult;
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, CancelableAsyncWriteRent};
 use monoio::net::{TcpStream, UnixStream};
-use nix::sys::socket::{MsgFlags, recv};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, SockaddrStorage, getpeername, recv};
 
 pub(super) enum Socket {
     Tcp(TcpStream),
@@ -51,12 +52,25 @@ impl Socket {
         matches!(self.peek(), Ok(1..))
     }
 
+    /// Has the peer closed its side, or is the connection broken? An orderly end is not seen while octets lie before it.
+    pub fn has_hung_up(&self) -> bool {
+        match self.peek() {
+            Ok(0) => true,
+            // A reset is not in the queue behind what was sent before: the connection is no more.
+            Ok(_) => getpeername::<SockaddrStorage>(self.descriptor()).is_err(),
+            Err(error) => !matches!(error, Errno::EAGAIN | Errno::EINTR),
+        }
+    }
+
     fn peek(&self) -> nix::Result<usize> {
-        let descriptor = match self {
+        recv(self.descriptor(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn descriptor(&self) -> RawFd {
+        match self {
             Socket::Tcp(socket) => socket.as_raw_fd(),
             Socket::Unix(socket) => socket.as_raw_fd(),
-        };
-        recv(descriptor, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
+        }
     }
 
     /// Half-close: the peer sees the end of our bytes, and we still see its.

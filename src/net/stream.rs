@@ -34,6 +34,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// How much [`Stream::close`] reads and throws away meanwhile, in bytes.
 const CLOSE_BYTES_MAX: usize = 256 * 1024;
 
+/// How often [`Stream::unless_gone`] looks. Readiness would not do: what a client sends meanwhile would hide its end.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// A TCP or Unix connection, in the clear or under TLS.
 pub struct Stream {
     socket: Socket,
@@ -106,6 +109,11 @@ impl Stream {
     /// them together.
     pub fn set_deadline_at(&mut self, tick: u64) {
         self.limit = Limit::At(tick);
+    }
+
+    /// The tick at which a wait that begins now has lasted `limit`, for [`Stream::set_deadline_at`].
+    pub fn tick_after(&self, limit: Duration) -> u64 {
+        self.shared.tick_after(limit)
     }
 
     /// By which somebody else ends a wait of this stream.
@@ -232,6 +240,18 @@ impl Stream {
     /// Has the peer sent something that `feed` has not given out? Looks without waiting.
     pub fn has_spoken(&self) -> bool {
         self.has_unread() || self.socket.has_spoken()
+    }
+
+    /// Does `work` unless the peer goes first: then None, and `work` is dropped. A peer that has closed its side counts as
+    /// gone. Nothing is read, so an orderly end is not seen behind octets that `fill` has yet to take; a reset is.
+    pub async fn unless_gone<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        while !self.socket.has_hung_up() {
+            if let Ok(done) = monoio::time::timeout(LOOK_EVERY, work.as_mut()).await {
+                return Some(done);
+            }
+        }
+        None
     }
 
     /// Encrypts if under TLS, writes all, empties `out` (keeps its memory). Also sends pending TLS handshake bytes.

@@ -41,7 +41,7 @@ const CLOSED: &str = "the server closed the connection";
 /// Octets of content per write.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// How long one reply may take. RFC 5321 section 4.5.3.2; QUIT is a courtesy.
+/// How long one reply may take, from its command or the reply before it to its last octet. RFC 5321 section 4.5.3.2; QUIT is a courtesy.
 fn reply_limit(phase: Phase) -> Duration {
     Duration::from_secs(match phase {
         Phase::Greeting | Phase::Hello | Phase::StartTls | Phase::Auth => 300,
@@ -49,6 +49,20 @@ fn reply_limit(phase: Phase) -> Duration {
         Phase::Content => 600,
         Phase::Quit => 5,
     })
+}
+
+/// Until when the next reply must be whole.
+#[derive(Default)]
+struct ReplyDue(Option<(u64, u64)>);
+
+impl ReplyDue {
+    /// The tick by which the reply behind `heard` others is due: `fresh` when it is first asked for, and the same however
+    /// often an octet of it comes.
+    fn after(&mut self, heard: u64, fresh: impl FnOnce() -> u64) -> u64 {
+        let due = self.0.filter(|(before, _)| *before == heard).map_or_else(fresh, |(_, due)| due);
+        self.0 = Some((heard, due));
+        due
+    }
 }
 
 /// What all connections of the relay need.
@@ -278,6 +292,7 @@ impl Connection {
     /// What the client wants next, other than input. Errors: why the connection is lost.
     async fn event(&mut self) -> Result<Event, String> {
         let Connection { stream, client, out, .. } = self;
+        let mut reply_due = ReplyDue::default();
         loop {
             let mut event = Some(client.step(b"", out).1).filter(|event| *event != Event::NeedInput);
             if event.is_none() {
@@ -293,6 +308,9 @@ impl Connection {
             }
             stream.set_deadline(reply_limit(phase));
             stream.write(out).await.map_err(|error| lost(phase, &error.to_string()))?;
+            // One reply, however many reads it takes.
+            let heard = client.replies_heard();
+            stream.set_deadline_at(reply_due.after(heard, || stream.tick_after(reply_limit(phase))));
             match stream.fill().await {
                 Ok(0) => return Err(lost(phase, CLOSED)),
                 Ok(_) => {}
@@ -430,6 +448,18 @@ fn shown(trouble: &Trouble) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A server that sends an octet now and then has no more time for a reply than one that is silent.
+    // covers: 11.2
+    #[test]
+    fn a_drip_does_not_move_the_deadline_of_a_reply() {
+        let mut due = ReplyDue::default();
+        for now in 0..50 {
+            assert_eq!(due.after(3, || now + 300), 300);
+        }
+        assert_eq!(due.after(4, || 350), 350, "the next reply has its own time");
+        assert_eq!(due.after(4, || 360), 350);
+    }
 
     /// The least that RFC 5321 section 4.5.3.2 asks a client to wait, in minutes.
     // covers: 11.2

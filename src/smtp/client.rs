@@ -77,6 +77,8 @@ pub struct Client {
     done: Option<Vec<Fate>>,
     /// Why it is over; none after QUIT.
     trouble: Option<Trouble>,
+    /// Replies so far.
+    heard: u64,
 }
 
 /// AUTH under way.
@@ -102,6 +104,7 @@ impl Client {
             needs_reset: false,
             done: None,
             trouble: None,
+            heard: 0,
         }
     }
 
@@ -230,6 +233,11 @@ impl Client {
         self.done.take()
     }
 
+    /// How many replies have come, whole ones.
+    pub fn replies_heard(&self) -> u64 {
+        self.heard
+    }
+
     /// Where the connection is.
     pub fn phase(&self) -> Phase {
         match (self.state, self.sent.front()) {
@@ -273,6 +281,7 @@ impl Client {
 
     /// One reply: the moves of the client.
     fn reply(&mut self, reply: Reply, out: &mut Vec<u8>) {
+        self.heard += 1;
         let Some(command) = self.sent.pop_front() else { return self.unasked(reply) };
         if reply.code == 421 && command != Command::Quit {
             return self.end(Trouble::Temporary(reply));
