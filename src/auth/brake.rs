@@ -124,6 +124,11 @@ impl Brake {
         Some(Held { block, until_ms, refused: self.note(key, now_ms) })
     }
 
+    /// Has `account` logged in from there, as far as is remembered?
+    pub fn knows(&mut self, account: &str, from: Network) -> bool {
+        self.pairs.get(self.key(account, from)).is_some_and(|pair| pair.known)
+    }
+
     /// `account` was tried from there, and its password was wrong.
     pub fn failed(&mut self, account: Account, from: Network, now_ms: u64) -> Failure {
         let [of_pair, of_address] = self.scales(now_ms);

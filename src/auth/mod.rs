@@ -142,7 +142,9 @@ impl Authenticator {
         credentials: Credentials,
         from: IpAddr,
     ) -> Option<bool> {
-        let check = Check { users: users.clone(), account: account.clone(), credentials, from: Network::address(from) };
+        let (users, account, from) = (users.clone(), account.clone(), Network::address(from));
+        let known = self.brake().knows(&account, from);
+        let check = Check { users, account, credentials, from, known };
         self.verifiers.try_push(check)?.await.ok()
     }
 

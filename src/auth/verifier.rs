@@ -7,8 +7,12 @@
 //! ```
 //!
 //! Promises: a push never waits; addresses take turns, and however many checks one of them has waiting, another's are
-//! taken: who guesses by the hundred makes only himself wait; a check whose asker has gone is not made; every check that is made costs exactly one
-//! hash, whoever is asked about; a panic costs one answer, not a thread.
+//! taken: who guesses by the hundred makes only himself wait; who has logged in from an address before goes before those
+//! who have not, so that a crowd of guessers with an address each does not keep him waiting, and finds room when they have
+//! filled the queue (it holds twice as many for him); a check whose asker has gone is not made; every check that is made
+//! costs exactly one hash, whoever is asked about; a panic costs one answer, not a thread.
+//!
+//! The brake bounds what a known user's wrong passwords can do to others.
 
 use super::hash::Memory;
 use super::users::Users;
@@ -32,6 +36,8 @@ pub struct Check {
     pub credentials: Credentials,
     /// Where he is.
     pub from: Network,
+    /// He has logged in from there before.
+    pub known: bool,
 }
 
 /// How a check is made: [`hash`], or what a test puts in its place.
@@ -70,17 +76,22 @@ struct Queue {
 type Waiting = (Check, oneshot::Sender<bool>);
 
 impl Queue {
-    /// Puts a check in line. False: there is no room, and no line is longer than this one would be.
+    /// Puts a check in line: one that is known before those that are not, in the line of its address and in the turns. False:
+    /// there is no room, and no line is longer than this one would be.
     fn push(&mut self, waiting: Waiting, count_max: usize) -> bool {
-        let from = waiting.0.from;
+        let (from, known) = (waiting.0.from, waiting.0.known);
+        let count_max = if known { 2 * count_max } else { count_max };
         if self.count >= count_max && !self.shorten_longest(from) {
             return false;
         }
         let line = self.lines.entry(from).or_default();
-        if line.is_empty() {
-            self.turns.push_back(from);
+        match (line.is_empty(), known) {
+            (true, true) => self.turns.push_front(from),
+            (true, false) => self.turns.push_back(from),
+            (false, _) => {}
         }
-        line.push_back(waiting);
+        let at = if known { line.iter().take_while(|(check, _)| check.known).count() } else { line.len() };
+        line.insert(at, waiting);
         self.count += 1;
         true
     }
@@ -228,7 +239,7 @@ mod tests {
         let users = Arc::new(Users::new(Vec::new(), 1).expect("snapshot"));
         let credentials = Credentials { mechanism: Mechanism::Plain, user: "ann".into(), password: password.into() };
         let from = Network::address(address.parse().expect("an address"));
-        Check { users, account: "ann".into(), credentials, from }
+        Check { users, account: "ann".into(), credentials, from, known: false }
     }
 
     fn queued(queue: &mut Queue, password: &str, address: &str) -> Option<oneshot::Receiver<bool>> {
@@ -255,6 +266,23 @@ mod tests {
         assert_eq!(drained(&mut queue), ["g0", "a1", "b1", "g1"]);
         assert!(queue.lines.is_empty() && queue.turns.is_empty() && queue.count == 0);
         drop((anna, ben));
+    }
+
+    // covers: 10.13 11.3
+    #[test]
+    fn who_has_logged_in_from_there_goes_before_a_crowd() {
+        let mut queue = Queue::default();
+        let mut places: Vec<_> =
+            (1..=4).map(|n| queued(&mut queue, &format!("g{n}"), &format!("192.0.2.{n}"))).collect();
+        assert!(queued(&mut queue, "a", "192.0.2.9").is_none(), "full, with a line for each");
+        for (password, address) in [("anna", "192.0.2.9"), ("anna2", "192.0.2.9"), ("ben", "192.0.2.3")] {
+            let (sender, receiver) = oneshot::channel();
+            let check = Check { known: true, ..check_from(password, address) };
+            assert!(queue.push((check, sender), 4), "there is room for {password}");
+            places.push(Some(receiver));
+        }
+        assert_eq!(drained(&mut queue), ["anna", "g1", "g2", "ben", "g4", "anna2", "g3"]);
+        assert_eq!((queue.count, queue.lines.len()), (0, 0));
     }
 
     fn wait(receiver: oneshot::Receiver<bool>) -> Result<bool, oneshot::Canceled> {

@@ -49,13 +49,15 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// A proxy has said who its client is: it counts under its own address from here on.
-    pub fn meet(&mut self, peer: &Peer, trusted: bool) -> Result<(), Refused> {
+    /// A proxy has said who its client is: it counts under its own address from here on, and gives its place up like any
+    /// other unless it is `known`.
+    pub fn meet(&mut self, peer: &Peer, known: bool) -> Result<(), Refused> {
         if peer.proxy.is_some() && peer.is_known {
-            self.ticket.count(peer.ip(), trusted)?;
+            self.ticket.count(peer.ip(), known)?;
         }
-        if trusted {
-            self.place.authenticated();
+        match known {
+            true => self.place.authenticated(),
+            false => self.place.forgotten(),
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ pub(super) struct Connection {
     pub(super) index: usize,
     pub(super) peer: Peer,
     pub(super) stream: Stream,
-    admitted: Admitted,
+    pub(super) admitted: Admitted,
     /// Its network may relay.
     trusted: bool,
     patience: Patience,
@@ -139,8 +139,8 @@ impl Connection {
     }
 
     /// What is known only behind the header of a proxy: its client has too many connections.
-    async fn refuse(&mut self, refused: Refused) -> Result<Infallible, End> {
-        if self.service().rules.tls != TlsMode::Implicit {
+    pub(super) async fn refuse(&mut self, refused: Refused) -> Result<Infallible, End> {
+        if self.service().rules.tls != TlsMode::Implicit || self.stream.tls().is_some() {
             self.tell(refused.reply()).await;
         }
         note_refused(&self.core, self.peer.client, refused);
@@ -171,9 +171,9 @@ impl Connection {
                     self.patience.message_over();
                 }
                 Some(Wait::Ask(question)) => {
-                    let answer = self.ask(question).await;
+                    let answer = self.ask(question).await?;
                     session.answered(answer, &mut self.out);
-                    self.trusted = self.is_trusted();
+                    self.trusted = session.is_trusted();
                     if session.is_authenticated() || self.trusted {
                         self.admitted.authenticated();
                     }
@@ -183,6 +183,11 @@ impl Connection {
                     self.shake_hands(Begin::StartTls, self.who(session)).await?;
                     session.answered(Answer::TlsStarted, &mut self.out);
                     self.bind_channel(session);
+                    // What XCLIENT said is forgotten with all else that was said in the clear.
+                    self.trusted = session.is_trusted();
+                    if let Err(refused) = self.admitted.meet(&self.peer, self.trusted) {
+                        return self.refuse(refused).await;
+                    }
                     continue;
                 }
                 Some(Wait::Close) => return Err(End::Over),
@@ -355,18 +360,21 @@ impl Connection {
         }
     }
 
-    async fn ask(&mut self, question: Question) -> Answer {
+    /// Errors: the client has gone meanwhile, or may not be here.
+    async fn ask(&mut self, question: Question) -> Result<Answer, End> {
         let question = match question {
-            Question::Client(xclient) => return self.take_xclient(&xclient),
+            Question::Client(xclient) => return self.take_xclient(&xclient).await,
             question => question,
         };
-        let Some(authenticator) = self.core.authenticator.clone() else { return Answer::Unavailable };
+        let Some(authenticator) = self.core.authenticator.clone() else { return Ok(Answer::Unavailable) };
         let from = self.peer.ip();
-        match question {
+        Ok(match question {
             Question::Client(_) => unreachable!("answered above"),
             Question::Password(credentials) => {
                 let (name, mechanism) = (credentials.user.clone(), credentials.mechanism);
-                let verdict = authenticator.check(credentials, from).await;
+                // Nobody waits for the answer to a guess whose author has gone: it costs no hash.
+                let verdict = self.stream.unless_gone(authenticator.check(credentials, from)).await;
+                let verdict = verdict.ok_or_else(|| io::Error::from(ErrorKind::ConnectionAborted))?;
                 self.heard(verdict, &authenticator, &name, mechanism).await
             }
             Question::ScramKeys(user) => match authenticator.scram_keys(&user, from) {
@@ -377,7 +385,7 @@ impl Connection {
                 let verdict = authenticator.proved(&proof, from);
                 self.heard(verdict, &authenticator, &proof.user, proof.mechanism).await
             }
-        }
+        })
     }
 
     /// Counts and logs a verdict, and holds back what is refused, so that guessing is slow.

@@ -150,6 +150,18 @@ impl Place {
         }
     }
 
+    /// Who its client is was forgotten, or it turned out to be somebody else: a stranger again. There may be more strangers
+    /// than places for them for a while; the next newcomer displaces one.
+    pub fn forgotten(&self) {
+        if self.seat.standing.get() == Standing::Known {
+            self.places.known.set(self.places.known.get() - 1);
+            self.seat.standing.set(Standing::Stranger);
+            let mut strangers = self.places.strangers.borrow_mut();
+            self.seat.at.set(strangers.len());
+            strangers.push(self.seat.clone());
+        }
+    }
+
     /// Has it been given to somebody else? Then the client is to be told, and the connection to be closed.
     pub fn is_lost(&self) -> bool {
         self.seat.standing.get() == Standing::Leaving
@@ -182,6 +194,26 @@ mod tests {
 
     fn sit(places: &Rc<Places>, known: bool, since: u64) -> Place {
         places.take(Hook::waiting(), known, since)
+    }
+
+    // covers: 2.10 11.3
+    #[test]
+    fn who_is_forgotten_is_a_stranger_again() {
+        let places = places(8);
+        let (first, second) = (sit(&places, true, 5), sit(&places, false, 9));
+        assert_eq!(places.make_room(false, true), Ok(true));
+        assert!(second.is_lost() && !first.is_lost(), "the known one stays");
+        second.forgotten();
+        assert!(second.is_lost(), "what is lost stays so");
+        first.forgotten();
+        first.forgotten();
+        assert_eq!((places.taken(), places.known.get()), (1, 0));
+        first.authenticated();
+        first.forgotten();
+        assert_eq!(places.make_room(false, true), Ok(true));
+        assert!(first.is_lost());
+        drop((first, second));
+        assert_eq!(places.open(), 0);
     }
 
     // covers: 11.3

@@ -12,6 +12,7 @@
 //! say XCLIENT is the one that the header names.
 
 use super::connection::Connection;
+use super::ending::End;
 use super::is_trusted;
 use crate::log::Level;
 use crate::net::Stream;
@@ -109,17 +110,22 @@ impl Connection {
     }
 
     /// XCLIENT: from here on the client is the one that was named.
-    pub(super) fn take_xclient(&mut self, xclient: &Xclient) -> Answer {
+    /// Errors: that one has too many connections.
+    pub(super) async fn take_xclient(&mut self, xclient: &Xclient) -> Result<Answer, End> {
         let user = match &xclient.login {
             None => None,
             Some(login) => match self.canonical(login) {
                 Some(user) => Some(Arc::from(user)),
-                None => return Answer::Rejected,
+                None => return Ok(Answer::Rejected),
             },
         };
         self.peer = self.peer.named(xclient);
         self.log_xclient(xclient);
-        Answer::Client { trusted: self.is_trusted(), user }
+        let trusted = self.is_trusted();
+        match self.admitted.meet(&self.peer, trusted || user.is_some()) {
+            Ok(()) => Ok(Answer::Client { trusted, user }),
+            Err(refused) => self.refuse(refused).await.map(|never| match never {}),
+        }
     }
 
     fn canonical(&self, login: &str) -> Option<String> {

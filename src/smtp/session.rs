@@ -322,6 +322,11 @@ impl Session {
         self.user.is_some()
     }
 
+    /// May the client relay because of its network? XCLIENT tells anew, and STARTTLS behind it makes nobody of it.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
     /// Has the client said EHLO or HELO, and since TLS began if it did?
     pub fn has_greeted(&self) -> bool {
         self.state >= State::Greeted

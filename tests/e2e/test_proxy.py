@@ -289,6 +289,60 @@ def test_xclient_login_is_believed_where_that_is_configured(with_xclient):
     server.wait_log(r'"user":"anna"')
 
 
+# covers: 2.10 11.3
+def test_clients_behind_xclient_have_the_limits_of_their_addresses(appliance):
+    """The proxy is not counted, its clients are, each by its own address; one who has authenticated no more."""
+    server = appliance(limits={"connections_per_address": 2, "connections_exempt_networks": []},
+                       top={"trusted_networks": [f"{TRUSTED}/32"]})
+    listeners_of(server, xclient_from=["127.0.0.1"])
+    for listener in server.settings["listener"]:
+        listener["xclient_login"] = listener["role"] == "submission"
+    server.write_config()
+
+    def client(said, start="220 ", listener="smtp", tls=False):
+        wire = Wire(server.port[listener], tls=tls)
+        wires.append(wire)
+        wire.say("EHLO proxy.example", "250")
+        wire.say(f"XCLIENT {said}", start)
+        return wire
+
+    with server:
+        wires = []
+        for number in range(2):
+            client(f"ADDR={STRANGER}")
+        for listener, tls in (("smtp", False), ("smtps", True)):
+            assert client(f"ADDR={STRANGER}", "421 4.7.0", listener, tls).at_end()
+        server.wait_log('"event":"too many connections from this address"')
+        wires.pop(0).close()
+        wait_for(lambda: again(client, f"ADDR={STRANGER}"), 20, "one has gone, and there is no room")
+        for number in range(4):
+            client("ADDR=192.0.2.1 LOGIN=anna", listener="submissions", tls=True)
+            client(f"ADDR={TRUSTED}")
+        # Behind STARTTLS it is nobody again, whoever it was before.
+        for address in (TRUSTED, "192.0.2.7"):
+            kept = [client(f"ADDR={address}") for _ in range(2)]
+            for wire in kept:
+                wire.starttls()
+                wire.say("EHLO client.example", "250")
+            assert not relays(kept[0])
+        assert client("ADDR=192.0.2.7", "421 4.7.0").at_end()
+        last = client(f"ADDR={TRUSTED}")
+        last.say("EHLO client.example", "250")
+        last.say("STARTTLS", "220")
+        last.handshake()
+        assert last.reply().startswith("421 4.7.0") and last.at_end()
+        for wire in wires:
+            wire.close()
+
+
+def again(client, said):
+    try:
+        client(said)
+        return True
+    except AssertionError:
+        return False
+
+
 # covers: 2.10
 def test_xclient_by_swaks(with_xclient):
     done = subprocess.run(
