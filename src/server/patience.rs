@@ -191,7 +191,8 @@ impl Patience {
             Phase::Content => Reason::Slow,
             Phase::Idle | Phase::Waiting | Phase::Closed => Reason::Idle,
         };
-        if fresh || reason == Reason::Idle || (reason == Reason::Line && moment.replied) {
+        // Octets that came to nothing, such as those of an unfinished TLS record, begin nothing.
+        if fresh || (moment.replied && matches!(reason, Reason::Idle | Reason::Line)) {
             self.since = now;
         }
         self.phase = moment.phase;
@@ -239,7 +240,9 @@ impl Patience {
         self.stock = left.saturating_add(octets.saturating_mul(TICKS_PER_SECOND)).min(most);
         self.stocked = now;
         // What keeps coming in time is no wait: shedding looks for those that rest.
-        self.since = now;
+        if octets > 0 {
+            self.since = now;
+        }
         now + self.stock / rate
     }
 }
@@ -309,6 +312,26 @@ mod tests {
         }
     }
 
+    /// Inside TLS a read may bring no octet for the session: part of a record, an empty one, a key update.
+    // covers: 11.1
+    #[test]
+    fn a_read_that_brings_nothing_does_not_move_the_deadline() {
+        for (who, until) in [(Who::Known, 300), (Who::MailServer, 300), (Who::Stranger, 60)] {
+            let mut patience = Patience::new(0);
+            let replied = Moment { replied: true, ..moment(Phase::Idle, who) };
+            assert_eq!(patience.until(&LIMITS, &replied, 50), (50 + until + 1, Reason::Idle));
+            for now in 51..100 {
+                assert_eq!(patience.until(&LIMITS, &moment(Phase::Idle, who), now), (50 + until + 1, Reason::Idle));
+                assert_eq!(patience.since(), 50, "nor make it look busy");
+            }
+        }
+        let mut patience = Patience::new(0);
+        for now in 10..50 {
+            patience.until(&LIMITS, &moment(Phase::Content, Who::Stranger), now);
+            assert_eq!(patience.since(), 10, "nor in content");
+        }
+    }
+
     /// A line that begins after a reply is a new one, even if a read never ends between lines.
     #[test]
     fn each_line_has_its_own_time() {
@@ -334,7 +357,8 @@ mod tests {
             let expected = if now + 60 <= 120 { (now + 61, Reason::Idle) } else { (121, Reason::Login) };
             assert_eq!((until, reason), expected, "at {now}");
         }
-        assert_eq!(patience.until(&LIMITS, &moment(Phase::Idle, Who::Known), 200), (501, Reason::Idle), "it did");
+        let known = Moment { replied: true, ..moment(Phase::Idle, Who::Known) };
+        assert_eq!(patience.until(&LIMITS, &known, 200), (501, Reason::Idle), "it did");
     }
 
     // covers: 11.1

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from appliance import wait_for
 from mail import message
-from wire import Wire, plain, submit
+from wire import Wire, plain, submit, unverified
 
 # Nothing is exempt here.
 STRICT = {"connections_exempt_networks": []}
@@ -108,6 +109,115 @@ def test_known_clients_and_mail_servers_have_their_limit_too(appliance):
         wire = Wire(server.port["submissions"], tls=True)
         wire.login()
         ends_timed_out(server, wire, "no command", b"")
+
+
+# covers: 10.13 11.3
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_guesses_whose_author_has_gone_cost_nothing(appliance, end):
+    """Who asks and leaves does not keep honest clients waiting: his guesses are not hashed."""
+    guesses = 40
+    with appliance(limits=limits(), auth={"verifiers": 1}) as server:
+        # Hers takes as long as a real one.
+        done = server.hands("user", "add", "--config", server.config, "cleo", stdin="correct horse\n")
+        assert done.returncode == 0, done.stderr
+        server.wait_log('"event":"users file loaded"')
+        for number in range(guesses):
+            wire = Wire(server.port["submissions"], tls=True, source=f"127.0.1.{number + 1}")
+            wire.say("EHLO client.example", "250")
+            wire.send(f"AUTH PLAIN {plain('cleo', f'guess-{number}')}\r\n")
+            if end == "reset":
+                wire.send("NOOP\r\n")
+                wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            wire.close()
+        honest(server, "after-the-guesses")
+        with Wire(server.port["submissions"], tls=True) as wire:
+            wire.login("cleo", "correct horse")
+        # Those that were made before their author was seen to leave; all of them are over by now, or never will be made.
+        assert counters(server)["auth_failed"] < guesses / 2
+
+
+# covers: 10.13
+def test_what_is_pipelined_behind_a_password_is_no_end(appliance):
+    with appliance() as server:
+        wire = Wire(server.port["submissions"], tls=True)
+        wire.say("EHLO client.example", "250")
+        wire.send(f"AUTH PLAIN {plain('anna', 'sesame')}\r\n")
+        wire.send("NOOP\r\n")
+        wire.expect("235")
+        wire.expect("250")
+        wire.close()
+
+
+class Record(Wire):
+    """TLS whose records can be had, to be sent an octet at a time."""
+
+    def handshake(self, context=None):
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = (context or unverified()).wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.raw, self.socket = self.socket, self
+        self.until_done(self.tls.do_handshake)
+
+    def until_done(self, step):
+        while True:
+            try:
+                done = step()
+                break
+            except ssl.SSLWantReadError:
+                self.raw.sendall(self.outgoing.read())
+                data = self.raw.recv(65536)
+                if not data:
+                    return b""
+                self.incoming.write(data)
+        self.raw.sendall(self.outgoing.read())
+        return done
+
+    def sendall(self, data):
+        self.raw.sendall(self.sealed(data))
+
+    def recv(self, size):
+        return self.until_done(lambda: self.tls.read(size))
+
+    def close(self):
+        getattr(self, "raw", self.socket).close()
+
+    def sealed(self, data):
+        """The records of `data`, not sent."""
+        self.tls.write(data)
+        return self.outgoing.read()
+
+
+# covers: 11.1
+@pytest.mark.parametrize("login", [False, True], ids=["stranger", "known"])
+def test_a_record_that_does_not_end(appliance, login):
+    """Octets of a record that never is complete are no command: the wait for one ends as if there were none."""
+    with appliance(limits=limits(stranger_timeout_s=1, idle_timeout_s=1)) as server:
+        wire = Record(server.port["submissions"], tls=True)
+        wire.say("EHLO client.example", "250")
+        if login:
+            wire.say(f"AUTH PLAIN {plain('anna', 'sesame')}", "235")
+        record = wire.sealed(b"NOOP " + b"a" * 480 + b"\r\n")
+        ends = threading.Event()
+
+        def drip():
+            for octet in record[:-1]:
+                if ends.wait(0.05):
+                    return
+                try:
+                    wire.raw.sendall(bytes([octet]))
+                except OSError:
+                    return
+
+        dripping = threading.Thread(target=drip, daemon=True)
+        dripping.start()
+        try:
+            reply = wire.reply()
+            # A reset may overtake the reply while we are sending.
+            assert reply.startswith("421 4.4.2") or reply == "", reply
+        finally:
+            ends.set()
+            dripping.join(10)
+        wire.close()
+        server.wait_log('"event":"timed out".*"reason":"no command"')
 
 
 # covers: 11.1
