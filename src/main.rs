@@ -138,7 +138,11 @@ fn users(command: &UserCommand) -> Result<String, String> {
             auth.scram |= *scram;
             let account = user::account(&auth, name)?;
             let password = user::read_password(&account)?;
-            match user::add(&auth, name, &password)? {
+            let added = user::add(&auth, name, &password)?;
+            if let Some(warning) = user::weakness(&password) {
+                eprintln!("penstock: {warning}");
+            }
+            match added {
                 user::Added::New => Ok(format!("{account} added\n")),
                 user::Added::Changed => Ok(format!("{account} has a new password\n")),
             }

@@ -6,7 +6,7 @@ use crate::auth::secret_fault;
 use crate::auth::users::{self, Entry, Names};
 use crate::auth::users_file;
 use crate::clock::now_ms;
-use crate::config::{self, Loaded, Notices, RouteTls, Target};
+use crate::config::{self, Config, Loaded, Notices, RouteTls, Target};
 use crate::net::{self, Certificate, PemFiles};
 use crate::policy::Domains;
 use crate::sasl::Mechanisms;
@@ -46,6 +46,11 @@ pub fn load(file: &Path) -> Result<Loaded, Notices> {
 /// Looks at the files that the configuration names, and adds what it finds to the notices.
 pub fn files(loaded: &mut Loaded, file: &Path) {
     certificates(loaded);
+    beside_certificates(loaded, file);
+}
+
+/// Looks at all of them but certificates, which `serve` makes in between.
+pub fn beside_certificates(loaded: &mut Loaded, file: &Path) {
     users_file(loaded, file);
     local_recipients(loaded);
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
@@ -79,7 +84,8 @@ fn verified_address(target: &Target, place: &Range<usize>, notices: &mut Notices
     }
 }
 
-fn certificates(loaded: &mut Loaded) {
+/// Looks at certificates and keys.
+pub fn certificates(loaded: &mut Loaded) {
     let (tls, places, notices) = (&loaded.config.tls, &loaded.places, &mut loaded.notices);
     if tls.self_signed && !tls.certificate.exists() && !tls.key.exists() {
         let what =
@@ -149,12 +155,13 @@ fn private(path: &Path, place: &Range<usize>, notices: &mut Notices) {
 }
 
 fn users_file(loaded: &mut Loaded, file: &Path) {
+    scram_without_secret(loaded);
     let Some(auth) = &loaded.config.auth else { return };
     let (path, place, notices) = (&auth.users_file, &loaded.places.users_file, &mut loaded.notices);
+    let add = format!("run: penstock user add --config {} NAME", named(file));
     if !path.exists() {
         let what = format!("{} does not exist: there are no users yet, and serve will not start", named(path));
-        notices.warning(place, what, format!("run: penstock user add --config {} NAME", named(file)));
-        return;
+        return notices.mistake(place, what, add);
     }
     let text = match users_file::read(path) {
         Ok(text) => text,
@@ -165,6 +172,9 @@ fn users_file(loaded: &mut Loaded, file: &Path) {
     };
     private(path, place, notices);
     match users::parse(&text, &Names::new(auth)) {
+        Ok(entries) if entries.is_empty() => {
+            notices.warning(place, format!("{} names nobody, so nobody can log in", named(path)), add);
+        }
         Ok(entries) => scram(loaded, &entries),
         Err(mistake) => {
             let what = format!("{}:{}: {}", path.display(), mistake.line, mistake.what);
@@ -173,22 +183,47 @@ fn users_file(loaded: &mut Loaded, file: &Path) {
     }
 }
 
-/// SCRAM is configured: can those users use it?
+/// SCRAM is listed, and [auth] does not want it. Not a rule of the configuration's text: `penstock user add` must work.
+fn scram_without_secret(loaded: &mut Loaded) {
+    if loaded.config.auth.as_ref().is_none_or(|auth| auth.scram) {
+        return;
+    }
+    if let Some(at) = lists_scram(&loaded.config) {
+        let what = "SCRAM is listed, and [auth] does not have scram = true: nobody's keys are used, whoever has some";
+        let remedy = "write scram = true into [auth], or list PLAIN and LOGIN only";
+        loaded.notices.mistake(&loaded.places.mechanisms[at], what, remedy);
+    }
+}
+
+/// The first listener that lists SCRAM.
+fn lists_scram(config: &Config) -> Option<usize> {
+    let mut listeners = config.listeners.iter();
+    listeners.position(|listener| listener.mechanisms.is_some_and(|set| set.meets(Mechanisms::SCRAM)))
+}
+
+/// Somebody wants SCRAM: the configuration, a listener, or whoever gave some of the users keys. Can those users use it?
 fn scram(loaded: &mut Loaded, entries: &[Entry]) {
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
-    let Some(auth) = config.auth.as_ref().filter(|auth| auth.scram) else { return };
-    if let Some(fault) = secret_fault(&auth.users_file) {
-        let (what, remedy) = fault.rsplit_once("; ").unwrap_or((&fault, "mend it"));
-        notices.mistake(&places.scram, what, remedy);
+    let Some(auth) = config.auth.as_ref() else { return };
+    let listed = lists_scram(config);
+    let without: Vec<&Entry> = entries.iter().filter(|entry| entry.scram.is_none()).collect();
+    let (count, all) = (without.len(), entries.len());
+    if auth.scram {
+        if let Some(fault) = secret_fault(&auth.users_file) {
+            let (what, remedy) = fault.rsplit_once("; ").unwrap_or((&fault, "mend it"));
+            notices.mistake(&places.scram, what, remedy);
+        }
+    } else if listed.is_none() && count == all {
+        return;
     }
-    let mut without = entries.iter().filter(|entry| entry.scram.is_none());
-    let Some(first) = without.next() else { return };
-    let (count, all) = (1 + without.count(), entries.len());
+    let Some(first) = without.first() else { return };
     let file = named(&auth.users_file);
     let what = format!("{count} of {all} users have no SCRAM keys, first \"{}\" in {file}:{}", first.name, first.line);
-    let remedy = "set their passwords anew with penstock user add";
-    let listed = |at: &usize| config.listeners[*at].mechanisms.is_some_and(|set| set.meets(Mechanisms::SCRAM));
-    match (0..config.listeners.len()).find(listed) {
+    let remedy = match auth.scram {
+        true => "set their passwords anew with penstock user add",
+        false => "set their passwords anew with penstock user add --scram",
+    };
+    match listed {
         Some(at) if count == all => {
             notices.mistake(&places.mechanisms[at], format!("nobody could log in by SCRAM: {what}"), remedy);
         }

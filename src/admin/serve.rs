@@ -78,8 +78,13 @@ pub fn serve(file: &Path, ready: impl FnOnce()) -> ExitCode {
 /// The checked configuration, with a certificate if it was to be made, and the log running. Errors: lines to print.
 fn prepare(file: &Path) -> Result<Config, String> {
     let mut loaded = config::load(file).map_err(|notices| notices.to_string())?;
-    let made = certificate::make_if_missing(&loaded.config).map_err(|error| format!("penstock: {error}\n"))?;
-    check::files(&mut loaded, file);
+    // What is wrong elsewhere is said before anything is made.
+    check::beside_certificates(&mut loaded, file);
+    let mut made = false;
+    if !loaded.notices.has_mistakes() {
+        made = certificate::make_if_missing(&loaded.config).map_err(|error| format!("penstock: {error}\n"))?;
+    }
+    check::certificates(&mut loaded);
     if loaded.notices.has_mistakes() {
         return Err(loaded.notices.to_string());
     }
@@ -221,6 +226,19 @@ fn descriptors_suffice(cores: u64, connections_per_core: u64, limit: u64) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_refuses_to_start_makes_nothing_and_says_why_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("penstock.toml");
+        let text = config::example::EXAMPLES.iter().find(|example| example.text.contains("\nself_signed = true"));
+        let text = text.expect("an example").text.replace("\"/etc/", "\"etc/").replace("\"/var/", "\"var/");
+        std::fs::write(&file, text).expect("written");
+        let said = prepare(&file).expect_err("no users");
+        assert_eq!(said.matches("does not exist: there are no users yet").count(), 1, "{said}");
+        assert_eq!(said.matches("a self-signed one is made at start").count(), 1, "{said}");
+        assert_eq!(std::fs::read_dir(directory.path()).expect("read").count(), 1, "only the configuration is there");
+    }
 
     #[test]
     fn a_descriptor_limit_that_is_too_small_is_refused_with_what_would_fit() {

@@ -166,6 +166,17 @@ fn checked(password: &str) -> Result<Zeroizing<String>, String> {
     }
 }
 
+/// Characters that a password should have (NIST SP 800-63B section 3.1.1.2 asks for 8 at least).
+const PASSWORD_CHARACTERS: usize = 8;
+
+/// A warning about a password that is soon guessed; it is taken all the same.
+pub fn weakness(password: &str) -> Option<String> {
+    let count = password.chars().count();
+    (count < PASSWORD_CHARACTERS).then(|| {
+        format!("warning: the password has {count} of the {PASSWORD_CHARACTERS} characters that it should have")
+    })
+}
+
 /// `text` with its line `number` (from 1) replaced by `line`; past the end `line` is appended.
 fn with_line(text: &str, number: usize, line: &str) -> String {
     let mut new = String::with_capacity(text.len() + line.len() + 1);

@@ -25,6 +25,9 @@ pub struct Marks {
     pub spill: Range<usize>,
     pub receiving: Range<usize>,
     pub idle_timeout: Range<usize>,
+    pub login_timeout: Range<usize>,
+    pub crowded_timeout: Range<usize>,
+    pub brake: Range<usize>,
     pub per_network: Range<usize>,
     pub per_user: Range<usize>,
     pub auth: Range<usize>,
@@ -163,6 +166,7 @@ fn auth(top: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut No
     marks.auth = if section.has("username_form") { section.at("username_form") } else { span };
     marks.files.users_file = section.at("users_file");
     marks.files.scram = section.at("scram");
+    marks.brake = section.at("brake_account_failures");
     let domain = section.text("domain");
     Some(Auth {
         users_file: path(&section, "users_file", directory, notices),
@@ -188,6 +192,8 @@ fn auth(top: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut No
 fn limits(section: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Limits {
     marks.receiving = section.at("receiving_mib_per_core");
     marks.idle_timeout = section.at("idle_timeout_s");
+    marks.login_timeout = section.at("login_timeout_s");
+    marks.crowded_timeout = section.at("crowded_timeout_s");
     marks.per_user = section.at("user_recipients_per_hour");
     marks.per_network = section.at("connections_per_network");
     Limits {
@@ -246,9 +252,14 @@ fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec
 }
 
 fn mechanisms(section: &Section<'_>, notices: &mut Notices) -> Option<Mechanisms> {
-    let names = section.list("mechanisms").into_iter();
-    let known = names.filter_map(|(name, at)| noted(values::mechanism(name), &at, notices));
-    let known: Mechanisms = known.collect();
+    let mut known = Mechanisms::NONE;
+    for (name, at) in section.list("mechanisms") {
+        let Some(mechanism) = noted(values::mechanism(name), &at, notices) else { continue };
+        if known.contains(mechanism) {
+            notices.mistake(&at, format!("\"{name}\" is listed twice"), "remove one of the two");
+        }
+        known = known.with([mechanism].into_iter().collect());
+    }
     section.has("mechanisms").then_some(known)
 }
 

@@ -5,7 +5,6 @@ use super::build::{Draft, Marks};
 use super::notice::Notices;
 use super::{Auth, Config, Listener, Target};
 use crate::policy::{Role, TlsMode, UsernameForm};
-use crate::sasl::Mechanisms;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -121,10 +120,6 @@ fn mechanisms(config: &Config, marks: &Marks, notices: &mut Notices) {
             let what = "mechanisms are listed, and there is nobody who could check anything";
             notices.mistake(place, what, "add [auth] with users_file = \"users\"");
         }
-        if mechanisms.meets(Mechanisms::SCRAM) && config.auth.as_ref().is_some_and(|auth| !auth.scram) {
-            let what = "SCRAM needs keys that are kept for each user, and none are kept";
-            notices.mistake(place, what, "write scram = true into [auth], or list PLAIN and LOGIN only");
-        }
     }
 }
 
@@ -132,6 +127,13 @@ fn users(auth: &Auth, marks: &Marks, notices: &mut Notices) {
     if auth.username_form == UsernameForm::AppendDomain && auth.domain.is_none() {
         let what = "append-domain needs a domain to append";
         notices.mistake(&marks.auth, what, "add domain = \"example.edu\" to [auth]");
+    }
+    if auth.brake_account_failures > auth.brake_address_failures {
+        let what = format!(
+            "one account may fail {} times from an address, which with all accounts may only {} times",
+            auth.brake_account_failures, auth.brake_address_failures
+        );
+        notices.warning(&marks.brake, what, "raise brake_address_failures, or lower brake_account_failures");
     }
 }
 
@@ -152,6 +154,20 @@ fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
         notices.warning(&marks.idle_timeout, what, "write idle_timeout_s = 300 unless you have a reason");
     }
     let limits = &config.limits;
+    if limits.login_timeout_s < limits.stranger_timeout_s {
+        let what = format!(
+            "who has not logged in is sent away after {} s, so stranger_timeout_s = {} has no effect on submission",
+            limits.login_timeout_s, limits.stranger_timeout_s
+        );
+        notices.warning(&marks.login_timeout, what, "raise login_timeout_s, or lower stranger_timeout_s");
+    }
+    if limits.crowded_timeout_s > limits.stranger_timeout_s {
+        let what = format!(
+            "crowded_timeout_s = {} is longer than strangers may wait without a crowd, {} s: it has no effect on them",
+            limits.crowded_timeout_s, limits.stranger_timeout_s
+        );
+        notices.warning(&marks.crowded_timeout, what, "write crowded_timeout_s = 10, or raise stranger_timeout_s");
+    }
     if limits.connections_per_network < limits.connections_per_address {
         let what =
             format!("connections_per_network = {} is less than one address may have", limits.connections_per_network);

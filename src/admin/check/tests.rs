@@ -57,9 +57,10 @@ fn every_example_passes_where_nothing_is_there_yet() {
         // Paths under /etc and /var are moved into the folder: what is on this machine must not matter.
         let text = example.text.replace("\"/etc/", "\"etc/").replace("\"/var/", "\"var/");
         fs::write(&file, text).expect("written");
-        if let Err(notices) = load(&file) {
-            panic!("{}: {notices}", example.name);
-        }
+        let said = said(&file);
+        let mistakes: Vec<&str> = said.lines().filter(|line| !line.contains(": warning: ")).collect();
+        assert!(matches!(mistakes[..], [] | [_]), "{}: {said}", example.name);
+        assert!(mistakes.iter().all(|line| line.contains("there are no users yet")), "{}: {said}", example.name);
     }
 }
 
@@ -79,8 +80,17 @@ fn a_smarthost_that_has_to_prove_its_name_has_one() {
 #[test]
 fn files_that_are_missing_or_are_not_what_they_should_be() {
     type Spoil = fn(&Path);
-    let table: [(&str, Spoil, &str); 9] = [
-        ("no users", |d| fs::remove_file(d.join("users")).expect("removed"), ":9: warning: users does not exist"),
+    let table: [(&str, Spoil, &str); 10] = [
+        (
+            "no users",
+            |d| fs::remove_file(d.join("users")).expect("removed"),
+            ":9: users does not exist: there are no users yet, and serve",
+        ),
+        (
+            "nobody in users",
+            |d| fs::write(d.join("users"), "# nobody\n").expect("written"),
+            ":9: warning: users names nobody, so nobody can log in; run: penstock user add",
+        ),
         ("no key", |d| fs::remove_file(d.join("key.pem")).expect("removed"), ":6: key.pem does not exist"),
         (
             "no certificate",
@@ -159,6 +169,28 @@ fn scram_that_users_cannot_use_is_named() {
         fs::write(d.join("users"), kept).expect("written");
     });
     assert_eq!(all, "");
+}
+
+/// All users may have keys, given by `penstock user add --scram`, and [auth] not have `scram = true`.
+#[test]
+fn scram_that_auth_does_not_have_is_named() {
+    let listed = TEXT.replace("tls = \"required\"\n", "tls = \"required\"\nmechanisms = [\"SCRAM-SHA-256\"]\n");
+    let (_directory, file) = complete(&listed);
+    let mut auth = config::load(&file).expect("its text has no mistake").config.auth.expect("auth");
+    let unset = "penstock.toml:14: SCRAM is listed, and [auth] does not have scram = true";
+    let lacking = |count: &str| format!("{count} users have no SCRAM keys");
+    assert!(said(&file).starts_with(unset) && said(&file).contains(&lacking("1 of 1")), "{}", said(&file));
+    auth.scram = true;
+    auth.scram_iterations = 4096;
+    user::add(&auth, "anna", "secret of anna").expect("changed");
+    assert!(said(&file).starts_with(unset) && said(&file).lines().count() == 1, "{}", said(&file));
+    auth.scram = false;
+    user::add(&auth, "ben", "secret of ben").expect("added");
+    assert!(said(&file).starts_with(unset) && said(&file).contains(&lacking("1 of 2")), "{}", said(&file));
+    // Nobody lists it, and somebody has keys.
+    fs::write(&file, TEXT).expect("written");
+    let words = said(&file);
+    assert!(words.contains("warning: SCRAM is not offered yet: 1 of 2") && words.contains("--scram"), "{words}");
 }
 
 #[test]

@@ -256,3 +256,10 @@ fn passwords_are_kept_as_clients_send_them() {
     let line = text(&config).lines().last().expect("a line").to_owned();
     assert_eq!(Hash::parse(line.split_once(':').expect("colon").1).expect("hash").cost(), CHEAP);
 }
+
+#[test]
+fn a_short_password_is_warned_of_whatever_its_letters() {
+    assert!(weakness("x").is_some_and(|warning| warning.contains("has 1 of the 8")));
+    assert!(weakness("\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}").is_some(), "seven characters, fourteen octets");
+    assert_eq!(weakness("eight ch"), None);
+}
