@@ -125,7 +125,7 @@ impl Brake {
     }
 
     /// Has `account` logged in from there, as far as is remembered?
-    pub fn knows(&mut self, account: &str, from: Network) -> bool {
+    pub fn knows(&mut self, account: Account, from: Network) -> bool {
         self.pairs.get(self.key(account, from)).is_some_and(|pair| pair.known)
     }
 

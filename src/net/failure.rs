@@ -18,6 +18,9 @@ pub enum Begin {
 /// What the failure of a server's handshake most likely means, and what to do. `error`: of
 /// [`Stream::accept_tls`](super::Stream::accept_tls) or its sibling.
 pub fn explain(error: &io::Error, begin: Begin) -> &'static str {
+    if is_silent(error) && error.kind() == ErrorKind::TimedOut && begin == Begin::Implicit {
+        return "the client may be set to STARTTLS and wait for a greeting: this port wants TLS from the first octet";
+    }
     if is_silent(error) {
         return "the client said nothing: a port scanner, a health check, or somebody who thought better of it";
     }
@@ -33,24 +36,26 @@ pub fn explain(error: &io::Error, begin: Begin) -> &'static str {
     }
 }
 
-/// Did the client go before its first octet? Nothing failed then, and it is not worth a line.
+/// Did the client go, or let the time pass, before its first octet? Nothing failed then, and it is not worth a line.
 pub fn is_silent(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<SaidNothing>())
 }
 
-/// The peer went before its first octet.
+/// The peer went, or the time was over, before its first octet.
 #[derive(Debug)]
-pub(super) struct SaidNothing;
+pub(super) struct SaidNothing {
+    timed_out: bool,
+}
 
 impl SaidNothing {
     pub fn error(kind: ErrorKind) -> io::Error {
-        io::Error::new(kind, SaidNothing)
+        io::Error::new(kind, SaidNothing { timed_out: kind == ErrorKind::TimedOut })
     }
 }
 
 impl fmt::Display for SaidNothing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("closed before the handshake")
+        formatter.write_str(if self.timed_out { "timed out" } else { "closed before the handshake" })
     }
 }
 
@@ -142,6 +147,8 @@ mod tests {
             (tls(PeerIncompatible::NoCipherSuitesInCommon.into()), Begin::StartTls, "no cipher suite"),
             (tls(Error::NoApplicationProtocol), Begin::StartTls, "another protocol than SMTP"),
             (SaidNothing::error(ErrorKind::UnexpectedEof), Begin::Implicit, "said nothing"),
+            (SaidNothing::error(ErrorKind::TimedOut), Begin::Implicit, "may be set to STARTTLS"),
+            (SaidNothing::error(ErrorKind::TimedOut), Begin::StartTls, "said nothing"),
             (ErrorKind::UnexpectedEof.into(), Begin::StartTls, "closed during the handshake"),
             (ErrorKind::TimedOut.into(), Begin::StartTls, "fell silent"),
             (io::Error::other("x"), Begin::StartTls, "connection failed"),

@@ -28,6 +28,11 @@ const ADDRESSES_BYTES_MAX: usize = 36;
 /// Addresses and TLVs of version 2 that are taken: HAProxy's own stay below 1 KiB.
 const REST_BYTES_MAX: usize = 4096;
 
+/// Do these octets begin a header of either version?
+pub fn is_header(first: &[u8]) -> bool {
+    first.starts_with(b"PROXY ") || first.starts_with(SIGNATURE)
+}
+
 /// Whom the proxy speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proxied {
@@ -204,6 +209,16 @@ fn client(address: IpAddr, port: u16) -> Proxied {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_is_known_by_its_first_octets() {
+        for first in [&b"PROXY TCP4 1"[..], b"PROXY UNKNOWN\r\n", SIGNATURE] {
+            assert!(is_header(first), "{first:?}");
+        }
+        for first in [&b"EHLO x\r\n"[..], b"PROXYTCP4 19", b"\r\n\r\n\0\r\nQUI\0", b""] {
+            assert!(!is_header(first), "{first:?}");
+        }
+    }
     use proptest::prelude::*;
 
     fn whole(input: &[u8]) -> (usize, Option<Result<Proxied, NoHeader>>) {

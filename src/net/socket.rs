@@ -12,6 +12,9 @@ use monoio::net::{TcpStream, UnixStream};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, getpeername, recv};
 
+/// Octets that tell a PROXY header from all else.
+pub const FIRST_BYTES: usize = 12;
+
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -44,17 +47,17 @@ impl Socket {
 
     /// Would a recv give something now? Only while none is under way.
     pub fn has_arrived(&self) -> bool {
-        self.peek().is_ok()
+        self.peek(&mut [0]).is_ok()
     }
 
     /// Would a recv give octets now?
     pub fn has_spoken(&self) -> bool {
-        matches!(self.peek(), Ok(1..))
+        matches!(self.peek(&mut [0]), Ok(1..))
     }
 
     /// Has the peer closed its side, or is the connection broken? An orderly end is not seen while octets lie before it.
     pub fn has_hung_up(&self) -> bool {
-        match self.peek() {
+        match self.peek(&mut [0]) {
             Ok(0) => true,
             // A reset is not in the queue behind what was sent before: the connection is no more.
             Ok(_) => getpeername::<SockaddrStorage>(self.descriptor()).is_err(),
@@ -62,8 +65,16 @@ impl Socket {
         }
     }
 
-    fn peek(&self) -> nix::Result<usize> {
-        recv(self.descriptor(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
+    /// The first of the octets that a recv would give now; zeros where there are fewer.
+    pub fn first_spoken(&self) -> [u8; FIRST_BYTES] {
+        let mut first = [0; FIRST_BYTES];
+        // An error is that there is nothing.
+        let _ = self.peek(&mut first);
+        first
+    }
+
+    fn peek(&self, octets: &mut [u8]) -> nix::Result<usize> {
+        recv(self.descriptor(), octets, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
     }
 
     fn descriptor(&self) -> RawFd {

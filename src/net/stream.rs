@@ -21,6 +21,7 @@ use rustls::pki_types::ServerName;
 use super::buffer::{Window, eat_all};
 use super::deadline::{Hook, Shared, Verdict, Wait, Watch};
 use super::failure::SaidNothing;
+use super::socket::FIRST_BYTES;
 use super::socket::Socket;
 use super::tls::Tls;
 use super::tls_config::ServerTls;
@@ -179,7 +180,9 @@ impl Stream {
                 Ok(0) if !heard => return Err(SaidNothing::error(io::ErrorKind::UnexpectedEof)),
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => heard = true,
-                Err(error) if !heard && error.kind() == io::ErrorKind::ConnectionReset => {
+                Err(error)
+                    if !heard && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut) =>
+                {
                     return Err(SaidNothing::error(error.kind()));
                 }
                 Err(error) => return Err(error),
@@ -252,6 +255,11 @@ impl Stream {
             }
         }
         None
+    }
+
+    /// The first octets that a peer has sent in the clear before anything was read, as far as they are there.
+    pub fn first_spoken(&self) -> [u8; FIRST_BYTES] {
+        self.socket.first_spoken()
     }
 
     /// Encrypts if under TLS, writes all, empties `out` (keeps its memory). Also sends pending TLS handshake bytes.

@@ -33,6 +33,7 @@ use crate::clock::now_ms;
 use crate::log::{Event, Level, event};
 use crate::net::Stream;
 use crate::net::failure::{Begin, explain, is_silent};
+use crate::net::proxy::is_header as is_proxy_header;
 use crate::policy::TlsMode;
 use crate::sasl::{Mechanism, Mechanisms};
 use crate::smtp::Session;
@@ -84,6 +85,8 @@ pub(super) struct Connection {
     /// Why the message being received will be refused at its end.
     pub(super) trouble: Option<Refusal>,
     pub(super) accepted: u32,
+    /// What the end most likely means, if that is known.
+    pub(super) meaning: Option<&'static str>,
 }
 
 /// A connection's whole life.
@@ -106,6 +109,7 @@ pub async fn serve(core: Rc<Core>, index: usize, stream: Stream, peer: SocketAdd
         message: None,
         trouble: None,
         accepted: 0,
+        meaning: None,
     };
     let Err(end) = connection.run().await;
     connection.log_end(&end);
@@ -126,6 +130,10 @@ impl Connection {
             self.shake_hands(Begin::Implicit, Who::new(rules.role, self.trusted)).await?;
         } else if !self.trusted && self.stream.has_spoken() {
             // Under TLS nobody else's octets can have come before ours: there they are served in order.
+            let first = self.stream.first_spoken();
+            if is_proxy_header(&first) {
+                self.meaning = Some("a PROXY header from an address which is not in this listener's proxy_from");
+            }
             self.tell(reply::EARLY_TALKER).await;
             return Err(End::EarlyTalker);
         }
@@ -318,7 +326,10 @@ impl Connection {
         self.core.counters.tls_failed.add(1);
         match error.kind() {
             _ if self.admitted.place.is_lost() => Err(End::Displaced),
-            ErrorKind::TimedOut => Err(self.timed_out(Reason::Handshake)),
+            ErrorKind::TimedOut => {
+                self.meaning = Some(explain(&error, begin));
+                Err(self.timed_out(Reason::Handshake))
+            }
             _ => {
                 let level = if is_silent(&error) { Level::Debug } else { Level::Info };
                 let line = self.event(level, "TLS handshake failed").field("error", &error);

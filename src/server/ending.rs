@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::patience::Reason;
 use super::tally::Due;
 use crate::clock::now_ms;
-use crate::log::{Level, event};
+use crate::log::{Event, Level, event};
 use crate::metrics::{Counter, Counters};
 use crate::policy::TlsMode;
 use crate::smtp::Session;
@@ -75,7 +75,8 @@ impl Connection {
             End::Failed(error) => self.event(Level::Info, "connection ended").field("reason", error),
             End::TimedOut(reason) => {
                 counter(counters, *reason).add(1);
-                self.event(Level::Info, "timed out").field("reason", reason.name())
+                let line = self.event(Level::Info, "timed out").field("reason", reason.name());
+                self.with_meaning(line)
             }
             End::Displaced => {
                 counters.connections_displaced.add(1);
@@ -83,10 +84,17 @@ impl Connection {
             }
             End::EarlyTalker => {
                 counters.early_talkers.add(1);
-                self.event(Level::Warning, "client spoke before the greeting")
+                self.with_meaning(self.event(Level::Warning, "client spoke before the greeting"))
             }
         };
         line.field("messages", self.accepted).emit();
+    }
+
+    fn with_meaning(&self, line: Event) -> Event {
+        match self.meaning {
+            Some(meaning) => line.field("meaning", meaning),
+            None => line,
+        }
     }
 
     /// Notes a client that ended in the clear although it needed TLS: its own setting, or somebody between us who takes

@@ -79,6 +79,16 @@ impl Session {
         if self.bad_commands >= BAD_COMMANDS_MAX { self.close(reply::TOO_MANY_ERRORS, out) } else { None }
     }
 
+    /// A mistake in MAIL or RCPT: an operator may want to see why somebody's mail does not get in.
+    pub(super) fn bad_transaction_command(
+        &mut self,
+        text: &'static [u8],
+        out: &mut Vec<u8>,
+    ) -> Option<Action<'static>> {
+        self.refused = Some(text);
+        self.bad_command(text, out)
+    }
+
     /// A command that moves nothing forward and is answered with `text`; too many of them end the session.
     pub(super) fn idle_command(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
         if self.idles() {

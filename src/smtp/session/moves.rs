@@ -103,7 +103,10 @@ impl Session {
         };
         // RFC 5321 section 4.1.1.11: nothing is left of the transaction.
         let lost = if mistake == Mistake::Parameter && is(b"MAIL") { self.abandon() } else { None };
-        self.bad_command(text, out).or(lost)
+        match is(b"MAIL") || is(b"RCPT") {
+            true => self.bad_transaction_command(text, out).or(lost),
+            false => self.bad_command(text, out).or(lost),
+        }
     }
 
     fn start_tls(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {

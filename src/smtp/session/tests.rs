@@ -179,6 +179,26 @@ fn the_refusals_of_other_protocols_are_for_the_log() {
     assert_eq!(replies.as_bytes(), reply::BAD_OCTETS);
 }
 
+/// Why somebody's mail does not get in is often a parameter or an address that a program writes wrongly.
+#[test]
+fn mistakes_in_mail_and_rcpt_are_for_the_log_and_others_are_not() {
+    for (input, refused) in [
+        ("MAIL FROM:<a@example.org> HOLDFOR=5\r\n", Some(reply::UNKNOWN_PARAMETER)),
+        ("MAIL FROM:<a@example.org> SIZE=x\r\n", Some(reply::BAD_ARGUMENT)),
+        ("MAIL FROM:a b\r\n", Some(reply::BAD_SENDER)),
+        ("MAIL FROM:<>\r\nRCPT TO:<a@@b>\r\n", Some(reply::BAD_RECIPIENT)),
+        ("MAIL FROM:<>\r\nRCPT TO:<b@example.edu> NOTIFY=x\r\n", Some(reply::BAD_ARGUMENT)),
+        ("VRFY\r\n", None),
+        ("XYZZY\r\n", None),
+    ] {
+        let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+        talk(&mut session, b"EHLO x\r\n");
+        let (replies, _) = talk(&mut session, input.as_bytes());
+        assert_eq!(session.take_refused(), refused, "{input}{replies}");
+        assert!(refused.is_none_or(|text| replies.as_bytes().ends_with(text)), "{input}{replies}");
+    }
+}
+
 /// One read may hold thousands of short commands: a step ends before their replies fill memory, and goes on where it ended.
 // covers: 8.4
 #[test]

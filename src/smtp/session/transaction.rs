@@ -31,7 +31,7 @@ impl Session {
             return self.refuse_and_close(reply::TOO_MANY_MESSAGES, out);
         }
         if !mail.given.are_among(self.offered()) {
-            return self.bad_command(reply::UNKNOWN_PARAMETER, out);
+            return self.bad_transaction_command(reply::UNKNOWN_PARAMETER, out);
         }
         if mail.size.is_some_and(|size| size > self.rules.message_bytes_max) {
             return self.idle_command(reply::TOO_BIG, out);
@@ -48,7 +48,7 @@ impl Session {
         };
         let release_ms = mail.hold.map(|hold| self.release_ms(hold));
         if release_ms.is_some_and(|release_ms| release_ms > self.now_ms + u64::from(self.rules.hold_max_s) * 1000) {
-            return self.bad_command(reply::HOLD_TOO_LONG, out);
+            return self.bad_transaction_command(reply::HOLD_TOO_LONG, out);
         }
         self.reset();
         self.messages += 1;
