@@ -38,12 +38,18 @@ pub struct Marks {
     pub listeners: Vec<Range<usize>>,
     /// Of all listeners: a key, a network that may say who its client is, and where it stands.
     pub proxies: Vec<(&'static str, String, Range<usize>)>,
-    /// Where xclient_login is set without xclient_from.
-    pub idle_logins: Vec<Range<usize>>,
+    /// Of all listeners: a key without effect, why that is, and a remedy.
+    pub idle: Vec<(Range<usize>, &'static str, &'static str)>,
     /// In the order of the routes: the head, then each domain.
     pub routes: Vec<(Range<usize>, Vec<Range<usize>>)>,
     /// Were all routes readable? Otherwise nothing can be said about domains without a route.
     pub routes_complete: bool,
+    /// Were all of local_domains readable?
+    pub local_domains_complete: bool,
+    /// Were all of trusted_networks readable?
+    pub trusted_networks_complete: bool,
+    /// Is there no `[auth]`, rather than one that could not be read?
+    pub auth_is_absent: bool,
     /// Were all listeners readable?
     pub listeners_complete: bool,
 }
@@ -52,6 +58,10 @@ pub struct Marks {
 pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) -> Draft {
     let top = Section::read("", document, 0..0, notices);
     let mut marks = Marks { hostname: top.at("hostname"), local_domains: top.at("local_domains"), ..Marks::default() };
+    let local_domains = domains(&top, "local_domains", notices).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    marks.local_domains_complete =
+        local_domains.len() == top.list("local_domains").len() && !top.has_flawed("local_domains");
+    marks.auth_is_absent = !top.has("auth") && !top.has_flawed("auth");
     let hostname = top.text("hostname").and_then(|name| noted(values::domain(name), &top.at("hostname"), notices));
     let config = Config {
         hostname: hostname.unwrap_or_default(),
@@ -61,7 +71,7 @@ pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) ->
             _ => Io::Auto,
         },
         cores: Some(top.count("cores") as usize).filter(|cores| *cores != 0),
-        local_domains: domains(&top, "local_domains", notices).into_iter().map(|(name, _)| name).collect(),
+        local_domains,
         local_recipients: local_recipients(&top, directory, &mut marks, notices),
         trusted_networks: trusted_networks(&top, &mut marks, notices),
         help: help(&top, notices),
@@ -106,6 +116,8 @@ fn local_recipients(top: &Section<'_>, directory: &Path, marks: &mut Marks, noti
 
 fn trusted_networks(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Networks {
     let (networks, places) = networks(top, "trusted_networks", notices);
+    marks.trusted_networks_complete =
+        places.len() == top.list("trusted_networks").len() && !top.has_flawed("trusted_networks");
     marks.trusted_networks = places;
     networks
 }
@@ -114,9 +126,8 @@ fn trusted_networks(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices)
 fn networks(section: &Section<'_>, name: &str, notices: &mut Notices) -> (Networks, Vec<(String, Range<usize>)>) {
     let (mut networks, mut places) = (Networks::default(), Vec::new());
     for (text, at) in section.list(name) {
-        match networks.add(text) {
-            Ok(()) => places.push((text.to_owned(), at)),
-            Err(what) => notices.mistake(&at, what, "write a network as in \"192.0.2.0/24\" or \"2001:db8::/32\""),
+        if noted(values::network(text, &mut networks), &at, notices).is_some() {
+            places.push((text.to_owned(), at));
         }
     }
     (networks, places)
@@ -252,15 +263,18 @@ fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec
 }
 
 fn mechanisms(section: &Section<'_>, notices: &mut Notices) -> Option<Mechanisms> {
-    let mut known = Mechanisms::NONE;
+    let (mut known, mut all_known) = (Mechanisms::NONE, section.has("mechanisms"));
     for (name, at) in section.list("mechanisms") {
-        let Some(mechanism) = noted(values::mechanism(name), &at, notices) else { continue };
+        let Some(mechanism) = noted(values::mechanism(name), &at, notices) else {
+            all_known = false;
+            continue;
+        };
         if known.contains(mechanism) {
             notices.mistake(&at, format!("\"{name}\" is listed twice"), "remove one of the two");
         }
         known = known.with([mechanism].into_iter().collect());
     }
-    section.has("mechanisms").then_some(known)
+    all_known.then_some(known)
 }
 
 /// A listener if all that it must have could be read.
@@ -278,8 +292,14 @@ fn listener(
     };
     let (proxy_from, xclient_from) = (proxies("proxy_from"), proxies("xclient_from"));
     let xclient_login = section.flag("xclient_login");
-    if xclient_login && section.list("xclient_from").is_empty() {
-        marks.idle_logins.push(section.at("xclient_login"));
+    if xclient_login && section.list("xclient_from").is_empty() && !section.has_flawed("xclient_from") {
+        let what = "xclient_login has no effect without xclient_from";
+        let remedy = "remove it, or name the proxies: xclient_from = [\"127.0.0.1\"]";
+        marks.idle.push((section.at("xclient_login"), what, remedy));
+    }
+    if section.has("bare_newlines_of_strangers") && section.text("role") == Some("submission") {
+        let what = "bare_newlines_of_strangers has no effect on a listener of role submission, where nobody sends without AUTH";
+        marks.idle.push((section.at("bare_newlines_of_strangers"), what, "remove it, or set bare_newlines"));
     }
     let address = address?;
     let role = match section.text("role")? {

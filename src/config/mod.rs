@@ -8,6 +8,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`keys`] | every key: unit, range, default, reason, RFC section |
+//! | `syntax` | what is no TOML |
 //! | `section` | holds one section of a file against that table |
 //! | `values` | addresses, domains and targets: text that must have a form |
 //! | `build` | sections to [`Config`] |
@@ -24,6 +25,7 @@ pub mod keys;
 pub mod notice;
 mod rules;
 mod section;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -93,13 +95,12 @@ pub fn parse(text: &str, file: &Path) -> Result<Loaded, Notices> {
     let mut notices = Notices::new(file, text);
     let (document, errors) = toml::de::DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        for error in errors {
-            let at = error.span().unwrap_or(0..0);
-            notices.mistake(&at, format!("no valid TOML: {}", error.message()), "see https://toml.io for the notation");
-        }
+        syntax::note(text, &errors, &mut notices);
         return Err(notices);
     }
-    let directory = file.parent().unwrap_or(Path::new(""));
+    // Log lines name files: of a relative path they would not tell where it is.
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let directory = absolute.parent().unwrap_or(Path::new("/"));
     let draft = build::build(document.get_ref(), directory, &mut notices);
     rules::check(&draft, &mut notices);
     match notices.has_mistakes() {

@@ -102,14 +102,19 @@ impl fmt::Display for Notices {
 
 /// The name among `known` that `given` was probably meant to be.
 pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let given = given.to_lowercase().replace('-', "_");
-    let plain = |name: &str| name.replace('-', "_");
-    known
-        .map(|name| (strsim::damerau_levenshtein(&given, &plain(name)), name))
-        .min()
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
-        .map(|(_, name)| name)
+    let plain = |name: &str| name.to_lowercase().replace('-', "_");
+    let given = plain(given);
+    let known: Vec<&str> = known.collect();
+    let distances = known.iter().map(|name| (strsim::damerau_levenshtein(&given, &plain(name)), *name));
+    let slip = distances.min().filter(|(distance, name)| *distance <= 1 + name.len() / 4);
+    slip.map(|(_, name)| name).or_else(|| {
+        let mut longer = known.iter().filter(|name| given.len() >= SHORT_FORM_MIN && plain(name).starts_with(&given));
+        longer.next().filter(|_| longer.next().is_none()).copied()
+    })
 }
+
+/// Letters of a name that are taken for its short form, as in "err" for "error", if no other name begins with them.
+const SHORT_FORM_MIN: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -135,9 +140,17 @@ mod tests {
             ("recipients-max", Some("recipients_max")),
             ("Drain_s", Some("drain_s")),
             ("idle_timeout", Some("idle_timeout_s")),
+            ("DRAIN-S", Some("drain_s")),
+            ("recip", Some("recipients_max")),
+            ("re", None),
             ("colour", None),
         ] {
             assert_eq!(nearest(given, known.into_iter()), meant, "{given}");
         }
+        let levels = ["debug", "info", "warning", "error"];
+        for (given, meant) in [("warn", Some("warning")), ("ERR", Some("error")), ("deb", Some("debug")), ("x", None)] {
+            assert_eq!(nearest(given, levels.into_iter()), meant, "{given}");
+        }
+        assert_eq!(nearest("connections", ["connections_per_core", "connections_per_address"].into_iter()), None);
     }
 }

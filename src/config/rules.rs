@@ -3,7 +3,7 @@
 
 use super::build::{Draft, Marks};
 use super::notice::Notices;
-use super::{Auth, Config, Listener, Target};
+use super::{Auth, Config, Listener, Target, values};
 use crate::policy::{Role, TlsMode, UsernameForm};
 use std::net::IpAddr;
 use std::ops::Range;
@@ -61,13 +61,13 @@ fn listeners(config: &Config, marks: &Marks, notices: &mut Notices) {
 /// Who may send, by role.
 fn senders(config: &Config, marks: &Marks, notices: &mut Notices) {
     let mut submissions = config.listeners.iter().zip(&marks.listeners).filter(|(l, _)| l.role == Role::Submission);
-    if let (Some((_, place)), None) = (submissions.next(), &config.auth) {
+    if let (Some((_, place)), true) = (submissions.next(), marks.auth_is_absent) {
         let what = "nobody can log in, so nobody can send on a listener of role submission";
         notices.mistake(place, what, "add [auth] with users_file = \"users\"");
     }
     let smtp = config.listeners.iter().zip(&marks.listeners).find(|(l, _)| l.role == Role::Smtp);
     match smtp {
-        Some((_, place)) if config.local_domains.is_empty() => {
+        Some((_, place)) if config.local_domains.is_empty() && marks.local_domains_complete => {
             let what = "clients that are neither authenticated nor in trusted_networks can send to nobody";
             notices.warning(place, what, "list your own domains: local_domains = [\"example.edu\"]");
         }
@@ -77,18 +77,20 @@ fn senders(config: &Config, marks: &Marks, notices: &mut Notices) {
         }
         _ => {}
     }
-    if config.local_recipients.is_some() && config.local_domains.is_empty() {
+    if config.local_recipients.is_some() && config.local_domains.is_empty() && marks.local_domains_complete {
         let what = "local_recipients has no effect without local_domains";
         let remedy = "remove it, or list your own domains: local_domains = [\"example.edu\"]";
         notices.warning(&marks.files.local_recipients, what, remedy);
     }
-    for (text, place) in &marks.trusted_networks {
-        if text.ends_with("/0") {
-            let what = format!("{text} is everybody: an open relay");
-            notices.warning(place, what, "name the networks of your own machines only");
-        }
+    let open = |(text, _): &&(String, Range<usize>)| values::is_everybody(text);
+    for (text, place) in marks.trusted_networks.iter().filter(open) {
+        let what = format!("{text} is everybody: an open relay");
+        notices.mistake(place, what, "name the networks of your own machines only");
     }
-    if let (None, true, [(_, place), ..]) = (smtp, marks.listeners_complete, &marks.trusted_networks[..]) {
+    let is_open = marks.trusted_networks.iter().any(|network| open(&network));
+    if let (None, true, false, [(_, place), ..]) =
+        (smtp, marks.listeners_complete, is_open, &marks.trusted_networks[..])
+    {
         let what = "trusted_networks has no effect without a listener of role smtp";
         notices.warning(place, what, "remove it, or add such a listener");
     }
@@ -97,14 +99,13 @@ fn senders(config: &Config, marks: &Marks, notices: &mut Notices) {
 /// Whoever may say who its client is can be anybody.
 fn proxies(marks: &Marks, notices: &mut Notices) {
     for (key, text, place) in &marks.proxies {
-        if text.ends_with("/0") {
+        if values::is_everybody(text) {
             let what = format!("{key} = {text}: everybody could pretend to be anybody");
             notices.mistake(place, what, "name the addresses of your own proxies only");
         }
     }
-    for place in &marks.idle_logins {
-        let what = "xclient_login has no effect without xclient_from";
-        notices.warning(place, what, "remove it, or name the proxies: xclient_from = [\"127.0.0.1\"]");
+    for (place, what, remedy) in &marks.idle {
+        notices.warning(place, *what, *remedy);
     }
 }
 
@@ -116,7 +117,7 @@ fn mechanisms(config: &Config, marks: &Marks, notices: &mut Notices) {
             let what = "without mechanisms nobody can send on a listener of role submission";
             notices.mistake(place, what, "name some, as in mechanisms = [\"PLAIN\", \"LOGIN\"], or remove the line");
         }
-        if !mechanisms.is_empty() && config.auth.is_none() {
+        if !mechanisms.is_empty() && marks.auth_is_absent {
             let what = "mechanisms are listed, and there is nobody who could check anything";
             notices.mistake(place, what, "add [auth] with users_file = \"users\"");
         }
@@ -233,7 +234,10 @@ fn destinations(config: &Config, marks: &Marks, notices: &mut Notices) {
     if relay.paused || relay.routes.iter().any(|route| route.domains.is_empty()) {
         return;
     }
-    let anybody_to_anyone = config.auth.is_some() || !marks.trusted_networks.is_empty();
+    if !marks.local_domains_complete || !marks.trusted_networks_complete {
+        return;
+    }
+    let anybody_to_anyone = !marks.auth_is_absent || !marks.trusted_networks.is_empty();
     if anybody_to_anyone {
         let what = "mail to other domains is accepted and has no route";
         notices.mistake(

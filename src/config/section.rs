@@ -18,12 +18,14 @@ pub struct Section<'i> {
     values: Vec<(&'static Key, &'i Spanned<DeValue<'i>>)>,
     /// Was any of its values refused?
     flawed: bool,
+    /// Keys of the table that were probably meant by what was refused.
+    meant: Vec<&'static str>,
 }
 
 impl<'i> Section<'i> {
     /// A section that is not in the file; `span` is where its absence is noted.
     pub fn absent(name: &'static str, span: Range<usize>) -> Section<'i> {
-        Section { name, span, values: Vec::new(), flawed: false }
+        Section { name, span, values: Vec::new(), flawed: false, meant: Vec::new() }
     }
 
     /// Holds `table` against the keys of the section `name`.
@@ -39,12 +41,14 @@ impl<'i> Section<'i> {
                     None => section.values.push((key, value)),
                     Some((what, remedy)) => {
                         section.flawed = true;
+                        section.meant.push(key.name);
                         notices.mistake(&value.span(), what, remedy);
                     }
                 },
             }
         }
-        for key in keys::of(name).filter(|key| key.required && !table.contains_key(key.name)) {
+        let missing = |key: &&Key| key.required && !table.contains_key(key.name) && !section.meant.contains(&key.name);
+        for key in keys::of(name).filter(missing) {
             let remedy = match key.kind {
                 Kind::Table | Kind::Tables => format!("add {} to the file", key.example),
                 _ => format!("add {} = {}", key.name, key.example),
@@ -62,6 +66,11 @@ impl<'i> Section<'i> {
     /// Was a key unknown or a value refused? Then what seems to be missing may only be misspelt.
     pub fn is_flawed(&self) -> bool {
         self.flawed
+    }
+
+    /// Was `name` probably meant by something that was refused? Then nothing can be said about its absence.
+    pub fn has_flawed(&self, name: &str) -> bool {
+        self.meant.contains(&name)
     }
 
     /// Where the section's head stands.
@@ -122,10 +131,12 @@ impl<'i> Section<'i> {
         self.values.iter().find(|(key, _)| key.name == name).map(|(_, value)| *value)
     }
 
-    fn unknown(&self, given: &Spanned<std::borrow::Cow<'i, str>>, notices: &mut Notices) {
+    fn unknown(&mut self, given: &Spanned<std::borrow::Cow<'i, str>>, notices: &mut Notices) {
         let name = given.get_ref();
         let elsewhere = || keys::SECTIONS.iter().find(|section| keys::find(section, name).is_some());
-        let remedy = match (nearest(name, keys::of(self.name).map(|key| key.name)), elsewhere()) {
+        let meant = nearest(name, keys::of(self.name).map(|key| key.name));
+        self.meant.extend(meant);
+        let remedy = match (meant, elsewhere()) {
             (Some(known), _) => format!("did you mean \"{known}\"?"),
             (None, Some(section)) => format!("it belongs to {}", title(section)),
             (None, None) => {
@@ -168,6 +179,8 @@ fn misfit(key: &Key, value: &DeValue<'_>) -> Option<(String, String)> {
     };
     let remedy = match key.kind {
         Kind::Table | Kind::Tables => format!("write it as {}", key.example),
+        // Where the default has no number, its example is none that may be written.
+        Kind::Count { min, default, .. } if default < min => format!("write for example {} = {min}", key.name),
         _ => format!("write for example {} = {}", key.name, key.example),
     };
     Some((format!("{} must be {wanted}, and this is of type {}", key.name, value.type_str()), remedy))

@@ -75,7 +75,25 @@ fn each_mistake_names_its_line_and_its_remedy() {
             "unknown key \"hostnam\" in the top of the file",
             "did you mean \"hostname\"?",
         ),
-        ("hostname =", "hostnam =", "1", "the top of the file has no hostname", "add hostname = \"smtp.example.edu\""),
+        (
+            "hostname = \"smtp.example.edu\"\n",
+            "",
+            "1",
+            "the top of the file has no hostname",
+            "add hostname = \"smtp.example.edu\"",
+        ),
+        ("[spool]", "cores = \"one\"\n[spool]", "2", "a whole number without quotes", "write for example cores = 1"),
+        ("[spool]", "trusted_networks = [\"0.0.0.0/0\"]\n[spool]", "2", "an open relay", "your own machines only"),
+        (
+            "[spool]",
+            "trusted_networks = [\"::ffff:192.0.2.0/120\"]\n[spool]",
+            "2",
+            "is an IPv4 network in IPv6 form",
+            "write \"192.0.2.0/24\"",
+        ),
+        ("[tls]", "[log]\nlevel = \"warn\"\n[tls]", "5", "\"warn\" is no level", "did you mean \"warning\"?"),
+        ("0.0.0.0:587", "::1:587", "10", "no address to listen on", "\"[::1]:587\""),
+        ("0.0.0.0:587", "0.0.0.0:65587", "10", "has port 65587", "ports end at 65535"),
         (
             "\"smtp.example.edu\"",
             "25",
@@ -255,13 +273,18 @@ fn warnings_let_it_start() {
         ("\"smtp.example.edu\"", "\"smtp\"", "1", "has no domain"),
         ("[spool]", "local_domains = [\"example.edu\"]\n[spool]", "2", "local_domains has no effect"),
         ("[spool]", "trusted_networks = [\"192.0.2.0/24\"]\n[spool]", "2", "trusted_networks has no effect"),
-        ("[spool]", "trusted_networks = [\"0.0.0.0/0\"]\n[spool]", "2", "open relay"),
         ("[spool]", "local_recipients = \"recipients\"\n[spool]", "2", "local_recipients has no effect"),
         ("[tls]", "[limits]\nuser_recipients_per_hour = 999\n[tls]", "5", "never gets through"),
         ("[tls]", "[limits]\nidle_timeout_s = 10\n[tls]", "5", "five minutes"),
         ("[tls]", "[limits]\nlogin_timeout_s = 10\n[tls]", "5", "sent away after 10 s, so stranger_timeout_s = 60"),
         ("[tls]", "[limits]\ncrowded_timeout_s = 61\n[tls]", "5", "crowded_timeout_s = 61 is longer than"),
         ("[auth]", "[auth]\nbrake_account_failures = 101", "8", "one account may fail 101 times"),
+        (
+            "role",
+            "bare_newlines_of_strangers = \"reject\"\nrole",
+            "11",
+            "bare_newlines_of_strangers has no effect on a listener of role submission",
+        ),
         ("role = \"submission\"", smtp, "10", "can send to nobody"),
         ("0.0.0.0:587", "0.0.0.0:465", "10", "TLS from the first octet"),
         ("tls = \"required\"", "tls = \"implicit\"", "10", "begin in the clear"),
@@ -282,7 +305,75 @@ fn all_mistakes_are_reported_in_one_go_and_in_order() {
         SHORTEST.replace("0.0.0.0:587", "nowhere").replace("hostname", "hostnam").replace("smarthost", "smarthorse");
     let said = read(&text).expect_err("mistakes").to_string();
     let lines: Vec<&str> = said.lines().map(|line| line.split(':').nth(1).expect("a line number")).collect();
-    assert_eq!(lines, ["1", "1", "10", "15"], "{said}");
+    assert_eq!(lines, ["1", "10", "15"], "{said}");
+}
+
+/// What would only follow from a mistake is not said beside it.
+#[test]
+fn a_mistake_has_no_followers() {
+    let smtp = "role = \"smtp\"";
+    let listed = |what: &str| format!("tls = \"required\"\nmechanisms = [{what}]");
+    let table = [
+        ("hostname =", "hostnam =".to_owned(), ""),
+        ("hostname = \"smtp.example.edu\"", "hostname = 25".to_owned(), ""),
+        ("[spool]", "[spol]".to_owned(), ""),
+        ("tls = \"required\"", listed("\"XOAUTH2\""), ""),
+        ("tls = \"required\"", listed("\"PLAIN\", \"XOAUTH2\""), ""),
+        ("[spool]", "local_domains = [\"@example.edu\"]\n[spool]".to_owned(), smtp),
+        ("[spool]", "local_domains = \"example.edu\"\n[spool]".to_owned(), smtp),
+        ("[spool]", "local_domain = [\"example.edu\"]\n[spool]".to_owned(), smtp),
+        ("[spool]", "trusted_networks = [\"0.0.0.0/0\"]\n[spool]".to_owned(), ""),
+        ("[auth]", "[aut]".to_owned(), ""),
+        ("[auth]\nusers_file = \"users\"", "[auth]\nuser_file = \"users\"".to_owned(), ""),
+        ("role", "xclient_login = true\nxclient_from = \"::1\"\nrole".to_owned(), ""),
+        ("[[listener]]", "[listener]".to_owned(), ""),
+    ];
+    for (from, to, role) in table {
+        let said = match read(&SHORTEST.replacen(from, &to, 1).replace("role = \"submission\"", role_or_own(role))) {
+            Ok(loaded) => loaded.notices.to_string(),
+            Err(notices) => notices.to_string(),
+        };
+        assert_eq!(said.lines().count(), 1, "{from:?} -> {to:?} said:\n{said}");
+    }
+}
+
+fn role_or_own(role: &str) -> &str {
+    if role.is_empty() { "role = \"submission\"" } else { role }
+}
+
+#[test]
+fn what_is_no_toml_is_said_once_a_line_and_where_the_slip_is() {
+    let said = said("\"spool\"\n[tls]\n", "\"spool\" segment_mib = 64 [tls] key = 5\n");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(":3: no valid TOML"), "{said}");
+    let listener = "address = \"0.0.0.0:25\"\nrole = \"smtp\"\ntls = \"offered\"\n";
+    let several = |first: &str, second: &str, third: &str| {
+        let text = SHORTEST.replace("[[listener]]", first);
+        let more = format!("{second}\n{listener}{third}\n{}[relay]", listener.replace(":25", ":26"));
+        read(&text.replace("[relay]", &more)).map(|_| ()).expect_err("a mistake").to_string()
+    };
+    let (one, two) = ("[listener] # the first", "[[listener]]");
+    let named = |line: u32| {
+        format!("/etc/penstock/penstock.toml:{line}: [listener] is in single brackets; write it as [[listener]]\n")
+    };
+    assert_eq!(several(one, two, two), named(9));
+    assert_eq!(several(two, one, two), named(13));
+    assert_eq!(several(two, two, one), named(17));
+    assert_eq!(several(one, one, one), named(9) + &named(13) + &named(17));
+    let route = SHORTEST.replace("[[relay.route]]", "[relay.route]\nmaildir = \"m\"\n[[relay.route]]");
+    let said = read(&route).map(|_| ()).expect_err("a mistake").to_string();
+    assert!(said.contains(":14: [relay.route] is in single brackets; write it as [[relay.route]]"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn relative_paths_become_absolute() {
+    let Loaded { config, .. } = parse(SHORTEST, Path::new("penstock.toml")).expect("no mistakes");
+    let here = std::env::current_dir().expect("a directory");
+    assert_eq!(config.tls.certificate, here.join("certificate.pem"));
+    assert_eq!(config.auth.expect("auth").users_file, here.join("users"));
+    let Loaded { config, .. } = parse(SHORTEST, Path::new("uni/penstock.toml")).expect("no mistakes");
+    assert_eq!(config.spool.directory, here.join("uni/spool"));
 }
 
 #[test]
@@ -303,7 +394,12 @@ fn no_route_is_needed_while_the_relay_is_paused_or_when_local_mail_has_one() {
 fn every_example_is_without_mistake() {
     for example in example::EXAMPLES {
         match read(example.text) {
-            Ok(loaded) => assert_eq!(loaded.notices.to_string(), "", "{}", example.name),
+            Ok(loaded) => {
+                assert_eq!(loaded.notices.to_string(), "", "{}", example.name);
+                let whole =
+                    example.name == "general" || example.text.ends_with("# All other keys: penstock config example\n");
+                assert!(whole, "{}", example.name);
+            }
             Err(notices) => panic!("{}: {notices}", example.name),
         }
     }

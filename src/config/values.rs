@@ -2,9 +2,11 @@
 //! is wrong and how to mend it.
 
 use super::Target;
+use super::notice::nearest;
+use crate::policy::Networks;
 use crate::policy::domain_name::DomainName;
 use crate::sasl::{Mechanism, Mechanisms};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 /// What is wrong, and how to mend it.
@@ -51,7 +53,13 @@ pub fn mechanism(text: &str) -> Result<Mechanism, Fault> {
     let known: Vec<&str> = Mechanisms::ALL.iter().map(Mechanism::name).collect();
     match Mechanism::parse(text.as_bytes()) {
         Some(mechanism) => Ok(mechanism),
-        None => fault(format!("\"{text}\" is no mechanism"), format!("write some of \"{}\"", known.join("\", \""))),
+        None => {
+            let remedy = match nearest(text, known.iter().copied()) {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => format!("write some of \"{}\"", known.join("\", \"")),
+            };
+            fault(format!("\"{text}\" is no mechanism"), remedy)
+        }
     }
 }
 
@@ -64,14 +72,88 @@ pub fn listener_address(text: &str) -> Result<SocketAddr, Fault> {
             _ => Ok(address),
         };
     }
-    match text.strip_prefix(':') {
-        Some(port) => {
-            let remedy = format!("write \"0.0.0.0:{port}\", and in a second [[listener]] \"[::]:{port}\" for IPv6");
-            fault(format!("\"{text}\" has no address"), remedy)
-        }
-        None if text.parse::<IpAddr>().is_ok() => fault(format!("\"{text}\" has no port"), form),
-        None => fault(format!("\"{text}\" is no address to listen on"), form),
+    let split = text.rsplit_once(':').filter(|(_, digits)| !digits.is_empty());
+    if let Some((host, digits)) = split.filter(|(_, digits)| is_too_high(digits)) {
+        return fault(
+            format!("\"{text}\" has port {digits}"),
+            format!("ports end at 65535; write for example \"{host}:587\""),
+        );
     }
+    let everywhere = |port| format!("write \"0.0.0.0:{port}\", and in a second [[listener]] \"[::]:{port}\" for IPv6");
+    match split {
+        Some(("" | "*", digits)) if port(digits).is_some() => {
+            fault(format!("\"{text}\" has no address"), everywhere(digits))
+        }
+        Some((host, digits)) if host.parse::<Ipv6Addr>().is_ok() && port(digits).is_some() => fault(
+            format!("\"{text}\" is no address to listen on"),
+            format!("write an IPv6 address in brackets: \"[{host}]:{digits}\""),
+        ),
+        Some(("localhost", digits)) if port(digits).is_some() => fault(
+            format!("\"{text}\" is no address to listen on"),
+            format!("write \"127.0.0.1:{digits}\", and in a second [[listener]] \"[::1]:{digits}\" for IPv6"),
+        ),
+        _ => match text.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(IpAddr::V6(address)) => {
+                fault(format!("\"{text}\" has no port"), format!("write address and port, as in \"[{address}]:587\""))
+            }
+            Ok(IpAddr::V4(_)) => fault(format!("\"{text}\" has no port"), form),
+            Err(_) if port(text).is_some() => fault(format!("\"{text}\" has no address"), everywhere(text)),
+            Err(_) => fault(format!("\"{text}\" is no address to listen on"), form),
+        },
+    }
+}
+
+/// A number, and more than a port may be.
+fn is_too_high(digits: &str) -> bool {
+    digits.bytes().all(|octet| octet.is_ascii_digit()) && digits.parse::<u16>().is_err()
+}
+
+/// Adds a network to `networks`. IPv4 networks are written as such: what stands in the IPv6-mapped form is never seen for
+/// what it is, least of all in front of `/96`, which is everybody.
+pub fn network(text: &str, networks: &mut Networks) -> Result<(), Fault> {
+    let plain = text.replace(['[', ']'], "");
+    let (address, prefix) = plain.split_once('/').map_or((&*plain, None), |(address, prefix)| (address, Some(prefix)));
+    let mapped = address.parse::<Ipv6Addr>().ok().and_then(|address| address.to_ipv4_mapped());
+    if let Some(address) = mapped {
+        let remedy = match prefix.map(str::parse::<u32>) {
+            None => format!("write \"{address}\""),
+            Some(Ok(bits @ 96..=128)) => format!("write \"{}/{}\"", first_of(address.into(), bits - 96), bits - 96),
+            Some(_) => "write the IPv4 network, as in \"192.0.2.0/24\"".to_owned(),
+        };
+        return fault(format!("\"{text}\" is an IPv4 network in IPv6 form"), remedy);
+    }
+    networks.add(text).or_else(|what| {
+        let width = if address.contains(':') { 128 } else { 32 };
+        let remedy = match (address.parse::<IpAddr>(), prefix.map(str::parse::<u32>)) {
+            (Ok(address), None) => format!("write it without brackets: \"{address}\""),
+            (Ok(address), Some(Ok(bits))) if bits <= width => {
+                let brackets = if plain == text { "" } else { " it without brackets:" };
+                format!("write{brackets} \"{}/{bits}\"", first_of(address, bits))
+            }
+            _ => "write a network as in \"192.0.2.0/24\" or \"2001:db8::/32\"".to_owned(),
+        };
+        fault(what, remedy)
+    })
+}
+
+/// The first address of the network of `bits` leading bits around `address`; `bits` is at most the width of its family.
+fn first_of(address: IpAddr, bits: u32) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => Ipv4Addr::from(u32::from(address) & u32::MAX.checked_shl(32 - bits).unwrap_or(0)).into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from(u128::from(address) & u128::MAX.checked_shl(128 - bits).unwrap_or(0)).into()
+        }
+    }
+}
+
+/// Is the network `text` everybody: all of IPv4, or all of what is given out of IPv6 (2000::/3)?
+pub fn is_everybody(text: &str) -> bool {
+    let mut network = Networks::default();
+    let ends: [[IpAddr; 2]; 2] = [
+        [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into()],
+        [Ipv6Addr::from(0x2 << 124).into(), Ipv6Addr::from(!0 >> 2).into()],
+    ];
+    network.add(text).is_ok() && ends.iter().any(|ends| ends.iter().all(|end| network.contains(*end)))
 }
 
 /// A host and a port to connect to: `host:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
@@ -89,7 +171,11 @@ pub fn destination(text: &str) -> Result<String, Fault> {
         );
     }
     if port(digits).is_none() {
-        return fault(format!("\"{digits}\" is no port from 1 to 65535"), format!("write for example \"{host}:25\""));
+        let end = if is_too_high(digits) { "ports end at 65535; " } else { "" };
+        return fault(
+            format!("\"{digits}\" is no port from 1 to 65535"),
+            format!("{end}write for example \"{host}:25\""),
+        );
     }
     domain(host).map(|host| format!("{host}:{digits}"))
 }
@@ -172,6 +258,61 @@ mod tests {
         }
         for text in ["587", "0.0.0.0", ":587", ":65536", "0.0.0.0:0", "localhost:587", "::1:587", ""] {
             assert!(listener_address(text).is_err(), "{text}");
+        }
+        for (text, remedy) in [
+            ("::1:587", "in brackets: \"[::1]:587\""),
+            ("2001:db8::1:465", "in brackets: \"[2001:db8::1]:465\""),
+            ("::1", "\"[::1]:587\""),
+            ("[::1]", "\"[::1]:587\""),
+            ("2001:db8::587", "\"[2001:db8::587]:587\""),
+            ("*:25", "write \"0.0.0.0:25\""),
+            (":25", "write \"0.0.0.0:25\", and in a second [[listener]] \"[::]:25\""),
+            ("25", "write \"0.0.0.0:25\""),
+            ("localhost:25", "write \"127.0.0.1:25\""),
+            ("0.0.0.0:65536", "ports end at 65535; write for example \"0.0.0.0:587\""),
+            ("[::]:70000", "ports end at 65535; write for example \"[::]:587\""),
+            ("127.0.0.1:99999999999", "ports end at 65535"),
+            ("mail:smtp", "as in \"0.0.0.0:587\""),
+        ] {
+            let (_, said) = listener_address(text).expect_err(text);
+            assert!(said.contains(remedy), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn networks_and_what_was_meant_by_them() {
+        for text in ["192.0.2.0/24", "192.0.2.1", "::1", "2001:db8::/32", "0.0.0.0/0", "::/0"] {
+            assert!(network(text, &mut Networks::default()).is_ok(), "{text}");
+        }
+        for (text, remedy) in [
+            ("[::1]", "without brackets: \"::1\""),
+            ("[2001:db8::1]/32", "without brackets: \"2001:db8::/32\""),
+            ("10.0.0.5/8", "write \"10.0.0.0/8\""),
+            ("10.0.0.5/0", "write \"0.0.0.0/0\""),
+            ("2001:db8::1/32", "write \"2001:db8::/32\""),
+            ("::1/0", "write \"::/0\""),
+            ("::ffff:192.0.2.0/120", "write \"192.0.2.0/24\""),
+            ("::ffff:192.0.2.9/120", "write \"192.0.2.0/24\""),
+            ("::ffff:192.0.2.1", "write \"192.0.2.1\""),
+            ("::ffff:0:0/96", "write \"0.0.0.0/0\""),
+            ("::ffff:192.0.2.0/24", "as in \"192.0.2.0/24\""),
+            ("10.0.0.0/33", "as in \"192.0.2.0/24\""),
+            ("campus", "as in \"192.0.2.0/24\""),
+        ] {
+            let (_, said) = network(text, &mut Networks::default()).expect_err(text);
+            assert!(said.contains(remedy), "{text}: {said}");
+        }
+        for (text, everybody) in [
+            ("0.0.0.0/0", true),
+            ("::/0", true),
+            ("::/8", true),
+            ("2000::/3", true),
+            ("2000::/4", false),
+            ("0.0.0.0/1", false),
+            ("10.0.0.0/8", false),
+            ("nobody", false),
+        ] {
+            assert_eq!(is_everybody(text), everybody, "{text}");
         }
     }
 
