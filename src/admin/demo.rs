@@ -19,6 +19,7 @@ use nix::fcntl::{Flock, FlockArg};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// Length of the password: 80 bits.
 const PASSWORD_LETTERS: usize = 16;
 const USER: &str = "demo";
+/// Of the roles smtp and submission and of submission by TLS, without an offset.
+const PORTS: [u16; 3] = [2525, 2587, 2465];
 
 /// Serves the demo in `directory` until a signal ends it. `port_offset` is added to 2525, 2587 and 2465; if it is given,
 /// the configuration is written anew.
@@ -56,7 +59,7 @@ fn prepare(directory: &Path, port_offset: Option<u16>) -> Result<(PathBuf, Strin
         fs::create_dir_all(directory.join("Maildir").join(part)).map_err(failed)?;
     }
     let config = config::load(&file).map_err(|notices| notices.to_string())?.config;
-    ports_are_free(&config)?;
+    ports_are_free(&config, &directory)?;
     let password = password(&directory.join("password")).map_err(failed)?;
     add_user(&config, &password)?;
     Ok((file, greeting(&directory, &config, &password)))
@@ -67,9 +70,9 @@ fn is_not_running(directory: &Path) -> Result<(), String> {
     let Ok(lock) = fs::File::open(directory.join("spool/lock")) else { return Ok(()) };
     match Flock::lock(lock, FlockArg::LockSharedNonblock) {
         Err((_, Errno::EWOULDBLOCK)) => Err(format!(
-            "a demo runs in {} already: stop it, or start a second one beside it with \
-             penstock demo --port-offset 1000 --directory other-demo",
-            directory.display()
+            "a demo runs in {} already: stop it, or start a second one beside it with {}",
+            directory.display(),
+            other_demo(directory)
         )),
         _ => Ok(()),
     }
@@ -125,22 +128,29 @@ tls = "implicit"
 [[relay.route]]
 maildir = "Maildir"
 "#,
-        smtp = port(2525),
-        submission = port(2587),
-        submissions = port(2465),
+        smtp = port(PORTS[0]),
+        submission = port(PORTS[1]),
+        submissions = port(PORTS[2]),
     )
 }
 
 /// A demo port that is taken is the mistake most likely to be made, and its remedy is the demo's own.
-fn ports_are_free(config: &Config) -> Result<(), String> {
+fn ports_are_free(config: &Config, directory: &Path) -> Result<(), String> {
     for listener in &config.listeners {
-        if let Err(error) = std::net::TcpListener::bind(listener.address) {
-            let remedy = "stop the program that listens there, or take other ports and another folder: \
-                 penstock demo --port-offset 1000 --directory other-demo";
-            return Err(format!("cannot listen on {}: {error}; {remedy}", listener.address));
+        if let Err(error) = TcpListener::bind(listener.address) {
+            let remedy = "stop the program that listens there, or take other ports and another folder";
+            return Err(format!("cannot listen on {}: {error}; {remedy}: {}", listener.address, other_demo(directory)));
         }
     }
     Ok(())
+}
+
+/// The command for a demo beside the one in `directory`, on ports that nobody has at the moment.
+fn other_demo(directory: &Path) -> String {
+    let are_free = |offset: &u16| PORTS.iter().all(|port| TcpListener::bind(("127.0.0.1", port + offset)).is_ok());
+    let offset = (1..=60).map(|thousands| thousands * 1000).find(are_free).unwrap_or(1000);
+    let name = if directory.ends_with("other-demo") { "third-demo" } else { "other-demo" };
+    format!("penstock demo --port-offset {offset} --directory {name}")
 }
 
 /// The password in `file`, made if the file is missing.
@@ -254,6 +264,14 @@ mod tests {
         let _taken = std::net::TcpListener::bind(("127.0.0.1", 2587 + offset)).expect("free");
         let error = prepare(parent.path(), Some(offset)).expect_err("taken");
         assert!(error.contains(&format!("127.0.0.1:{}", 2587 + offset)) && error.contains("--port-offset"), "{error}");
+    }
+
+    #[test]
+    fn the_advice_is_ports_that_are_free() {
+        // Whether it is ours or somebody else's: it is taken.
+        let _taken = TcpListener::bind(("127.0.0.1", 2525 + 1000));
+        let advice = other_demo(Path::new("/tmp/other-demo"));
+        assert!(!advice.contains("--port-offset 1000 ") && advice.ends_with(" --directory third-demo"), "{advice}");
     }
 
     /// An offset at which the three ports are free now.
