@@ -2,15 +2,18 @@
 //! [`config::load`]; here the files that it names are: are they there, can this user read them, do they hold together?
 //! `serve` makes the same checks, so that what passes here starts there.
 
+use crate::appliance;
 use crate::auth::secret_fault;
 use crate::auth::users::{self, Entry, Names};
 use crate::auth::users_file;
 use crate::clock::now_ms;
 use crate::config::{self, Config, Loaded, Notices, RouteTls, Target};
-use crate::net::{self, Certificate, PemFiles};
+use crate::net::{self, Certificate, Holds, PemFiles, holds};
 use crate::policy::Domains;
 use crate::sasl::Mechanisms;
 use crate::server::recipients;
+use nix::errno::Errno;
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 use std::fs;
 use std::net::IpAddr;
@@ -21,11 +24,17 @@ use std::process::ExitCode;
 
 /// Checks `file`, prints what there is to say and returns the exit status: 0 without mistakes, else 1.
 pub fn check(file: &Path) -> ExitCode {
-    let notices = match load(file) {
-        Ok(loaded) => loaded.notices,
-        Err(notices) => notices,
+    let (notices, ends) = match config::load(file) {
+        Ok(mut loaded) => {
+            files(&mut loaded, file);
+            (loaded.notices, ends(&loaded.config))
+        }
+        Err(notices) => (notices, Vec::new()),
     };
     eprint!("{notices}");
+    for line in ends {
+        println!("{line}");
+    }
     if notices.has_mistakes() {
         return ExitCode::FAILURE;
     }
@@ -33,8 +42,16 @@ pub fn check(file: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// When each certificate that can be used ends: a line each.
+fn ends(config: &Config) -> Vec<String> {
+    let usable =
+        appliance::certificates(config).into_iter().filter_map(|files| Some((Certificate::load(&files).ok()?, files)));
+    usable.map(|(certificate, files)| format!("{}: ends on {}", named(&files.certificate), certificate.end())).collect()
+}
+
 /// The configuration in `file` with all its checks. Errors: at least one mistake.
-pub fn load(file: &Path) -> Result<Loaded, Notices> {
+#[cfg(test)]
+fn load(file: &Path) -> Result<Loaded, Notices> {
     let mut loaded = config::load(file)?;
     files(&mut loaded, file);
     match loaded.notices.has_mistakes() {
@@ -86,7 +103,8 @@ fn verified_address(target: &Target, place: &Range<usize>, notices: &mut Notices
 
 /// Looks at certificates and keys.
 pub fn certificates(loaded: &mut Loaded) {
-    let (tls, places, notices) = (&loaded.config.tls, &loaded.places, &mut loaded.notices);
+    let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
+    let (tls, mut usable) = (&config.tls, Vec::new());
     if tls.self_signed && !tls.certificate.exists() && !tls.key.exists() {
         let what =
             format!("{} and its key are not there yet: a self-signed one is made at start", named(&tls.certificate));
@@ -97,16 +115,28 @@ pub fn certificates(loaded: &mut Loaded) {
             true => "put it there, or move the key away: then a new pair is made",
         };
         let files = PemFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
-        certificate(&files, (&places.certificate, &places.key), remedy, notices);
+        usable.extend(certificate(&files, (&places.certificate, &places.key), remedy, notices));
     }
     for (one, (at, key_at)) in tls.additional.iter().zip(&places.additional) {
         let files = PemFiles { certificate: one.certificate.clone(), key: one.key.clone() };
-        let loaded = certificate(&files, (at, key_at), "put it there, or remove this [[tls.additional]]", notices);
-        if loaded.is_some_and(|certificate| certificate.names().is_empty()) {
+        let remedy = "put it there, or remove this [[tls.additional]]";
+        let Some(further) = certificate(&files, (at, key_at), remedy, notices) else { continue };
+        if further.names().is_empty() {
             let what =
                 format!("{} has no DNS name in its subjectAltName, so nobody can ask for it", named(&one.certificate));
             notices.mistake(at, what, "renew it with the names that clients connect to");
+        } else if further.is_shadowed_by(&usable) {
+            let what = format!("{} is never shown: earlier certificates have all its names", named(&one.certificate));
+            notices.warning(at, what, "remove this [[tls.additional]], or name another certificate");
         }
+        usable.push(further);
+    }
+    // Of one that cannot be used nobody knows whether it would have had the name.
+    let all_usable = usable.len() == 1 + tls.additional.len();
+    if all_usable && !usable.iter().any(|certificate| certificate.suits(&config.hostname)) {
+        let what = format!("{} is not for hostname \"{}\"", named(&tls.certificate), config.hostname);
+        let remedy = "renew it with that name, or write a hostname that it has: mail programs refuse other names";
+        notices.warning(&places.certificate, what, remedy);
     }
 }
 
@@ -128,7 +158,9 @@ fn certificate(
     if missing.contains(&true) {
         return None;
     }
-    private(&files.key, key_at, notices);
+    if matches!(holds(&files.key), Holds::Key | Holds::Both) {
+        private(&files.key, key_at, notices);
+    }
     match Certificate::load(files) {
         Ok(certificate) => {
             if let Some(trouble) = certificate.trouble((now_ms() / 1000) as i64) {
@@ -138,7 +170,11 @@ fn certificate(
             Some(certificate)
         }
         Err(error) => {
-            let at = if error.starts_with(&*files.key.to_string_lossy()) { key_at } else { at };
+            let of_key = match files.certificate == files.key {
+                true => matches!(holds(&files.key), Holds::Certificate | Holds::Both),
+                false => error.starts_with(&*files.key.to_string_lossy()),
+            };
+            let at = if of_key { key_at } else { at };
             let (what, remedy) = error.split_once("; ").unwrap_or((&error, "give another file"));
             notices.mistake(at, what, remedy);
             None
@@ -263,19 +299,44 @@ fn local_recipients(loaded: &mut Loaded) {
     }
 }
 
-/// A directory that is made at start if it is missing: whatever there is of it must be one, and writable.
+/// A directory that is made at start if it is missing: whatever there is of it must be one, and writable, and files can be
+/// kept there.
 fn directory(path: &Path, place: &Range<usize>, notices: &mut Notices) {
-    match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_dir() => {
-            notices.mistake(place, format!("{} is no directory", named(path)), "name a directory");
+    let Some((there, metadata)) = path.ancestors().find_map(|there| Some((there, fs::metadata(there).ok()?))) else {
+        return;
+    };
+    if !metadata.is_dir() {
+        return notices.mistake(place, format!("{} is no directory", named(there)), "name a directory");
+    }
+    if let Ok(found) = statfs(there)
+        && KERNELS_OWN.contains(&found.filesystem_type())
+    {
+        let what = format!("{} is the kernel's own: nothing can be kept in it", named(there));
+        return notices.mistake(place, what, "name a directory on a disk");
+    }
+    match access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) => {}
+        Err(Errno::EROFS) => {
+            let what = format!("{} is on a file system that is mounted read-only", named(path));
+            notices.mistake(place, what, "mount it for writing, or name another directory");
         }
-        Ok(_) if access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_err() => {
+        Err(_) if there == path => {
             let what = format!("this user may not write into {}", named(path));
             notices.mistake(place, what, "chown it to the user that penstock runs as, or check as that user");
         }
-        _ => {}
+        Err(_) => {
+            let what = format!("{} does not exist, and this user may not write into {}", named(path), named(there));
+            notices.mistake(
+                place,
+                what,
+                "make it and chown it to the user that penstock runs as, or check as that user",
+            );
+        }
     }
 }
+
+/// File systems that are a face of the kernel: proc and sysfs let even root make nothing.
+const KERNELS_OWN: [FsType; 2] = [PROC_SUPER_MAGIC, SYSFS_MAGIC];
 
 fn socket(address: &str, place: &Range<usize>, notices: &mut Notices) {
     if let Some(path) = address.strip_prefix("unix:").filter(|path| !Path::new(path).exists()) {

@@ -91,6 +91,7 @@ fn prepare(file: &Path) -> Result<Config, String> {
     let config = loaded.config;
     log::init(config.log.format, config.log.level).map_err(|error| format!("penstock: no log thread: {error}\n"))?;
     log_panics();
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     event(Level::Info, "starting")
         .field("version", env!("CARGO_PKG_VERSION"))
         .field("configuration", file.display())

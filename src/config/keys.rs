@@ -98,7 +98,7 @@ const KEYS: &[Key] = &[
         "new mail is refused with 452 4.3.1 while the file system has less free space than this (RFC 3463 section 3.4), so that what was accepted can still be recorded as delivered"),
 
     required("tls", "certificate", Text, "\"certificate.pem\"",
-        "the certificate and its chain, PEM, ours first; shown to clients that ask for no name or for one that no certificate has (RFC 9325 section 3.7)"),
+        "the certificate and its chain, PEM, ours first; shown to clients that ask for no name or for one that no certificate has (RFC 9325 section 3.7); check says when it ends, and from 14 days before, or for the last third of a life of less than six weeks, the log has a warning each day"),
     required("tls", "key", Text, "\"key.pem\"", "its private key, PEM"),
     optional("tls", "self_signed", Flag, "true",
         "while both files are missing: make a self-signed certificate there at start, which mail programs will warn about"),

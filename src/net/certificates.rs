@@ -59,6 +59,13 @@ pub struct Certificate {
 impl Certificate {
     /// Reads and checks both files. Errors: one line with a file's name, `; ` and a remedy.
     pub fn load(files: &PemFiles) -> Result<Certificate, String> {
+        if holds(&files.certificate) == Holds::Key && holds(&files.key) == Holds::Certificate {
+            return Err(format!(
+                "{} is the key and {} the certificate: these two are swapped; exchange them",
+                files.certificate.display(),
+                files.key.display()
+            ));
+        }
         Certificate::new(files, read_chain(&files.certificate)?, read_key(&files.key)?)
     }
 
@@ -86,6 +93,24 @@ impl Certificate {
     /// Its DNS names.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Would a client that asks for `name` be shown it, if it were the only one?
+    pub fn suits(&self, name: &str) -> bool {
+        self.is_for(name) || self.covers(name)
+    }
+
+    /// Does each of its names, of which there is at least one, stand in one of `earlier` with a key of the same type? Then
+    /// it is never shown.
+    pub fn is_shadowed_by(&self, earlier: &[Certificate]) -> bool {
+        let same_type = |other: &&Certificate| other.signing.key.algorithm() == self.signing.key.algorithm();
+        let shadowed = |name: &String| earlier.iter().filter(same_type).any(|other| other.is_for(name));
+        !self.names.is_empty() && self.names.iter().all(shadowed)
+    }
+
+    /// The time at which it ends, for people.
+    pub fn end(&self) -> String {
+        date(self.not_after_s)
     }
 
     /// What an operator should know about its time: one line with the file's name, `; ` and a remedy. None: all is well.
@@ -273,6 +298,31 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     })
 }
 
+/// What there is in a PEM file, by its first lines of each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// One or more certificates, no key.
+    Certificate,
+    /// A private key, encrypted or not, and no certificate.
+    Key,
+    /// A private key and certificates.
+    Both,
+    /// Neither, or it cannot be read.
+    Neither,
+}
+
+/// What there is in the file at `path`.
+pub fn holds(path: &Path) -> Holds {
+    let pem = std::fs::read(path).unwrap_or_default();
+    let has = |mark: &[u8]| memchr::memmem::find(&pem, mark).is_some();
+    match (has(b"-----BEGIN CERTIFICATE-----"), has(b"PRIVATE KEY-----")) {
+        (true, true) => Holds::Both,
+        (true, false) => Holds::Certificate,
+        (false, true) => Holds::Key,
+        (false, false) => Holds::Neither,
+    }
+}
+
 /// PKCS#8, and the older form of OpenSSL.
 const ENCRYPTED_MARKS: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
 
@@ -373,6 +423,29 @@ pub(super) mod tests {
         assert_eq!(choose(&loaded, Some("smtp.example.edu"), &[SignatureScheme::RSA_PSS_SHA256]), 0);
     }
 
+    #[test]
+    fn a_certificate_whose_names_all_came_before_is_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |names: &[&str]| load(&made(folder.path(), "x", names)).unwrap();
+        let earlier = [of(&["smtp.example.edu", "*.lab.example.edu"]), of(&["mail.example.edu"])];
+        for (names, shadowed) in [
+            (&["smtp.example.edu"][..], true),
+            (&["MAIL.example.edu", "smtp.example.edu"], true),
+            (&["*.lab.example.edu"], true),
+            // An exact name goes before a wildcard.
+            (&["a.lab.example.edu"], false),
+            (&["mail.example.edu", "new.example.edu"], false),
+            (&["192.0.2.1"], false),
+        ] {
+            assert_eq!(of(names).is_shadowed_by(&earlier), shadowed, "{names:?}");
+        }
+        assert!(!of(&["smtp.example.edu"]).is_shadowed_by(&[]));
+        let other_type = with_key(folder.path(), "x", &["smtp.example.edu"], &rcgen::PKCS_ED25519, |_| {});
+        assert!(!load(&other_type).unwrap().is_shadowed_by(&earlier));
+        assert!(earlier[0].suits("Smtp.example.edu") && earlier[0].suits("a.lab.example.edu"));
+        assert!(!earlier[0].suits("lab.example.edu") && !earlier[0].suits("mail.example.edu"));
+    }
+
     // covers: 9.9
     #[test]
     fn a_certificate_that_is_about_to_end_is_reported() {
@@ -446,11 +519,16 @@ pub(super) mod tests {
         let (chain, key) = (one.cert.pem(), one.signing_key.serialize_pem());
         let foreign_key = other.signing_key.serialize_pem();
         let both = format!("{key}{chain}");
-        let cases: [(&str, &str, Option<[&str; 2]>); 9] = [
+        let cases: [(&str, &str, Option<[&str; 2]>); 10] = [
             (&chain, &key, None),
             (&both, &both, None),
             ("", &key, Some(["chain.pem: no certificate", "PEM chain"])),
             (&chain, "", Some(["key.pem: no private key", "PKCS#8"])),
+            (
+                &key,
+                &chain,
+                Some(["chain.pem is the key and ", "key.pem the certificate: these two are swapped; exchange"]),
+            ),
             (&chain, &chain, Some(["key.pem: no private key", "PKCS#8"])),
             (&chain, &foreign_key, Some(["key.pem: this key does not belong", "chain.pem"])),
             (&chain, ENCRYPTED, Some(["key.pem: the key is encrypted", "openssl pkey"])),

@@ -34,7 +34,7 @@ mod trust;
 mod tests;
 
 pub use buffer::BUFFER_BYTES;
-pub use certificates::{Certificate, PemFiles};
+pub use certificates::{Certificate, Holds, PemFiles, holds};
 pub use deadline::{Hook, Shared, TICK, ticks};
 pub use runtime::{Driver, RingFlags, after_others, probe_io_uring, run, run_with_flags};
 pub use stream::Stream;

@@ -124,6 +124,57 @@ fn files_that_are_missing_or_are_not_what_they_should_be() {
     }
 }
 
+#[test]
+fn a_directory_that_cannot_be_made_is_a_mistake() {
+    for (spool, expected) in [
+        ("/proc/x", ":3: /proc is the kernel's own"),
+        ("/sys/x/y", ":3: /sys is the kernel's own"),
+        ("users/spool", ":3: users is no directory; name"),
+        ("a/b/c", ""),
+    ] {
+        let (_directory, file) = complete(&TEXT.replace("\"spool\"", &format!("\"{spool}\"")));
+        let said = said(&file);
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{spool}: {said}");
+        assert_eq!(check(&file) == ExitCode::SUCCESS, expected.is_empty(), "{spool}");
+    }
+}
+
+#[test]
+fn certificate_and_key_that_are_not_where_they_should_be() {
+    let keys = "certificate = \"certificate.pem\"\nkey = \"key.pem\"\n";
+    for (lines, expected) in [
+        ("certificate = \"key.pem\"\nkey = \"key.pem\"\n", ":5: key.pem: no certificate in this file"),
+        ("certificate = \"certificate.pem\"\nkey = \"certificate.pem\"\n", ":6: certificate.pem: no private key"),
+        (
+            "certificate = \"key.pem\"\nkey = \"certificate.pem\"\n",
+            ":5: key.pem is the key and certificate.pem the certificate: these two are swapped; exchange them",
+        ),
+    ] {
+        let (_directory, file) = complete(TEXT);
+        fs::write(&file, TEXT.replace(keys, lines)).expect("written");
+        let said = said(&file);
+        assert!(said.lines().count() == 1 && said.contains(&format!("penstock.toml{expected}")), "{lines}: {said}");
+    }
+}
+
+#[test]
+fn names_of_certificates_are_held_against_hostname_and_each_other() {
+    let (_directory, file) = complete(TEXT);
+    let other = TEXT.replace("smtp.example.edu", "mail.example.edu");
+    fs::write(&file, &other).expect("written");
+    let words = said(&file);
+    assert!(words.starts_with("penstock.toml:5: warning: certificate.pem is not for hostname \"mail."), "{words}");
+    assert_eq!(words.lines().count(), 1, "{words}");
+    let again = "[[tls.additional]]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n[auth]";
+    fs::write(&file, TEXT.replace("[auth]", again)).expect("written");
+    let words = said(&file);
+    assert!(words.starts_with("penstock.toml:9: warning: certificate.pem is never shown: earlier"), "{words}");
+    let loaded = load(&file).expect("no mistakes");
+    let lines = ends(&loaded.config);
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].contains("certificate.pem: ends on 20") && lines[0].ends_with(" UTC"), "{lines:?}");
+}
+
 /// What is said about `TEXT` with more lines in `[auth]` and in the listener, of which the last user has no SCRAM keys.
 fn said_of_scram(listener: &str, anna: bool, spoil: fn(&Path)) -> String {
     let (directory, file) = complete(TEXT);
