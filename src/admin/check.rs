@@ -305,13 +305,14 @@ fn directory(path: &Path, place: &Range<usize>, notices: &mut Notices) {
     let Some((there, metadata)) = path.ancestors().find_map(|there| Some((there, fs::metadata(there).ok()?))) else {
         return;
     };
+    let of = if there == path { String::new() } else { format!("{} cannot be made: ", named(path)) };
     if !metadata.is_dir() {
-        return notices.mistake(place, format!("{} is no directory", named(there)), "name a directory");
+        return notices.mistake(place, format!("{of}{} is no directory", named(there)), "name a directory");
     }
     if let Ok(found) = statfs(there)
         && KERNELS_OWN.contains(&found.filesystem_type())
     {
-        let what = format!("{} is the kernel's own: nothing can be kept in it", named(there));
+        let what = format!("{of}{} is the kernel's own, and nothing can be kept in it", named(there));
         return notices.mistake(place, what, "name a directory on a disk");
     }
     match access(there, AccessFlags::W_OK | AccessFlags::X_OK) {

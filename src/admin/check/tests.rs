@@ -127,9 +127,9 @@ fn files_that_are_missing_or_are_not_what_they_should_be() {
 #[test]
 fn a_directory_that_cannot_be_made_is_a_mistake() {
     for (spool, expected) in [
-        ("/proc/x", ":3: /proc is the kernel's own"),
-        ("/sys/x/y", ":3: /sys is the kernel's own"),
-        ("users/spool", ":3: users is no directory; name"),
+        ("/proc/x", ":3: /proc/x cannot be made: /proc is the kernel's own"),
+        ("/sys/x/y", ":3: /sys/x/y cannot be made: /sys is the kernel's own"),
+        ("users/spool", ":3: users/spool cannot be made: users is no directory; name"),
         ("a/b/c", ""),
     ] {
         let (_directory, file) = complete(&TEXT.replace("\"spool\"", &format!("\"{spool}\"")));
