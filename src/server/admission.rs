@@ -64,7 +64,8 @@ pub struct Admission {
     network_max: usize,
     exempt: Networks,
     refusals: Mutex<Tally>,
-    unsecured: Mutex<Tally>,
+    /// By listener.
+    unsecured: Mutex<Vec<Tally>>,
 }
 
 impl Admission {
@@ -116,14 +117,21 @@ impl Admission {
         lock(&self.refusals).note(Network::around(peer), now_ms)
     }
 
-    /// Counts a client that could have used STARTTLS and did not; the line to write, if one is due.
-    pub fn note_unsecured(&self, peer: IpAddr, now_ms: u64) -> Option<Due> {
-        lock(&self.unsecured).note(Network::around(peer), now_ms)
+    /// Counts a client that could have used STARTTLS on the listener `index` and did not; the line to write, if one is due.
+    pub fn note_unsecured(&self, index: usize, peer: IpAddr, now_ms: u64) -> Option<Due> {
+        let mut tallies = lock(&self.unsecured);
+        if tallies.len() <= index {
+            tallies.resize_with(index + 1, Tally::default);
+        }
+        tallies[index].note(Network::around(peer), now_ms)
     }
 
-    /// The lines that have become due: about refused clients, and about those without STARTTLS.
-    pub fn due(&self, now_ms: u64) -> (Vec<Due>, Vec<Due>) {
-        (lock(&self.refusals).due(now_ms), lock(&self.unsecured).due(now_ms))
+    /// The lines that have become due: about refused clients, and, with their listener, about those without STARTTLS.
+    pub fn due(&self, now_ms: u64) -> (Vec<Due>, Vec<(usize, Due)>) {
+        let mut tallies = lock(&self.unsecured);
+        let unsecured = tallies.iter_mut().enumerate();
+        let unsecured = unsecured.flat_map(|(index, tally)| tally.due(now_ms).into_iter().map(move |due| (index, due)));
+        (lock(&self.refusals).due(now_ms), unsecured.collect())
     }
 
     fn shard(&self, network: Network) -> MutexGuard<'_, HashMap<Network, usize>> {

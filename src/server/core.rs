@@ -212,7 +212,9 @@ async fn until_drained(core: &Core, mut drain: oneshot::Receiver<()>) {
     while monoio::time::timeout(REPORT_EVERY, &mut drain).await.is_err() {
         let (refused, unsecured) = core.admission.due(now_ms());
         refused.into_iter().for_each(arriving::log_refused);
-        unsecured.into_iter().for_each(ending::log_unsecured);
+        for (index, due) in unsecured {
+            ending::log_unsecured(&core.services[index].name, due);
+        }
     }
 }
 

@@ -106,15 +106,15 @@ impl Connection {
             return;
         }
         self.core.counters.never_secured.add(1);
-        if let Some(due) = self.core.admission.note_unsecured(self.peer.ip(), now_ms()) {
-            log_unsecured(due);
+        if let Some(due) = self.core.admission.note_unsecured(self.index, self.peer.ip(), now_ms()) {
+            log_unsecured(&self.service().name, due);
         }
     }
 }
 
-/// One line about all such clients of a network.
-pub fn log_unsecured(due: Due) {
-    let line = event(Level::Warning, "client never used STARTTLS");
+/// One line about all such clients of a network at a listener.
+pub fn log_unsecured(listener: &str, due: Due) {
+    let line = event(Level::Warning, "client never used STARTTLS").field("listener", listener);
     let line = match due.network {
         Some(network) => line.field("network", network),
         None => line.field("network", "others"),
