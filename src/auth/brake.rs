@@ -126,7 +126,7 @@ impl Brake {
 
     /// Has `account` logged in from there, as far as is remembered?
     pub fn knows(&mut self, account: Account, from: Network) -> bool {
-        self.pairs.get(self.key(account, from)).is_some_and(|pair| pair.known)
+        self.pair(self.key(account, from), account).known
     }
 
     /// `account` was tried from there, and its password was wrong.

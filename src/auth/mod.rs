@@ -143,8 +143,7 @@ impl Authenticator {
         from: IpAddr,
     ) -> Option<bool> {
         let (users, account, from) = (users.clone(), account.clone(), Network::address(from));
-        let stamped = Account { name: &account, stamp: users.stamp(&account) };
-        let known = self.brake().knows(stamped, from);
+        let known = self.brake().knows(Account { name: &account, stamp: users.stamp(&account) }, from);
         let check = Check { users, account, credentials, from, known };
         self.verifiers.try_push(check)?.await.ok()
     }

@@ -385,7 +385,7 @@ impl Connection {
                 let (name, mechanism) = (credentials.user.clone(), credentials.mechanism);
                 // Nobody waits for the answer to a guess whose author has gone: it costs no hash.
                 let verdict = self.stream.unless_gone(authenticator.check(credentials, from)).await;
-                let verdict = verdict.ok_or_else(|| io::Error::from(ErrorKind::ConnectionAborted))?;
+                let verdict = verdict.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;
                 self.heard(verdict, &authenticator, &name, mechanism).await
             }
             Question::ScramKeys(user) => match authenticator.scram_keys(&user, from) {
