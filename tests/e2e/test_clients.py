@@ -141,7 +141,8 @@ def test_the_queue_id_of_the_reply_is_in_the_received_field_and_in_the_log(serve
 def test_no_secret_and_nothing_raw_in_the_log(server):
     submit(server.port["submissions"], message("quiet"))
     with Wire(server.port["smtp"]) as wire:
-        wire.say("EHLO \u202eevil\\u001b[31m", "250")
+        wire.say("EHLO \u202eevil\\u001b[31m", "500 5.5.2")
+        wire.say("EHLO evil\\u001b[31m", "250")
         wire.say("AUTH PLAIN AGFubmEAc2VzYW1l", "538")
         wire.send(b"NOOP \x1b[31m\r\n")
         wire.expect("500 5.5.2")
