@@ -82,7 +82,15 @@ def test_every_example_passes_check(appliance, name):
     server = appliance()
     printed = server.hands("config", "example", *([name] if name else []))
     assert printed.returncode == 0 and printed.stdout.startswith("#")
-    (server.directory / "example.toml").write_text(printed.stdout)
+    here = str(server.directory)
+    text = printed.stdout.replace("/etc/penstock", here).replace("/var/lib/penstock", here)
+    (server.directory / "example.toml").write_text(text)
+    users = server.directory / "users"
+    users.unlink()
+    checked = server.hands("check", "--config", server.directory / "example.toml")
+    if "users_file" in text:
+        assert checked.returncode == 1 and "serve will not start" in checked.stdout + checked.stderr, checked
+    users.touch(mode=0o600)
     checked = server.hands("check", "--config", server.directory / "example.toml")
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
