@@ -22,6 +22,9 @@ const RETRY_MS: u64 = 2000;
 const GATHER_MS: u64 = 1000;
 /// Recipients in one notification, unless one transaction has more.
 const GATHERED_MAX: usize = 1000;
+/// Most that one recipient adds to a notification and its outcomes beside the texts of its reply, which stand in it three
+/// times: its path, ORCPT twice, field names.
+const VERDICT_BYTES_MAX: usize = 2048;
 /// Longest text kept of a reply, in octets.
 const TEXT_BYTES_MAX: usize = 256;
 
@@ -64,6 +67,8 @@ pub struct Records<L> {
     told: VecDeque<(u64, Told<L>)>,
     delivered_under_way: bool,
     told_under_way: usize,
+    /// Octets that the recipients of one notification may take in its record.
+    told_bytes_max: usize,
     /// The spool refused a record: not before this time.
     refused_until_ms: Option<u64>,
 }
@@ -72,6 +77,21 @@ impl<L> Told<L> {
     /// What the verdicts have in common.
     fn kind(&self) -> Option<&'static str> {
         self.verdicts.first().map(|verdict| verdict.action.subject())
+    }
+
+    /// What would take more than `bytes_max` octets of a record; one recipient stays in any case.
+    fn split_off(&mut self, bytes_max: usize) -> Option<Told<L>>
+    where
+        L: Copy,
+    {
+        let mut bytes = 0usize;
+        let fits = |verdict: &Verdict| {
+            bytes = bytes.saturating_add(VERDICT_BYTES_MAX + 3 * verdict.reply.text.len());
+            bytes <= bytes_max
+        };
+        let count = self.verdicts.iter().map(fits).take_while(|fits| *fits).count().max(1);
+        let rest = self.verdicts.split_off(count.min(self.verdicts.len()));
+        (!rest.is_empty()).then_some(Told { id: self.id, at: self.at, verdicts: rest })
     }
 }
 
@@ -82,12 +102,19 @@ impl<L> Default for Records<L> {
             told: VecDeque::new(),
             delivered_under_way: false,
             told_under_way: 0,
+            told_bytes_max: usize::MAX,
             refused_until_ms: None,
         }
     }
 }
 
-impl<L> Records<L> {
+impl<L: Copy> Records<L> {
+    /// Nothing waits. A record takes `record_bytes_max` octets: what would be more is several notifications.
+    pub fn new(record_bytes_max: usize) -> Records<L> {
+        // The other half is for the message that is returned.
+        Records { told_bytes_max: record_bytes_max / 2, ..Records::default() }
+    }
+
     /// A recipient was delivered to.
     pub fn delivered(&mut self, delivered: Delivered) {
         self.delivered.push(delivered);
@@ -125,7 +152,9 @@ impl<L> Records<L> {
         }
         if self.told_under_way < NOTIFICATIONS_MAX {
             let at = self.told.iter().position(|(not_before_ms, _)| *not_before_ms <= now)?;
-            let (_, told) = self.told.remove(at)?;
+            let (_, mut told) = self.told.remove(at)?;
+            let rest = told.split_off(self.told_bytes_max);
+            self.told.extend(rest.map(|rest| (now, rest)));
             self.told_under_way += 1;
             return Some(Matter::Told(told));
         }
@@ -262,6 +291,16 @@ mod tests {
         assert_eq!(written(&mut records, 0), []);
         records.flush();
         assert_eq!(written(&mut records, 0), [(3, 900), (3, 101)]);
+    }
+
+    #[test]
+    fn what_no_record_takes_is_several_notifications() {
+        let mut records = Records::new(2 * 100 * (VERDICT_BYTES_MAX + 6));
+        records.told(refused(1, 0..250, Action::Failed), false, 0);
+        assert_eq!(written(&mut records, 0), [(1, 100), (1, 100), (1, 50)]);
+        let mut records = Records::new(1);
+        records.told(refused(1, 0..2, Action::Failed), false, 0);
+        assert_eq!(written(&mut records, 0), [(1, 1), (1, 1)]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl House {
     ) -> House {
         let options = spool::Options {
             directory: directory.path().join("spool"),
-            segment_bytes: 256 << 10,
+            segment_bytes: 4 << 20,
             writers: 1,
             reserve_bytes: 0,
         };

@@ -67,13 +67,14 @@ pub async fn run(
     };
     let tools = Tools { context, maildirs, ways: ways(&routes), reports };
     let (recorded_here, recorded) = mpsc::unbounded();
+    let writer = Writer::start(options.writer, options.driver)?;
     let mut worker = Worker {
         // One more for recipients that no route takes.
         queue: Queue::new(settings(&options.config), tools.ways.len() + 1, now_ms()),
         routes,
         follower: options.follower,
-        writer: Writer::start(options.writer, options.driver)?,
-        records: Records::default(),
+        records: Records::new(writer.record_bytes_max()),
+        writer,
         expire_ms: settings(&options.config).expire_ms,
         honours_tls_optional: options.config.honours_tls_optional,
         hostname: options.hostname,
