@@ -6,7 +6,8 @@
 //!  arriving.rs    accept loops: who is taken, and who is refused
 //!    admission.rs   connections in all, of an address, of a network; shared by all cores
 //!    places.rs      connections of one core: strangers go first
-//!  connection.rs  drives one smtp::Session: reads, writes, asks
+//!  connection.rs  drives one smtp::Session: reads, writes
+//!  asking.rs      answers what it asks: passwords, proofs
 //!  committing.rs  makes its messages durable
 //!  proxy.rs       who the client is when a load balancer or mail proxy speaks for it
 //!  rates.rs       how many recipients users have used up; shared by all cores
@@ -24,6 +25,7 @@
 
 mod admission;
 mod arriving;
+mod asking;
 mod committing;
 mod connection;
 mod core;
