@@ -36,16 +36,13 @@ use crate::net::proxy::is_header as is_proxy_header;
 use crate::policy::TlsMode;
 use crate::smtp::Session;
 use crate::smtp::reply;
-use crate::smtp::session::{Action, Answer, Question, Refusal};
+use crate::smtp::session::{Action, Answer, Question, REPLIES_BYTES_MAX, Refusal};
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Replies that are flushed before more input is looked at, octets: a client that asks much and reads nothing must not
-/// fill our memory.
-const REPLIES_BYTES_MAX: usize = 16 * 1024;
 /// Memory for replies that an idle connection keeps, octets.
 const REPLIES_KEPT_BYTES: usize = 1024;
 /// How long a client may take to read why it is sent away.
@@ -235,6 +232,7 @@ impl Connection {
                     Action::StartTls => Some(Wait::StartTls),
                     Action::Close => Some(Wait::Close),
                 };
+                // A step ends at so many; steps that end for what is answered on the spot add up.
                 let many = out.len() > REPLIES_BYTES_MAX;
                 if let Some(wait) = wait.or(many.then_some(Wait::Flush)) {
                     return (used, Some(wait));
@@ -281,7 +279,8 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 let end = self.timed_out(reason);
                 if matches!(end, End::TimedOut(_)) {
-                    self.tell(reply::TIMED_OUT).await;
+                    session.timed_out(&mut self.out);
+                    self.last_words().await;
                 }
                 Err(end)
             }
@@ -303,9 +302,13 @@ impl Connection {
 
     /// The last words before the connection is closed: for those that read.
     async fn tell(&mut self, text: &[u8]) {
-        self.stream.set_deadline(LAST_WORDS_LIMIT);
         self.out.clear();
         self.out.extend_from_slice(text);
+        self.last_words().await;
+    }
+
+    async fn last_words(&mut self) {
+        self.stream.set_deadline(LAST_WORDS_LIMIT);
         // Nobody is left to be told of an error.
         let _ = self.stream.write(&mut self.out).await;
     }

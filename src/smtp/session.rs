@@ -49,8 +49,9 @@ use content::Incoming;
 use proxied::Proxied;
 use std::sync::Arc;
 
-/// Replies past which a step ends, octets.
-const REPLIES_BYTES_MAX: usize = 16 * 1024;
+/// Replies that are flushed before more input is looked at, octets: a client that asks much and reads nothing must not fill
+/// our memory.
+pub const REPLIES_BYTES_MAX: usize = 16 * 1024;
 
 /// What kind of input is expected.
 #[derive(Debug)]
