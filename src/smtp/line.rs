@@ -21,6 +21,9 @@ pub const AUTH_BYTES_MAX: usize = 12_288;
 /// Octets of one line that are swallowed before the connection is given up.
 const ENDLESS_BYTES: usize = 1 << 20;
 
+/// Room that is made for a line that is split, octets: most need no more.
+const CARRY_BYTES_MIN: usize = 128;
+
 /// What is kept of a line over the limit, octets: a verb and the space behind it.
 pub const HEAD_BYTES: usize = 8;
 
@@ -69,7 +72,7 @@ impl LineScanner {
         if self.carry.is_empty() {
             return (used, Some(Line::Whole(&input[..newline - 1])));
         }
-        self.carry.extend_from_slice(&input[..newline]);
+        self.append(&input[..newline]);
         (used, Some(Line::Whole(&self.carry[..self.carry.len() - 1])))
     }
 
@@ -99,7 +102,7 @@ impl LineScanner {
 
     fn keep(&mut self, input: &[u8], limit: usize) -> Option<Line<'static>> {
         if self.swallowed == 0 && self.carry.len() + input.len() <= limit {
-            self.carry.extend_from_slice(input);
+            self.append(input);
             return None;
         }
         if self.swallowed == 0 {
@@ -112,6 +115,18 @@ impl LineScanner {
             self.carry.push(last);
         }
         (self.swallowed > ENDLESS_BYTES).then_some(Line::Endless)
+    }
+
+    /// A buffer that becomes too small is wiped before it is freed: it may hold half a password.
+    fn append(&mut self, octets: &[u8]) {
+        let needed = self.carry.len() + octets.len();
+        if needed > self.carry.capacity() {
+            let mut larger = Vec::with_capacity((2 * needed).clamp(CARRY_BYTES_MIN, AUTH_BYTES_MAX.max(needed)));
+            larger.extend_from_slice(&self.carry);
+            self.carry.zeroize();
+            self.carry = larger;
+        }
+        self.carry.extend_from_slice(octets);
     }
 
     fn head_with(&self, input: &[u8]) -> [u8; HEAD_BYTES] {
