@@ -68,6 +68,11 @@ impl BodyScanner {
         self.text.found
     }
 
+    /// NULs that came in and were not handed out.
+    pub fn dropped(&self) -> u64 {
+        self.text.dropped
+    }
+
     /// Is the message to be refused for what it holds?
     pub fn refused(&self) -> bool {
         self.found().odd && self.odd_bytes == OddBytes::Reject

@@ -80,6 +80,11 @@ impl ChunkScanner {
         self.text.found
     }
 
+    /// NULs that came in and were not handed out.
+    pub fn dropped(&self) -> u64 {
+        self.text.dropped
+    }
+
     /// Is the message to be refused for what it holds?
     pub fn refused(&self) -> bool {
         self.found().odd && self.odd_bytes == Some(OddBytes::Reject)

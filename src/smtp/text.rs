@@ -45,6 +45,8 @@ pub(super) enum Stop {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Text {
     pub(super) found: Findings,
+    /// NULs that were not handed out.
+    pub(super) dropped: u64,
     /// Octets handed out of the line that has not ended.
     line_bytes: usize,
 }
@@ -73,6 +75,7 @@ impl Text {
                 (b'\n', _) if hit == 0 => return (1, self.odd_line_end(), Stop::Newline),
                 (_, _) if hit == 0 => {
                     self.found.odd = true;
+                    self.dropped += 1;
                     return (1, b"", Stop::Within);
                 }
                 // The odd octet is met again at the start of the next call.

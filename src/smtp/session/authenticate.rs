@@ -87,6 +87,7 @@ impl Session {
                 self.authentication_failed(reply::BAD_CREDENTIALS, out);
             }
             (_, Answer::Braked) => drop(self.authentication_failed(reply::AUTH_BRAKED, out)),
+            (_, Answer::Unavailable) if self.idles() => drop(self.refuse_and_close(reply::TOO_MANY_IDLE, out)),
             (_, Answer::Unavailable) => out.extend_from_slice(reply::AUTH_UNAVAILABLE),
             (wait, answer) => panic!("{answer:?} is no answer to {wait:?}"),
         }

@@ -13,6 +13,7 @@
 
 use super::content::Incoming;
 use super::{Action, Mode, Session, State, Wait};
+use crate::smtp::chunk::ChunkScanner;
 use crate::smtp::reply;
 
 /// A chunk that is being read.
@@ -59,7 +60,8 @@ impl Session {
             State::Sender if self.recipient_refused => Some(reply::NO_VALID_RECIPIENTS),
             State::Sender => Some(reply::RCPT_FIRST),
             State::Recipients | State::Chunks => {
-                let total = self.content_bytes.saturating_add(octets);
+                let dropped = self.chunks.as_ref().map_or(0, ChunkScanner::dropped);
+                let total = self.content_bytes.saturating_add(dropped).saturating_add(octets);
                 (total > self.rules.message_bytes_max).then_some(reply::TOO_BIG)
             }
         }
@@ -105,6 +107,7 @@ impl Session {
                 self.chunk_refused(chunk, text, out);
                 Some(Action::Abort)
             }
+            None if chunk.octets == 0 && self.idles() => self.refuse_and_close(reply::TOO_MANY_IDLE, out),
             None => {
                 reply::chunk_taken(chunk.octets, out);
                 None

@@ -53,11 +53,15 @@ impl Session {
         }
         let Mode::Data(scanner) = &mut self.mode else { unreachable!("only after 354") };
         let (used, piece) = scanner.next(input);
+        let (refused, found, dropped) = (scanner.refused(), scanner.found(), scanner.dropped());
         let action = match piece {
-            Piece::More => Some(Action::NeedInput),
             Piece::Content(content) => self.hand_out(content),
+            // What was dropped counts too, or content of NULs would never end.
+            Piece::More | Piece::End if self.content_bytes.saturating_add(dropped) > self.ceiling() => {
+                self.give_up(reply::TOO_BIG, out)
+            }
+            Piece::More => Some(Action::NeedInput),
             Piece::End => {
-                let (refused, found) = (scanner.refused(), scanner.found());
                 self.mode = Mode::Command;
                 self.complete(refused, found, out)
             }

@@ -8,9 +8,9 @@ use crate::smtp::reply;
 
 /// Bad commands in one session before it is closed.
 const BAD_COMMANDS_MAX: u8 = 20;
-/// Commands that move nothing forward (NOOP, RSET, VRFY, HELP, EHLO, AUTH that is cancelled, MAIL that is refused, or what is
-/// refused for want of TLS or AUTH) since the last message, before the session is closed: more than any client sends, few
-/// enough that nobody can go on for days.
+/// Commands that move nothing forward (NOOP, RSET, VRFY, HELP, EHLO, AUTH that is cancelled or cannot be checked now, MAIL
+/// that is refused, BDAT of nothing, or what is refused for want of TLS or AUTH) since the last message, before the session
+/// is closed: more than any client sends, few enough that nobody can go on for days.
 const IDLE_COMMANDS_MAX: u8 = 100;
 
 impl Session {

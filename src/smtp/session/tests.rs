@@ -1,7 +1,7 @@
 //! Whole dialogues are data in `tests/dialogues`, run in every split; here is what needs the session's inside.
 
 use super::*;
-use crate::policy::{Domains, Role, TlsMode};
+use crate::policy::{Domains, OddBytes, Role, TlsMode};
 
 fn rules(role: Role, tls: TlsMode) -> Arc<Rules> {
     Arc::new(Rules {
@@ -219,4 +219,39 @@ fn many_replies_are_flushed_before_more_commands_are_looked_at() {
         }
     }
     assert_eq!((replies, rest.len()), (5000, 0));
+}
+
+/// NULs are dropped, so that nothing is handed out, and content still has its ceiling.
+// covers: 6.8
+#[test]
+fn content_that_comes_to_nothing_has_a_ceiling_too() {
+    let mut rules = (*rules(Role::Smtp, TlsMode::Offered)).clone();
+    rules.odd_bytes_of_strangers = OddBytes::Normalize;
+    for (begin, piece) in [("DATA\r\n", &[0; 50][..]), ("", b"BDAT 50\r\n"), ("", b"BDAT 0\r\n")] {
+        let mut session = Session::new(Arc::new(rules.clone()), false, false, &mut Vec::new());
+        talk(&mut session, b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.edu>\r\n");
+        talk(&mut session, begin.as_bytes());
+        let mut input = piece.to_vec();
+        input.resize(input.len() + if piece.ends_with(b"50\r\n") { 50 } else { 0 }, 0);
+        let replies: Vec<String> = (0..200).map(|_| talk(&mut session, &input).0).collect();
+        let replies = replies.concat();
+        assert!(replies.contains("421 4.7.0 "), "{}: {replies}", piece.escape_ascii());
+    }
+}
+
+/// While nobody can check passwords a client that tries on is sent away in the end, like one that says NOOP for ever.
+// covers: 10.8
+#[test]
+fn who_asks_again_and_again_while_nobody_can_answer_is_sent_away() {
+    let (mut session, mut out) = session(Role::Smtp, TlsMode::Implicit, true);
+    session.step(b"EHLO x\r\n", &mut out);
+    let mut tries = 0;
+    while session.phase() != Phase::Closed {
+        tries += 1;
+        assert!(tries < 500, "still there");
+        let (_, action) = session.step(b"AUTH PLAIN AGFubmEAc2VzYW1l\r\n", &mut out);
+        assert!(matches!(action, Action::Ask(_)));
+        session.answered(Answer::Unavailable, &mut out);
+    }
+    assert!(out.ends_with(reply::TOO_MANY_IDLE));
 }
