@@ -12,6 +12,7 @@
 //! Octets above 127 are taken in a header, with or without SMTPUTF8: devices and scripts send them, every server in use
 //! passes them on, and a next hop that cannot be asked for 8BITMIME gets a bounce from us rather than them.
 
+use super::LINE_BYTES_MAX;
 use super::mime::behind_blanks;
 use memchr::memchr;
 use std::ops::Range;
@@ -65,8 +66,8 @@ impl Header {
                     header.end_field(field.replace((name, header.bytes)), content, hostname);
                 }
                 Kind::Folded if header.present => {}
-                // The rest of this line may still be on its way.
-                _ if !ended => break,
+                // The rest of this line may still be on its way, and make it a field.
+                _ if !ended && line.len() < LINE_BYTES_MAX => break,
                 Kind::End => {
                     header.end_field(field.take(), content, hostname);
                     header.complete = true;
@@ -137,11 +138,12 @@ enum Kind<'a> {
 }
 
 impl Kind<'_> {
+    /// A line without a colon in its first [`LINE_BYTES_MAX`] octets is no field, whatever is still to come of it.
     fn of(line: &[u8]) -> Kind<'_> {
-        match line {
+        match &line[..line.len().min(LINE_BYTES_MAX)] {
             b"\r\n" | b"\n" => Kind::End,
             [b' ' | b'\t', ..] => Kind::Folded,
-            _ => match line.iter().position(|octet| !matches!(octet, 33..=57 | 59..=126)) {
+            line => match line.iter().position(|octet| !matches!(octet, 33..=57 | 59..=126)) {
                 Some(colon) if colon > 0 && field_name_ends(&line[colon..]) => Kind::Field(&line[..colon]),
                 _ => Kind::Body,
             },
@@ -203,6 +205,23 @@ mod tests {
         let header_bytes = scan(content).bytes;
         for end in 0..content.len() {
             assert_eq!(scan(&content[..end]).complete, end >= header_bytes, "cut at {end}");
+        }
+    }
+
+    /// What is looked at early, when content spills, may end within a line: what it says must stay true.
+    // covers: 6.12
+    #[test]
+    fn a_line_without_a_colon_for_a_thousand_octets_is_body_whatever_comes_behind() {
+        let name = [b'x'; HEADER_BYTES_MAX];
+        for (end, what) in [(&b""[..], "cut"), (b": y\r\nDate: z\r\n\r\n", "whole")] {
+            let header = scan(&[b"A: b\r\n", &name[..], end].concat());
+            assert!(header.complete && !header.date, "{what}");
+            assert_eq!((header.bytes, header.fields), (6, 1), "{what}");
+        }
+        let longest = [&[b'x'; 997][..], b": y\r\n\r\n"].concat();
+        assert_eq!(scan(&longest).fields, 1);
+        for end in 0..longest.len() {
+            assert!(!scan(&longest[..end]).complete, "cut at {end}");
         }
     }
 
