@@ -189,10 +189,10 @@ impl Users {
         self.with_keys == self.accounts.len() && self.with_keys > 0
     }
 
-    /// The iteration count that an unknown user is to have, if any have keys: `draw` takes one of theirs, each as often as
-    /// it is in use, so that none tells who exists.
+    /// The iteration count that an unknown user is to have, if any have keys: `draw`, a number out of all, takes one of
+    /// theirs, each as often as it is in use, so that none tells who exists. It stays, for nearly all, when a user is added.
     pub fn made_up_iterations(&self, draw: u64) -> Option<u32> {
-        let nth = draw.checked_rem(self.with_keys as u64)?;
+        let nth = ((u128::from(draw) * self.with_keys as u128) >> 64) as u64;
         self.iterations.iter().find(|(_, up_to)| nth < *up_to as u64).map(|(iterations, _)| *iterations)
     }
 }
@@ -289,8 +289,9 @@ mod tests {
         assert_eq!((users.scram("a"), users.scram("nobody")), (None, None));
         assert_eq!(users.scram("b"), Some(&keys(4096)));
         assert!(!users.all_have_keys());
-        let drawn: Vec<_> = (0..6).map(|draw| users.made_up_iterations(draw)).collect();
-        assert_eq!(drawn, [4096, 8192, 8192, 4096, 8192, 8192].map(Some), "as often as they are in use");
+        let drawn: Vec<_> = (0..8).map(|draw| users.made_up_iterations(draw << 61)).collect();
+        let expected = [4096, 4096, 4096, 8192, 8192, 8192, 8192, 8192].map(Some);
+        assert_eq!(drawn, expected, "as often as they are in use");
         assert_eq!(Users::new(Vec::new(), 1).expect("snapshot").made_up_iterations(7), None);
         let of =
             |text: &str| parse(text.as_bytes(), &NAMES(UsernameForm::Either)).map(|entries| Users::new(entries, 1));
@@ -299,6 +300,20 @@ mod tests {
         let mistake = of(&format!("\nb:{hash}:{}x", *few)).expect_err("damaged");
         assert_eq!((mistake.line, mistake.what.contains("user \"b\": the second key")), (2, true), "{mistake}");
         assert!(!mistake.what.contains(&few[30..40]), "{mistake}");
+    }
+
+    /// Else a count that changes when somebody else gets a password would tell that nobody has this name.
+    // covers: 10.10
+    #[test]
+    fn a_made_up_count_stays_when_a_user_is_added() {
+        let users = |few: usize, many: usize| {
+            let (with_keys, iterations) = (few + many, vec![(4096, few), (8192, few + many)]);
+            Users { with_keys, iterations, ..Users::new(Vec::new(), 1).expect("snapshot") }
+        };
+        let (before, after) = (users(300, 700), users(300, 701));
+        let draws = (0..1000u64).map(|number| number << 54 | number);
+        let changed = draws.filter(|draw| before.made_up_iterations(*draw) != after.made_up_iterations(*draw));
+        assert!(changed.count() < 5);
     }
 
     #[test]
