@@ -172,9 +172,14 @@ impl Envelope {
                 duplicates.push((start, end));
             }
         }
-        for &(start, end) in duplicates.iter().rev() {
-            self.fields.drain(start..end);
+        let Some(&(mut to, _)) = duplicates.first() else { return };
+        // Each octet moves once, however many gaps there are before it.
+        let next = duplicates.iter().skip(1).map(|(start, _)| *start).chain([self.fields.len()]);
+        for ((_, from), until) in duplicates.iter().zip(next) {
+            self.fields.copy_within(*from..until, to);
+            to += until - from;
         }
+        self.fields.truncate(to);
         self.recipients -= duplicates.len() as u32;
     }
 
@@ -318,6 +323,7 @@ impl Iterator for Recipients<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn sample() -> Envelope {
         let mut envelope = Envelope::default();
@@ -401,6 +407,25 @@ mod tests {
             [(b"a", None), (b"b", Some(b"NEVER")), (b"b", Some(b"FAILURE")), (b"A", None)];
         assert_eq!(left, expected);
         assert_eq!((envelope.recipients(), view.eight_bit), (4, Some(true)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_is_the_first_of_each(names in proptest::collection::vec("[a-d]{1,2}", 0..12)) {
+            let (mut envelope, mut expected) = (Envelope::default(), Envelope::default());
+            let mut first = HashSet::new();
+            for name in &names {
+                envelope.push(Tag::Recipient, name.as_bytes());
+                if first.insert(name) {
+                    expected.push(Tag::Recipient, name.as_bytes());
+                }
+            }
+            for envelope in [&mut envelope, &mut expected] {
+                envelope.push(Tag::Body, &[0]);
+            }
+            envelope.merge_duplicates();
+            prop_assert_eq!(envelope, expected);
+        }
     }
 
     #[test]
