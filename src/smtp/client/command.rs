@@ -179,6 +179,8 @@ pub(super) fn path_is_safe(path: &[u8]) -> bool {
             0..=0x1f | 0x7f => return false,
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
+            // Nobody may write it there (RFC 5321 section 4.1.2), but some would read the next octet as escaped.
+            b'\\' => return false,
             b'"' => quoted = !quoted,
             b'<' | b'>' | b' ' if !quoted => return false,
             _ => {}
@@ -202,7 +204,19 @@ mod tests {
         for path in ["", "a@b", "@r:a@b", "\"a>b\"@c", "\"a\\\" b\"@c", "grün@b", "a@[IPv6:::1]"] {
             assert!(path_is_safe(path.as_bytes()), "{path}");
         }
-        for path in ["a>b", "a\r\nDATA", "a\n", "a\0", "a b", "\"a", "\"a\\\"", "\"a\r\n\"@b", "<a", "a\x7f"] {
+        for path in [
+            "a>b",
+            "a\r\nDATA",
+            "a\n",
+            "a\0",
+            "a b",
+            "\"a",
+            "\"a\\\"",
+            "\"a\r\n\"@b",
+            "<a",
+            "a\x7f",
+            "a\\\"> NOTIFY=NEVER \"@b",
+        ] {
             assert!(!path_is_safe(path.as_bytes()), "{path:?}");
         }
     }
