@@ -51,6 +51,8 @@ fn a_wrong_dialogue_is_found() {
         (format!("{right}!close\n"), "line 6"),
         (right.replace("C: NOOP", "D: NOOP"), "line 4"),
         (right.replace("tls: implicit", "tls: maybe"), "line 1"),
+        (format!("{right}!content a\n"), "belongs to no message"),
+        (format!("{right}role: smtp\n"), "line 6"),
     ] {
         let failure = Dialogue::parse(&wrong).and_then(|dialogue| hold(&dialogue)).expect_err(&wrong);
         assert!(failure.contains(part), "{failure}");

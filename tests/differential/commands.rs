@@ -70,10 +70,7 @@ const DIFFERENCES: [Difference<Case>; 27] = [
     },
     Difference {
         reason: "RFC 5321 section 4.1.2: FROM:< and TO:< are one word; only a space behind the colon is tolerated",
-        explains: |case| {
-            case.theirs.is_ok() && case.refused(Mistake::Argument) && case.line.contains(" : ")
-                || case.line.contains("FROM :")
-        },
+        explains: |case| case.theirs.is_ok() && case.refused(Mistake::Argument) && case.line.contains("FROM : "),
     },
     Difference {
         reason: "RFC 5321 section 4.1.2: a path ends with >, and a space or the end is behind it",

@@ -231,10 +231,14 @@ impl Dialogue {
             }
             dialogue.parse_line(index + 1, line, &mut check).map_err(|wrong| format!("line {}: {wrong}", index + 1))?;
         }
-        Ok(dialogue)
+        match check == Check::default() {
+            true => Ok(dialogue),
+            false => Err(format!("{check:?} belongs to no message")),
+        }
     }
 
     fn parse_line(&mut self, number: usize, line: &str, check: &mut Check) -> Result<(), String> {
+        let begun = self.stretches.len() > 1 || !self.expected.is_empty();
         let input = self.stretches.last_mut().expect("there is always one");
         if let Some(text) = line.strip_prefix("C:") {
             input.extend_from_slice(text.strip_prefix(' ').unwrap_or(text).as_bytes());
@@ -252,6 +256,9 @@ impl Dialogue {
         } else if let Some(directive) = line.strip_prefix('!') {
             return self.directive(number, directive, check);
         } else {
+            if begun || !input.is_empty() {
+                return Err("a setting behind the head of the dialogue".into());
+            }
             let (key, value) = line.split_once(": ").ok_or("neither C:, S:, ! nor a setting")?;
             self.setting.take(key, value)?;
         }
