@@ -108,8 +108,14 @@ fn prepare(file: &Path) -> Result<Config, String> {
     Ok(config)
 }
 
-/// Threads without which mail would be taken and never delivered, or hang. Sessions and passwords are contained where they run.
-const ESSENTIAL_THREADS: [&str; 5] = ["relay", "files", "maildir", "spool-", "spill-"];
+/// Threads without which mail would be taken and never delivered, or hang. Passwords are contained where they run; of a core
+/// only its sessions are, and without its accept loops and its spool writer the kernel would go on giving it clients.
+const ESSENTIAL_THREADS: [&str; 6] = ["core-", "relay", "files", "maildir", "spool-", "spill-"];
+
+/// Does nothing work any more when the thread of this name, which is the current one, panics?
+fn is_fatal(name: &str) -> bool {
+    !server::is_contained() && ESSENTIAL_THREADS.iter().any(|essential| name.starts_with(essential))
+}
 
 /// A panic, which only a bug can cause, is one line of the log like everything else. On a thread that nothing works without
 /// it ends the process: what is on disk is whole, and a restart by the service manager goes on from there.
@@ -124,7 +130,7 @@ fn log_panics() {
         let line = event(Level::Error, "panicked at").field("place", place).octets("what", what.as_bytes());
         line.field("thread", name).emit();
         log::flush();
-        if ESSENTIAL_THREADS.iter().any(|essential| name.starts_with(essential)) {
+        if is_fatal(name) {
             std::process::abort();
         }
     }));
@@ -249,5 +255,26 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!(!descriptors_suffice(2, 100, 256).expect_err("nothing fits").contains("connections_per_core ="));
+    }
+
+    /// Sessions are contained; what else runs on a core is not, and a core without it would take clients and serve none.
+    #[test]
+    fn a_panic_is_fatal_on_a_core_but_in_its_sessions() {
+        assert!(is_fatal("core-0") && is_fatal("relay") && is_fatal("spool-1"));
+        assert!(!is_fatal("verifier-0") && !is_fatal("main"));
+        assert_eq!(fatal_in_a_session("core-0"), Some(false));
+        assert!(is_fatal("core-0"), "behind a session that panicked");
+    }
+
+    /// What is to be expected of a panic in a session, which then panics.
+    fn fatal_in_a_session(name: &'static str) -> Option<bool> {
+        let seen = std::rc::Rc::new(std::cell::Cell::new(None));
+        let told = seen.clone();
+        let session = async move {
+            told.set(Some(is_fatal(name)));
+            panic!("on purpose");
+        };
+        let ended = crate::net::run(crate::net::Driver::Epoll, None, server::contained(session, Arc::default()));
+        ended.map_or(None, |()| seen.get())
     }
 }

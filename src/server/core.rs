@@ -218,12 +218,23 @@ async fn until_drained(core: &Core, mut drain: oneshot::Receiver<()>) {
     }
 }
 
+thread_local! {
+    static IN_SESSION: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Would a panic of this thread, at this moment, end one session and nothing else?
+pub fn is_contained() -> bool {
+    IN_SESSION.get()
+}
+
 /// Runs `session`; a panic in it, which only a bug can cause, ends it alone and is counted. The other sessions of the core
 /// go on.
 pub async fn contained(session: impl Future<Output = ()>, counters: Arc<metrics::Counters>) {
     let mut session = Box::pin(session);
     std::future::poll_fn(|context| {
+        IN_SESSION.set(true);
         let polled = catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(context)));
+        IN_SESSION.set(false);
         polled.unwrap_or_else(|_| {
             counters.sessions_panicked.add(1);
             event(Level::Error, "session panicked, a bug; the others go on").emit();

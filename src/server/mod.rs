@@ -41,6 +41,9 @@ mod share;
 mod tally;
 
 use self::admission::Admission;
+#[cfg(test)]
+pub(crate) use self::core::contained;
+pub use self::core::is_contained;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::log::{Level, event};
