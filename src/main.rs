@@ -2,9 +2,8 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Parser, Subcommand};
-use penstock::admin::{check, demo, serve, user};
+use penstock::admin::{check, complain, demo, say, serve, user};
 use penstock::config::{self, Auth, example};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -106,7 +105,7 @@ fn main() -> ExitCode {
         Command::User(command) => match users(&command) {
             Ok(text) => print(&text),
             Err(error) => {
-                eprintln!("penstock: {}", error.trim_end());
+                complain(&format!("penstock: {}\n", error.trim_end()));
                 ExitCode::FAILURE
             }
         },
@@ -122,12 +121,8 @@ fn print_example(name: &str) -> ExitCode {
     example::find(name).map_or(ExitCode::FAILURE, |example| print(example.text))
 }
 
-/// Prints without a panic when nobody reads (`penstock config example | head`).
 fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    if say(text) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Does what `penstock user` is asked to. Returns what to print. Errors: one line with a remedy.
@@ -140,7 +135,7 @@ fn users(command: &UserCommand) -> Result<String, String> {
             let password = user::read_password(&account)?;
             let added = user::add(&auth, name, &password)?;
             if let Some(warning) = user::weakness(&password) {
-                eprintln!("penstock: {warning}");
+                complain(&format!("penstock: {warning}\n"));
             }
             match added {
                 user::Added::New => Ok(format!("{account} added\n")),

@@ -2,6 +2,7 @@
 //! [`config::load`]; here the files that it names are: are they there, can this user read them, do they hold together?
 //! `serve` makes the same checks, so that what passes here starts there.
 
+use super::{complain, say};
 use crate::appliance;
 use crate::auth::secret_fault;
 use crate::auth::users::{self, Entry, Names};
@@ -31,14 +32,14 @@ pub fn check(file: &Path) -> ExitCode {
         }
         Err(notices) => (notices, Vec::new()),
     };
-    eprint!("{notices}");
+    complain(&notices.to_string());
     for line in ends {
-        println!("{line}");
+        say(&format!("{line}\n"));
     }
     if notices.has_mistakes() {
         return ExitCode::FAILURE;
     }
-    println!("{}: no mistakes", file.display());
+    say(&format!("{}: no mistakes\n", file.display()));
     ExitCode::SUCCESS
 }
 

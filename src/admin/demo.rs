@@ -11,7 +11,7 @@
 //!
 //! Starting again keeps whatever is there.
 
-use super::{serve, user};
+use super::{complain, say, serve, user};
 use crate::config::{self, Config};
 use crate::policy::{Role, TlsMode};
 use nix::errno::Errno;
@@ -36,9 +36,10 @@ const PORTS: [u16; 3] = [2525, 2587, 2465];
 /// the configuration is written anew.
 pub fn demo(directory: &Path, port_offset: Option<u16>) -> ExitCode {
     match prepare(directory, port_offset) {
-        Ok((file, greeting)) => serve::serve(&file, || print!("{greeting}")),
+        // A reader who has gone does not end the demo.
+        Ok((file, greeting)) => serve::serve(&file, || _ = say(&greeting)),
         Err(error) => {
-            eprintln!("penstock: {error}");
+            complain(&format!("penstock: {error}\n"));
             ExitCode::FAILURE
         }
     }

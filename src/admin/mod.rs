@@ -14,3 +14,24 @@ pub mod check;
 pub mod demo;
 pub mod serve;
 pub mod user;
+
+use std::io::Write;
+
+/// Prints `text`. False: it did not get there, because nobody reads (`| head`) or the disk is full; a command, least of all a
+/// server, does not die of that.
+pub fn say(text: &str) -> bool {
+    if cfg!(test) {
+        // Through the harness, which keeps it for the tests that fail.
+        print!("{text}");
+        return true;
+    }
+    std::io::stdout().write_all(text.as_bytes()).is_ok()
+}
+
+/// Likewise on standard error, where there is nobody left to tell.
+pub fn complain(text: &str) {
+    if cfg!(test) {
+        return eprint!("{text}");
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -12,7 +12,7 @@
 //! Whatever is wrong at start is said in one line with a remedy (a mistake in the configuration in one line each), and
 //! the exit status is 1.
 
-use super::{certificate, check};
+use super::{certificate, check, complain};
 use crate::appliance::{self, Appliance};
 use crate::config::{self, Config, LogFormat, Severity};
 use crate::log::{self, Level, event};
@@ -57,7 +57,7 @@ pub fn serve(file: &Path, ready: impl FnOnce()) -> ExitCode {
     let config = match prepare(file) {
         Ok(config) => Arc::new(config),
         Err(text) => {
-            eprint!("{text}");
+            complain(&text);
             return ExitCode::FAILURE;
         }
     };
@@ -153,7 +153,7 @@ fn refuse(format: LogFormat, reason: &str) {
         LogFormat::Json => event(Level::Error, "not started").field("reason", reason).emit(),
         LogFormat::Human => {
             log::flush();
-            eprintln!("penstock: {reason}");
+            complain(&format!("penstock: {reason}\n"));
         }
     }
     log::flush();

@@ -122,3 +122,21 @@ def test_folders_with_odd_names(directory, name):
     with Demo(odd, "--port-offset", str(offset())) as demo:
         demo.paste("curl")
         demo.maildir.wait(1)
+
+
+def test_a_demo_whose_words_nobody_reads_goes_on(directory):
+    """As under a service manager that throws them away, or in front of `| head`."""
+    moved = offset()
+    log = directory / "err"
+    with open("/dev/full", "wb") as full, open(log, "wb") as words:
+        process = subprocess.Popen([str(PENSTOCK), "demo", "--port-offset", str(moved)], stdin=subprocess.DEVNULL,
+                                   stdout=full, stderr=words, cwd=directory)
+    try:
+        wait_for(lambda: "ready" in log.read_text() or process.poll() is not None, 30, log.read_text)
+        with socket.create_connection(("127.0.0.1", 2525 + moved), timeout=10) as connection:
+            assert connection.recv(3) == b"220"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0 and not panics(log.read_text())
+    finally:
+        process.kill()
+        process.wait(20)

@@ -261,3 +261,12 @@ def test_help_and_wrong_use(appliance):
     for wrong in (["serve"], ["serv"], ["serve", "--config"], ["user", "add"], ["config", "example", "nowhere"]):
         done = server.hands(*wrong)
         assert done.returncode == 2 and done.stderr, wrong
+
+
+def test_nobody_reads_what_is_printed(appliance):
+    """A full disk, or a reader that has gone: no panic, and the exit status is what it would have been."""
+    server = appliance()
+    with open("/dev/full", "wb") as full:
+        for arguments, status in ((["check", "--config", server.config], 0), (["check", "--config", "/nowhere"], 1)):
+            done = subprocess.run([server.binary, *arguments], stdout=full, stderr=full, timeout=60)
+            assert done.returncode == status, arguments
