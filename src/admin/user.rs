@@ -10,6 +10,7 @@
 //! access; a file with a mistake is not touched. A password is never taken from the command line, is not shown while it
 //! is typed, and is wiped from memory. The running server notices the new file by itself.
 
+use super::complain;
 use crate::auth::Secret;
 use crate::auth::hash::{self, Cost};
 use crate::auth::users::{self, Entry, Names};
@@ -18,6 +19,9 @@ use crate::config;
 use crate::sasl::{Keys, PASSWORD_BYTES_MAX, SALT_BYTES, prepare};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -125,10 +129,10 @@ pub fn read_password(account: &str) -> Result<Zeroizing<String>, String> {
 
 fn prompt(input: &mut File, text: &str) -> Result<Zeroizing<String>, String> {
     let terminal = input.try_clone().map_err(|error| format!("the terminal: {error}"))?;
-    let _silent = Silent::new(terminal.as_fd()).map_err(|error| format!("cannot turn off the echo: {error}"))?;
-    eprint!("{text}");
-    let line = read_line(input);
-    eprintln!();
+    let silent = Silent::new(terminal.as_fd()).map_err(|error| format!("cannot turn off the echo: {error}"))?;
+    complain(text);
+    let line = silent.line_or_signal().and_then(|()| read_line(input));
+    complain("\n");
     line
 }
 
@@ -198,25 +202,48 @@ fn parse(path: &Path, text: &[u8], names: &Names) -> Result<Vec<Entry>, String> 
     users::parse(text, names).map_err(|mistake| format!("{}, {mistake}", named(path)))
 }
 
-/// The terminal's echo is off while this lives.
+/// The terminal's echo is off while this lives. Signals that would end the program meanwhile are held back, or they would
+/// leave the terminal like that.
 struct Silent<'a> {
     terminal: BorrowedFd<'a>,
     before: Termios,
+    signals: SignalFd,
+    mask: SigSet,
 }
 
 impl Silent<'_> {
     fn new(terminal: BorrowedFd<'_>) -> Result<Silent<'_>, Errno> {
         let before = tcgetattr(terminal)?;
-        let mut silent = before.clone();
-        silent.local_flags.remove(LocalFlags::ECHO);
-        tcsetattr(terminal, SetArg::TCSAFLUSH, &silent)?;
-        Ok(Silent { terminal, before })
+        let ends: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect();
+        let signals = SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC)?;
+        let mut without_echo = before.clone();
+        without_echo.local_flags.remove(LocalFlags::ECHO);
+        let mask = SigSet::thread_get_mask()?;
+        ends.thread_block()?;
+        let silent = Silent { terminal, before, signals, mask };
+        tcsetattr(terminal, SetArg::TCSAFLUSH, &without_echo)?;
+        Ok(silent)
+    }
+
+    /// Waits until a line can be read. Errors: a signal came first, which takes effect when the echo is on again.
+    fn line_or_signal(&self) -> Result<(), String> {
+        let mut waited =
+            [PollFd::new(self.terminal, PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        loop {
+            match poll(&mut waited, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(format!("cannot read the password: {error}")),
+                Ok(_) if waited[1].any() == Some(true) => return Err("interrupted".into()),
+                Ok(_) => return Ok(()),
+            }
+        }
     }
 }
 
 impl Drop for Silent<'_> {
     fn drop(&mut self) {
         let _ = tcsetattr(self.terminal, SetArg::TCSANOW, &self.before);
+        let _ = self.mask.thread_set_mask();
     }
 }
 

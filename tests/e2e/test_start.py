@@ -2,15 +2,18 @@
 
 import contextlib
 import os
+import pty
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import termios
 import time
 
 import pytest
 
-from appliance import LISTENERS
+from appliance import LISTENERS, wait_for
 from mail import message
 from wire import Wire, submit
 
@@ -270,3 +273,46 @@ def test_nobody_reads_what_is_printed(appliance):
         for arguments, status in ((["check", "--config", server.config], 0), (["check", "--config", "/nowhere"], 1)):
             done = subprocess.run([server.binary, *arguments], stdout=full, stderr=full, timeout=60)
             assert done.returncode == status, arguments
+
+
+class Prompt:
+    """`penstock user add` on a terminal of its own, of which it is the master."""
+
+    def __init__(self, server):
+        self.child, self.terminal = pty.fork()
+        if self.child == 0:
+            os.execv(server.binary, [str(server.binary), "user", "add", "--config", str(server.config), "cleo"])
+        self.seen = b""
+
+    def until(self, words):
+        while words not in self.seen:
+            self.seen += os.read(self.terminal, 4096)
+
+    def echoes(self):
+        return bool(termios.tcgetattr(self.terminal)[3] & termios.ECHO)
+
+    def status(self):
+        """As the shell would say it."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+
+
+def test_a_password_is_asked_for_twice_and_not_shown(appliance):
+    server = appliance()
+    prompt = Prompt(server)
+    for question in (b"Password for ", b"The same again: "):
+        prompt.until(question)
+        assert not prompt.echoes()
+        os.write(prompt.terminal, b"correct horse\n")
+    prompt.until(b" added")
+    assert prompt.status() == 0 and b"correct" not in prompt.seen
+    assert "cleo" in server.users.read_text()
+
+
+def test_ctrl_c_at_the_password_leaves_the_terminal_as_it_was(appliance):
+    server = appliance()
+    prompt = Prompt(server)
+    prompt.until(b"Password for ")
+    os.write(prompt.terminal, b"corr\x03")
+    wait_for(prompt.echoes, 10, "the echo is still off")
+    assert prompt.status() == -signal.SIGINT
+    assert "cleo" not in server.users.read_text()
