@@ -14,7 +14,7 @@
 
 use super::{certificate, check, complain};
 use crate::appliance::{self, Appliance};
-use crate::config::{self, Config, LogFormat, Severity};
+use crate::config::{self, Config, LogFormat, Severity, Target};
 use crate::log::{self, Level, event};
 use crate::metrics;
 use crate::server;
@@ -33,7 +33,8 @@ const SECOND_SIGNAL_AFTER: Duration = Duration::from_millis(500);
 /// How often certificates are looked at: one that is about to end is a line of each day's log.
 const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// Descriptors beside those of clients: segments, spill files, the relay's connections, the ring of each core.
+/// Descriptors beside those of clients and of the relay's connections: the relay's own segments and files, the log, what
+/// threads wake one another by.
 const DESCRIPTORS_BESIDE: u64 = 256;
 
 /// What the signals thread wants of the main thread.
@@ -205,7 +206,7 @@ fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
     let (soft, hard) =
         getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("cannot read the descriptor limit: {error}"))?;
     let cores = appliance::processors(config.cores).len() as u64;
-    descriptors_suffice(cores, config.limits.connections_per_core as u64, hard)?;
+    descriptors_suffice(cores, config.limits.connections_per_core as u64, descriptors_beside(config, cores), hard)?;
     match soft < hard {
         true => setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
             .map_err(|error| format!("cannot raise the limit on file descriptors from {soft} to {hard}: {error}")),
@@ -213,8 +214,15 @@ fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
     }
 }
 
-fn descriptors_suffice(cores: u64, connections_per_core: u64, limit: u64) -> Result<(), String> {
-    let beside = DESCRIPTORS_BESIDE + cores * server::DESCRIPTORS_PER_CORE;
+/// Descriptors that are not clients'. Whoever has them all open must still be able to write what it promised.
+fn descriptors_beside(config: &Config, cores: u64) -> u64 {
+    let routes = config.relay.routes.iter().filter(|route| !matches!(route.target, Target::Maildir { .. })).count();
+    let of_relay = routes as u64 * config.relay.connections_max as u64;
+    DESCRIPTORS_BESIDE + of_relay + cores * server::descriptors_per_core(config.listeners.len())
+}
+
+/// `beside`: descriptors that are not clients'.
+fn descriptors_suffice(cores: u64, connections_per_core: u64, beside: u64, limit: u64) -> Result<(), String> {
     let needed = cores * connections_per_core + beside;
     if needed <= limit {
         return Ok(());
@@ -249,12 +257,25 @@ mod tests {
 
     #[test]
     fn a_descriptor_limit_that_is_too_small_is_refused_with_what_would_fit() {
-        assert_eq!(descriptors_suffice(2, 8192, 18_820), Ok(()));
-        let error = descriptors_suffice(2, 8192, 18_819).expect_err("one too few");
+        assert_eq!(descriptors_suffice(2, 8192, 2436, 18_820), Ok(()));
+        let error = descriptors_suffice(2, 8192, 2436, 18_819).expect_err("one too few");
         for part in ["need 18820", "limit is 18819", "ulimit -n 18820", "connections_per_core = 8191"] {
             assert!(error.contains(part), "{error}");
         }
-        assert!(!descriptors_suffice(2, 100, 256).expect_err("nothing fits").contains("connections_per_core ="));
+        assert!(!descriptors_suffice(2, 100, 256, 256).expect_err("nothing fits").contains("connections_per_core ="));
+    }
+
+    #[test]
+    fn listeners_and_the_relay_have_descriptors_too() {
+        let text = config::example::find("general").expect("the general one").text;
+        let config = config::parse(text, Path::new("/etc/penstock/penstock.toml")).expect("no mistakes").config;
+        let (mut wider, mut busier) = (config.clone(), config.clone());
+        wider.listeners.extend(config.listeners.clone());
+        busier.relay.connections_max += 100;
+        let beside = |config| descriptors_beside(config, 32);
+        // A socket and one in reserve for each listener of each core.
+        assert!(beside(&wider) >= beside(&config) + 2 * 32 * config.listeners.len() as u64);
+        assert!(beside(&busier) >= beside(&config) + 100);
     }
 
     /// Sessions are contained; what else runs on a core is not, and a core without it would take clients and serve none.

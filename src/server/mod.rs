@@ -79,9 +79,12 @@ pub struct Setup {
     pub local_recipients: Option<Arc<ArcSwap<Recipients>>>,
 }
 
-/// Descriptors that a core may hold beside those of its connections: connections that are being displaced, two for each
-/// message that is being written to a spill file, a spare one, and one that is being refused.
-pub const DESCRIPTORS_PER_CORE: u64 = (places::LEAVING_MAX + 2 * receiving::SPILLING_MAX + 2) as u64;
+/// Descriptors that a core with so many listeners may hold beside those of its connections: its ring, what wakes it, and two
+/// segments; connections that are being displaced; two for each message that is being written to a spill file; and for each
+/// listener its socket, a spare one, and one that is being refused.
+pub fn descriptors_per_core(listeners: usize) -> u64 {
+    (4 + places::LEAVING_MAX + 2 * receiving::SPILLING_MAX + 3 * listeners) as u64
+}
 
 /// What one listener is, for a core and its connections.
 pub(crate) struct Service {
