@@ -62,7 +62,7 @@ pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) ->
     marks.local_domains_complete =
         local_domains.len() == top.list("local_domains").len() && !top.has_flawed("local_domains");
     marks.auth_is_absent = !top.has("auth") && !top.has_flawed("auth");
-    let hostname = top.text("hostname").and_then(|name| noted(values::domain(name), &top.at("hostname"), notices));
+    let hostname = top.text("hostname").and_then(|name| noted(values::hostname(name), &top.at("hostname"), notices));
     let config = Config {
         hostname: hostname.unwrap_or_default(),
         io: match top.text("io") {

@@ -48,6 +48,20 @@ pub fn domain(text: &str) -> Result<String, Fault> {
     Ok(name.to_lowercase())
 }
 
+/// Our own name, in ASCII: it stands in replies to clients that have said nothing yet (RFC 6531 section 3.7.1).
+pub fn hostname(text: &str) -> Result<String, Fault> {
+    let name = domain(text)?;
+    match DomainName::new(name.as_bytes()) {
+        Some(ascii) if !name.is_ascii() => fault(
+            format!(
+                "\"{text}\" is not ASCII, and clients are greeted with it before they can say that they would take it"
+            ),
+            format!("write its A-labels: \"{}\"", ascii.as_str()),
+        ),
+        _ => Ok(name),
+    }
+}
+
 /// An authentication mechanism by its name, in any case.
 pub fn mechanism(text: &str) -> Result<Mechanism, Fault> {
     let known: Vec<&str> = Mechanisms::ALL.iter().map(Mechanism::name).collect();
@@ -247,6 +261,14 @@ mod tests {
             let (_, said) = domain(text).expect_err(text);
             assert!(said.contains(remedy), "{text}: {said}");
         }
+    }
+
+    #[test]
+    fn our_own_name_is_ascii() {
+        assert_eq!(hostname("SMTP.Example.edu").as_deref(), Ok("smtp.example.edu"));
+        assert_eq!(hostname("xn--bcher-kva.example").as_deref(), Ok("xn--bcher-kva.example"));
+        let (_, remedy) = hostname("bücher.example").expect_err("not ASCII");
+        assert_eq!(remedy, "write its A-labels: \"xn--bcher-kva.example\"");
     }
 
     #[test]
