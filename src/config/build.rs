@@ -258,6 +258,9 @@ fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec
             marks.files.mechanisms.push(section.at("mechanisms"));
         }
     }
+    if top.has("listener") && tables.is_empty() {
+        notices.mistake(&top.at("listener"), "there is nothing to listen on", "add [[listener]] to the file");
+    }
     marks.listeners_complete = listeners.len() == tables.len();
     listeners
 }

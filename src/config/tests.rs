@@ -427,3 +427,14 @@ fn the_general_example_shows_every_key_with_its_default() {
         panic!("uncommented: {notices}");
     }
 }
+
+/// A list of tables may be written without any: then there would be a server that nobody can reach.
+#[test]
+fn there_is_something_to_listen_on() {
+    let listener = "[[listener]]\naddress = \"0.0.0.0:587\"\nrole = \"submission\"\ntls = \"required\"\n";
+    let text = SHORTEST.replacen(listener, "", 1).replacen("[spool]", "listener = []\n[spool]", 1);
+    assert_eq!(
+        read(&text).expect_err("nobody could connect").to_string(),
+        "/etc/penstock/penstock.toml:2: there is nothing to listen on; add [[listener]] to the file\n"
+    );
+}
