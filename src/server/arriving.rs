@@ -8,7 +8,7 @@
 //! A refusal is one write that does not wait, and a close; under implicit TLS only the close, because a client there
 //! expects no clear text. One line per network and minute says how many there were.
 //!
-//! **Without descriptors** (EMFILE, ENFILE) accept fails while clients queue up, who would wait for nothing. Each core keeps
+//! **Without descriptors** (EMFILE, ENFILE) accept fails while clients queue up, who would wait for nothing. Each loop keeps
 //! one in reserve: it gives that up, accepts with it, says 421 4.3.2, closes, for all that wait, and takes it back.
 
 use super::admission::{Refused, Ticket};
@@ -81,6 +81,8 @@ pub async fn accept_loop(core: Rc<Core>, index: usize, listener: TcpListener, ca
             }
             Err(_) if core.stopping.get() => {}
             Err(error) if is_of_one_connection(&error) => {}
+            // Linux before 5.19 took a listener that does not block at its word, also from a ring: at once again would spin.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => monoio::time::sleep(STARVED_PAUSE).await,
             Err(error) => {
                 starved.turn_away(&core, index, &listener, &error);
                 monoio::time::sleep(STARVED_PAUSE).await;
@@ -150,7 +152,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     use Errno::*;
     let of_one = [
         ECONNABORTED,
-        EAGAIN,
         EINTR,
         EPERM,
         EPROTO,
@@ -217,7 +218,7 @@ mod tests {
         for of_one in [Errno::ECONNABORTED, Errno::EPROTO, Errno::EHOSTUNREACH] {
             assert!(is_of_one_connection(&error(of_one)), "{of_one}");
         }
-        for of_us in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS] {
+        for of_us in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EAGAIN] {
             assert!(!is_of_one_connection(&error(of_us)), "{of_us}");
         }
     }
