@@ -1,7 +1,7 @@
 //! What is sent: messages that look like mail, from a seed. No I/O, no clock.
 //!
 //! ```text
-//!  X-Penstock-Ledger: 00000000000000070-0001-0000002a   <- the tag; first field, so that what a server puts on top
+//!  X-Penstock-Ledger: 0000000000000007-0001-0000002a    <- the tag; first field, so that what a server puts on top
 //!  From: student00042@example.edu                          stands before it and the checksum covers all from here on
 //!  To: ...                                              header: put together for each message, constant length
 //!  Subject, Date, Message-ID, MIME-Version, ...
