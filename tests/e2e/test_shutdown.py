@@ -98,7 +98,8 @@ def test_an_idle_server_ends_at_once(appliance):
 
 
 def test_a_handshake_under_way_does_not_hold_it_up(appliance):
-    with appliance() as server:
+    """Neither the end of draining nor that of the handshake's own time comes first."""
+    with appliance(limits={"drain_s": 60, "handshake_timeout_s": 60}) as server:
         wires = [Wire(server.port["submissions"], greeting=False) for _ in range(5)]
         server.stop()
         for wire in wires:
