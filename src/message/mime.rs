@@ -72,14 +72,12 @@ impl Unconvertible {
     /// A sentence for the bounce and the log.
     pub fn text(self) -> &'static str {
         match self {
-            Unconvertible::HeaderEightBit => "the message header holds 8-bit text, which the next server does not take",
+            Unconvertible::HeaderEightBit => "the message header holds 8-bit text, which cannot be encoded",
             Unconvertible::HeaderLine => "the message header holds a line that cannot be sent",
-            Unconvertible::Signed => "a signed part would have to be changed for the next server",
-            Unconvertible::UnknownEncoding => {
-                "a part in an unknown encoding would have to be changed for the next server"
-            }
-            Unconvertible::Composite => "a part that must not be encoded would have to be for the next server",
-            Unconvertible::TooComplex => "the message has too many parts to be converted for the next server",
+            Unconvertible::Signed => "a signed part would have to be changed",
+            Unconvertible::UnknownEncoding => "a part in an unknown encoding would have to be changed",
+            Unconvertible::Composite => "a part that must not be encoded would have to be",
+            Unconvertible::TooComplex => "the message has too many parts to be converted",
         }
     }
 }

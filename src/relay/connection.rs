@@ -232,7 +232,7 @@ impl Connection {
         let mut converter = None;
         if let Some(hindrance) = self.client.hindrance(&transaction).filter(|hindrance| hindrance.is_mendable()) {
             let eight_bit = self.client.takes_eight_bit();
-            let fate = match conversion::plan(stored, hindrance, eight_bit) {
+            let fate = match conversion::plan(stored, &hindrance.reply(), eight_bit) {
                 Ok(plan) => {
                     converter = Some(Converter::new(plan));
                     transaction = conversion::converted(transaction, eight_bit);

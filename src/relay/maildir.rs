@@ -7,10 +7,13 @@
 //!
 //! Promises: a message is in `new/` whole or not at all, and durable before it counts as delivered; an existing file is
 //! never replaced. Lines end in LF there, as readers of Maildirs expect; Return-Path and Delivered-To stand on top
-//! (RFC 5321 section 4.4). Each recipient gets a file of its own. What is made here is the owner's alone: directories
-//! 0700, files 0600; a directory that is there keeps the mode that its owner gave it.
+//! (RFC 5321 section 4.4). As that would damage binary content (RFC 3030), its parts become base64 first, or it goes back
+//! with 5.6.1. Each recipient gets a file of its own. What is made here is the owner's alone: directories 0700, files 0600; a
+//! directory that is there keeps the mode that its owner gave it.
 
+use crate::message::mime::Converter;
 use crate::relay::content::Cutter;
+use crate::relay::conversion::{self, Unplanned};
 use crate::smtp::client::{Fate, Reply};
 use crate::smtp::envelope::View;
 use crate::spool::{Content, QueueId, Stored};
@@ -100,7 +103,12 @@ fn deliver(job: &mut Job, names: &Names) -> Vec<Fate> {
     let recipients = std::mem::take(&mut job.recipients);
     let mut copies: Vec<(u32, String)> =
         recipients.into_iter().map(|index| (index, names.name(job.stored.id, index))).collect();
-    let written = write_all(job, &copies);
+    let converter = match conversion::plan_for_file(&mut job.stored) {
+        Ok(plan) => plan.map(Converter::new),
+        Err(Unplanned::Refused(reply)) => return vec![Fate::Failed(reply); copies.len()],
+        Err(Unplanned::Unreadable(why)) => return vec![deferred(&format!("4.3.0 {why}")); copies.len()],
+    };
+    let written = write_all(job, &copies, converter);
     let fate = |error: &String| deferred(&format!("4.2.0 {}: {error}", job.directory.display()));
     if let Err(error) = written {
         for (_, name) in &copies {
@@ -128,7 +136,7 @@ fn publish(directory: &Path, new: &Path, name: &str) -> io::Result<String> {
 }
 
 /// Writes and syncs a file in `tmp` for each copy, in one pass over the content.
-fn write_all(job: &mut Job, copies: &[(u32, String)]) -> Result<(), String> {
+fn write_all(job: &mut Job, copies: &[(u32, String)], converter: Option<Converter>) -> Result<(), String> {
     let view = View::parse(&job.stored.envelope).map_err(|damage| format!("the envelope: {damage:?}"))?;
     let text = |error: io::Error| error.to_string();
     make_directories(&job.directory, sync_directory).map_err(text)?;
@@ -143,13 +151,14 @@ fn write_all(job: &mut Job, copies: &[(u32, String)]) -> Result<(), String> {
                 value.iter().map(|&octet| if octet.is_ascii_control() { b'?' } else { octet }).collect();
             lines.write(&[field, &value, b">\n"].concat()).map_err(text)?;
         }
-        lines.write(view.prepended).map_err(text)?;
         files.push(lines);
     }
+    let mut copies = Copies { files, converter, converted: Vec::new() };
+    copies.write(view.prepended).map_err(text)?;
     let mut cutter = Cutter::new(&view.removed);
     let mut write = |mut piece: &[u8]| -> Result<(), String> {
         while let Some(kept) = cutter.kept(&mut piece) {
-            files.iter_mut().try_for_each(|lines| lines.write(kept)).map_err(text)?;
+            copies.write(kept).map_err(text)?;
         }
         Ok(())
     };
@@ -163,7 +172,35 @@ fn write_all(job: &mut Job, copies: &[(u32, String)]) -> Result<(), String> {
             write(piece)?;
         },
     }
-    files.into_iter().try_for_each(|lines| lines.finish()).map_err(text)
+    copies.finish().map_err(text)
+}
+
+/// The files of one message, and what is done to it on the way into them.
+struct Copies {
+    files: Vec<Lines<BufWriter<File>>>,
+    converter: Option<Converter>,
+    /// What the converter gives, for a moment.
+    converted: Vec<u8>,
+}
+
+impl Copies {
+    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        let Copies { files, converter, converted } = self;
+        let Some(converter) = converter else { return files.iter_mut().try_for_each(|lines| lines.write(piece)) };
+        converted.clear();
+        converter.feed(piece, converted);
+        files.iter_mut().try_for_each(|lines| lines.write(converted))
+    }
+
+    /// Everything is on disk.
+    fn finish(mut self) -> io::Result<()> {
+        if let Some(converter) = &mut self.converter {
+            self.converted.clear();
+            converter.end(&mut self.converted);
+            self.files.iter_mut().try_for_each(|lines| lines.write(&self.converted))?;
+        }
+        self.files.into_iter().try_for_each(Lines::finish)
+    }
 }
 
 /// Makes what is missing, each directory durable before anything is made in it. `sync` makes the entries of a directory
@@ -336,6 +373,47 @@ mod tests {
         let fates = deliver(&mut job(&directory, b"x\r\n"), &Names::new("mx"));
         assert!(fates.iter().all(|fate| matches!(fate, Fate::Deferred(_))), "{fates:?}");
         assert!(files(&directory.join("tmp")).is_empty());
+    }
+
+    /// Octet for octet, of memory and of a signature that forbids it.
+    // covers: 6.5a
+    #[test]
+    fn binary_parts_are_encoded_and_what_is_signed_goes_back() {
+        use base64::prelude::{BASE64_STANDARD, Engine};
+        let folder = tempfile::tempdir().expect("a folder");
+        let octets: Vec<u8> = (0..=255).chain(*b"\r\n\n\r\0\r\n.\r\n").collect();
+        let header = |kind: &str| format!("Bcc:x\nMIME-Version: 1.0\r\nContent-Type: {kind}\r\n");
+        let label = b"Content-Transfer-Encoding: binary\r\n\r\n";
+        let single = [header("image/x-odd").as_bytes(), label, &octets].concat();
+        let part = [b"--b\r\nContent-Type: image/x-odd\r\n", &label[..], &octets, b"\r\n--b--\r\n"].concat();
+        let signed = [header("multipart/signed; boundary=b").as_bytes(), b"\r\n", &part].concat();
+        for (content, body, encoded) in [(&single, 2, true), (&single, 1, false), (&signed, 2, false)] {
+            let directory = folder.path().join(format!("{body}{}", content.len()));
+            let mut job = job(&directory, content);
+            let mut envelope = Envelope::default();
+            envelope.push(Tag::Body, &[body]);
+            job.stored.envelope.extend_from_slice(envelope.as_bytes());
+            let fates = deliver(&mut job, &Names::new("mx"));
+            if body == 2 && !encoded {
+                let expected = "5.6.1 the mailbox does not take binary content; a signed part would have to be changed";
+                assert!(
+                    fates.iter().all(|fate| matches!(fate, Fate::Failed(reply) if reply.text == expected)),
+                    "{fates:?}"
+                );
+                assert!(!directory.exists(), "nothing was written");
+                continue;
+            }
+            for file in files(&directory.join("new")) {
+                let text = fs::read(file).expect("a file");
+                let at = memchr::memmem::find(&text, b"\n\n").expect("a body") + 2;
+                let (head, mut file) = (String::from_utf8_lossy(&text[..at]), text[at..].to_vec());
+                assert_eq!(head.contains("Content-Transfer-Encoding: base64\n"), encoded, "{head}");
+                if encoded {
+                    file.retain(|octet| *octet != b'\n');
+                    assert_eq!(BASE64_STANDARD.decode(file).expect("base64"), octets);
+                }
+            }
+        }
     }
 
     #[test]

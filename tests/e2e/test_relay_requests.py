@@ -162,6 +162,26 @@ def test_binary_content_arrives_octet_for_octet_or_comes_back(appliance, directo
                 assert b"5.6.1" in bounce and bytes(range(256)) not in bounce
 
 
+# covers: 6.5a
+def test_binary_content_in_a_maildir_is_octet_for_octet_or_comes_back(appliance, directory):
+    """A Maildir's lines end in LF, which would be the end of binary parts; small and spilled."""
+    inbox, mailbox = Maildir(directory / "inbox"), Maildir(directory / "mailbox")
+    routes = home_and({"maildir": mailbox.path}, inbox)
+    octets = bytes(range(256)) + b"\r\n.\r\n\n.\n\r\r\n\0"
+    part = b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n"
+    with appliance(routes=routes) as server:
+        for name, times in (("small", 1), ("spilled", 2000)):
+            content = message(name, octets * times, part + b"MIME-Version: 1.0\r\n")
+            ask(server, content, " BODY=BINARYMIME", bdat=True)
+            parsed = email.message_from_bytes(mailbox.find(f"<{name}@"), policy=email.policy.default)
+            assert parsed["Content-Transfer-Encoding"] == "base64" and parsed.get_content() == octets * times
+        signed = b'Content-Type: multipart/signed; boundary="b"\r\nMIME-Version: 1.0\r\n'
+        content = message("signed", b"--b\r\n" + part + b"\r\n" + octets + b"\r\n--b--\r\n", signed)
+        ask(server, content, " BODY=BINARYMIME", bdat=True)
+        _, status, _ = report(inbox, "Undelivered Mail")
+        assert status[1]["Status"] == "5.6.1" and len(mailbox.files()) == 2
+
+
 class BinarySink(Sink):
     """A sink that takes BDAT."""
 
