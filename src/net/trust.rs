@@ -61,6 +61,12 @@ pub fn handshake_trouble(error: &io::Error) -> String {
     }
 }
 
+/// Did the handshake fail because of the server's certificate, and not for a reason that a network may cause?
+pub fn is_certificate_fault(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 fn certificate_trouble(why: &CertificateError) -> String {
     use CertificateError as Fault;
     match why {

@@ -7,6 +7,14 @@
 //!                  +-- fails: the next address
 //! ```
 //!
+//! | a message that requires TLS meets (RFC 8689 section 4.2.1) | at all addresses |
+//! |---|---|
+//! | a certificate that is not believed, no offer of STARTTLS, a 5xx to it | it goes back with 5.7.10 |
+//! | a handshake that is reset, stalls or is no TLS, 4xx to STARTTLS, no connection | it is tried again |
+//!
+//! The second is what a network or a server's bad hour may cause: a message given up for that would have to be sent again
+//! by hand, and one that waits tells nobody anything.
+//!
 //! A message may ask for more or less of TLS than its route does ([`Demand`], RFC 8689); each kind has connections of its
 //! own.
 
@@ -33,7 +41,7 @@ mod host;
 use host::{Address, Host, connect, look_up, server_name};
 
 /// For the whole TLS handshake.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
+pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 /// For one write of content. RFC 5321 section 4.5.3.2.5.
 const BLOCK_LIMIT: Duration = Duration::from_secs(180);
 /// The end of a connection.
@@ -75,6 +83,8 @@ pub struct Context {
     pub shared: Rc<Shared>,
     /// TLS without verification.
     pub tls: Arc<rustls::ClientConfig>,
+    /// For the whole TLS handshake.
+    pub handshake_limit: Duration,
 }
 
 /// Where a connection goes, and what is asked of it.
@@ -121,13 +131,25 @@ pub struct Connection {
 
 /// Why a connection did not get ready.
 enum OpenError {
-    /// In the TLS handshake.
+    /// In the TLS handshake: a network may cause it.
     Handshake(String),
+    /// In the TLS handshake: the certificate.
+    Certificate(String),
     /// TLS is not to be had.
     NoTls(String),
     /// It is ourselves.
     Loop,
     Other(String),
+}
+
+impl OpenError {
+    /// Will it be the same the next time?
+    fn is_lasting(&self) -> bool {
+        match self {
+            OpenError::Certificate(_) | OpenError::NoTls(_) | OpenError::Loop => true,
+            OpenError::Handshake(_) | OpenError::Other(_) => false,
+        }
+    }
 }
 
 /// Why content was not sent whole.
@@ -150,11 +172,14 @@ impl Connection {
         let host = Host { name, addresses, lmtp, verifying: &way.verifying };
         let first = if way.demand == Demand::Required { RouteTls::Verified } else { tls };
         let opened = match (host.open(first, context).await, way.demand) {
-            (Err((OpenError::Handshake(why) | OpenError::NoTls(why), _)), Demand::Required) => {
+            (Err((OpenError::Certificate(why) | OpenError::NoTls(why), _)), Demand::Required) => {
                 let text = format!("5.7.10 the sender requires TLS with a proven name: {why}");
                 return Err(Unopened::Refused(Reply::ours(550, text)));
             }
-            (Err((OpenError::Handshake(why) | OpenError::NoTls(why), remote)), Demand::Optional) => {
+            (
+                Err((OpenError::Handshake(why) | OpenError::Certificate(why) | OpenError::NoTls(why), remote)),
+                Demand::Optional,
+            ) => {
                 let event = log::event(Level::Warning, "tls not as the route demands, the message says it need not be");
                 event.octets("destination", remote.as_bytes()).octets("reason", why.as_bytes()).emit();
                 host.open(RouteTls::Opportunistic, context).await
@@ -179,7 +204,7 @@ impl Connection {
             remote: address.shown(host),
             is_final: options.lmtp,
         };
-        let outcome = connection.get_ready(host, address, tls).await;
+        let outcome = connection.get_ready(host, address, tls, context).await;
         match outcome {
             Ok(()) => Ok(connection),
             Err(error) => {
@@ -195,13 +220,14 @@ impl Connection {
         host: &str,
         address: &Address,
         tls: Option<Arc<rustls::ClientConfig>>,
+        context: &Context,
     ) -> Result<(), OpenError> {
         loop {
             match self.event().await.map_err(OpenError::Other)? {
                 Event::Ready => return Ok(()),
                 Event::StartTls => {
                     let tls = tls.clone().ok_or_else(|| OpenError::Other("STARTTLS unasked for".into()))?;
-                    self.start_tls(host, address, tls).await.map_err(OpenError::Handshake)?;
+                    self.start_tls(host, address, tls, context.handshake_limit).await?;
                 }
                 Event::Closed(trouble @ Trouble::TlsNotOffered) => return Err(OpenError::NoTls(shown(&trouble))),
                 Event::Closed(Trouble::Loop) => return Err(OpenError::Loop),
@@ -211,15 +237,24 @@ impl Connection {
         }
     }
 
-    async fn start_tls(&mut self, host: &str, address: &Address, tls: Arc<rustls::ClientConfig>) -> Result<(), String> {
+    async fn start_tls(
+        &mut self,
+        host: &str,
+        address: &Address,
+        tls: Arc<rustls::ClientConfig>,
+        limit: Duration,
+    ) -> Result<(), OpenError> {
         if self.stream.has_unread() {
             log::event(Level::Warning, "dropped what a server said between 220 and TLS")
                 .field("server", &self.remote)
                 .emit();
         }
-        self.stream.set_deadline(HANDSHAKE_LIMIT);
-        let name = server_name(host, address)?;
-        self.stream.connect_tls(tls, name).await.map_err(|error| net::handshake_trouble(&error))?;
+        self.stream.set_deadline(limit);
+        let name = server_name(host, address).map_err(OpenError::Handshake)?;
+        self.stream.connect_tls(tls, name).await.map_err(|error| match net::is_certificate_fault(&error) {
+            true => OpenError::Certificate(net::handshake_trouble(&error)),
+            false => OpenError::Handshake(net::handshake_trouble(&error)),
+        })?;
         self.client.tls_started(&mut self.out);
         Ok(())
     }
@@ -412,7 +447,9 @@ fn unreadable(stored: &Stored, why: &str) -> Reply {
 
 fn unopened((error, remote): (OpenError, String)) -> Unopened {
     match error {
-        OpenError::Handshake(why) => Unopened::Unreachable(format!("{remote}: TLS handshake: {why}")),
+        OpenError::Handshake(why) | OpenError::Certificate(why) => {
+            Unopened::Unreachable(format!("{remote}: TLS handshake: {why}"))
+        }
         OpenError::NoTls(why) | OpenError::Other(why) => Unopened::Unreachable(format!("{remote}: {why}")),
         OpenError::Loop => {
             let text = format!("5.4.6 mail loops back to myself: {remote} has our own name");

@@ -10,7 +10,7 @@ use crate::net::Driver;
 use crate::relay::{RelayHandle, RelayOptions};
 use crate::smtp::envelope::{Envelope, Tag};
 use crate::spool::{self, Spool, Writer};
-use fake::{Fake, Mode, Received};
+use fake::{Fake, Handshake, Mode, Received};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;

@@ -15,7 +15,7 @@ use crate::config;
 use crate::log::{self, Level};
 use crate::metrics::{self, Counters};
 use crate::net::{self, Shared};
-use crate::relay::connection::{Context, Way};
+use crate::relay::connection::{Context, HANDSHAKE_LIMIT, Way};
 use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
 use crate::relay::maildir::Maildirs;
@@ -64,6 +64,7 @@ pub async fn run(
         resolver,
         shared: shared.clone(),
         tls: net::unverified_client_config(),
+        handshake_limit: HANDSHAKE_LIMIT,
     };
     let tools = Tools { context, maildirs, ways: ways(&routes), reports };
     let (recorded_here, recorded) = mpsc::unbounded();

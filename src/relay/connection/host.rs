@@ -46,13 +46,15 @@ impl Host<'_> {
         };
         let verifies = tls == RouteTls::Verified;
         let options = Options { lmtp: self.lmtp, starttls, verifies, ..Options::new(&context.hostname) };
-        let mut trouble = None;
+        let mut trouble: Option<(OpenError, String)> = None;
         for address in &self.addresses {
             // Behind another port there may be a content filter of the same name, as with Postfix.
             let detects_loop = matches!(address, Address::Tcp(to) if to.port() == SMTP_PORT);
             let mut options = Options { detects_loop, ..options.clone() };
             let mut opened = Connection::open_at(address, &self.name, &options, config.clone(), context).await;
-            if let (Err(OpenError::Handshake(why)), StartTls::WhenOffered) = (&opened, starttls) {
+            if let (Err(OpenError::Handshake(why) | OpenError::Certificate(why)), StartTls::WhenOffered) =
+                (&opened, starttls)
+            {
                 let event = log::event(Level::Warning, "tls failed, trying in the clear");
                 event.field("destination", &self.name).octets("reason", why.as_bytes()).emit();
                 options.starttls = StartTls::Never;
@@ -61,7 +63,7 @@ impl Host<'_> {
             match opened {
                 Ok(connection) => return Ok(connection),
                 // An address that may be better another time counts for more than one that never will be.
-                Err(_) if matches!(trouble, Some((OpenError::Other(_), _))) => {}
+                Err(_) if trouble.as_ref().is_some_and(|(known, _)| !known.is_lasting()) => {}
                 Err(error) => trouble = Some((error, address.shown(&self.name))),
             }
         }

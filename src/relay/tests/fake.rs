@@ -31,6 +31,8 @@ pub struct Mode {
     pub greeting: &'static str,
     /// Offers STARTTLS: with a certificate, or with none (then the handshake fails).
     pub starttls: Option<Option<Arc<rustls::ServerConfig>>>,
+    /// What it does in the handshake in place of it, if anything.
+    pub handshake: Handshake,
     /// Offers neither 8BITMIME nor SMTPUTF8.
     pub seven_bit: bool,
     /// Offers these beside.
@@ -39,6 +41,22 @@ pub struct Mode {
     pub offers_in_tls: &'static [&'static str],
     /// Says this a moment after the 354, before it has read any content.
     pub early: &'static str,
+}
+
+/// What a network, or a server in trouble, makes of a TLS handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handshake {
+    /// It goes well, if there is a certificate.
+    #[default]
+    Fine,
+    /// Closed behind the 220.
+    Closes,
+    /// Reset behind the 220: what the client sent is never read.
+    Resets,
+    /// Nothing comes behind the 220.
+    Stalls,
+    /// No handshake: STARTTLS is answered so.
+    Says(&'static str),
 }
 
 #[derive(Clone, Default)]
@@ -134,7 +152,27 @@ impl Fake {
                     format!("250-fake\r\n{starttls}{eight_bit}{others}250 PIPELINING")
                 }
                 "STARTTLS" => {
+                    if let Handshake::Says(reply) = mode.handshake {
+                        write!(peer.get_mut(), "{reply}\r\n")?;
+                        continue;
+                    }
                     write!(peer.get_mut(), "220 go\r\n")?;
+                    match mode.handshake {
+                        Handshake::Fine | Handshake::Says(_) => {}
+                        Handshake::Closes => {
+                            let _ = peer.read(&mut [0; 4096]);
+                            return Ok(());
+                        }
+                        Handshake::Resets => {
+                            // Closed while octets wait to be read: the kernel resets.
+                            std::thread::sleep(Duration::from_millis(100));
+                            return Ok(());
+                        }
+                        Handshake::Stalls => {
+                            while peer.read(&mut [0; 4096])? > 0 {}
+                            return Ok(());
+                        }
+                    }
                     let Some(Some(config)) = mode.starttls else {
                         write!(peer.get_mut(), "this is no handshake, not at all\r\n")?;
                         // Long enough for the client to see it before a reset.

@@ -1,11 +1,14 @@
 //! What a message or its route asks of TLS: verified routes (RFC 7817), REQUIRETLS and `TLS-Required: No` (RFC 8689).
 
-use super::{Fake, House, Message, Mode, driver, message, to, wait_until};
+use super::{Fake, Handshake, House, Message, Mode, driver, message, to, wait_until};
 use crate::config::{RouteTls, Target};
+use crate::relay::connection::{Connection, Context, Unopened, Way};
+use crate::relay::route::Demand;
 use crate::smtp::envelope::Tag;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A CA of our own.
@@ -78,12 +81,34 @@ fn a_verified_route_believes_the_right_certificate_only() {
     }
 }
 
+/// A connection that is opened and closed, or why not.
+fn open(target: Target, demand: Demand, ca: &Authority, handshake_limit: Duration) -> Result<(), Unopened> {
+    let verifying = crate::net::verifying_client_config(Some(&ca.file()));
+    crate::net::run(driver(), None, async {
+        let context = Context {
+            hostname: "penstock.example".into(),
+            resolver: crate::services::Resolver::start().expect("a resolver"),
+            shared: crate::net::Shared::start(),
+            tls: crate::net::unverified_client_config(),
+            handshake_limit,
+        };
+        let opened = match Connection::open(&Way { target, demand, verifying }, &context).await {
+            Ok(connection) => {
+                connection.close().await;
+                Ok(())
+            }
+            Err(unopened) => Err(unopened),
+        };
+        context.shared.stop();
+        opened
+    })
+    .expect("a runtime")
+}
+
 /// By host name too, and the words that an operator reads.
 // covers: 12.10
 #[test]
 fn what_is_wrong_with_a_certificate_is_said() {
-    use crate::relay::connection::{Connection, Context, Unopened, Way};
-    use crate::relay::route::Demand;
     let (ca, other) = (Authority::new("ours"), Authority::new("theirs"));
     for (served, expected) in [
         (ca.server("localhost", 2099), None),
@@ -93,27 +118,11 @@ fn what_is_wrong_with_a_certificate_is_said() {
     ] {
         let (_server, address) = Fake::tcp(serving(served));
         let target = route(&address.replace("127.0.0.1", "localhost"), RouteTls::Verified, &ca);
-        let opened = crate::net::run(driver(), None, async {
-            let context = Context {
-                hostname: "penstock.example".into(),
-                resolver: crate::services::Resolver::start().expect("a resolver"),
-                shared: crate::net::Shared::start(),
-                tls: crate::net::unverified_client_config(),
-            };
-            let verifying = crate::net::verifying_client_config(Some(&ca.file()));
-            let way = Way { target, demand: Demand::Usual, verifying };
-            let opened = match Connection::open(&way, &context).await {
-                Ok(connection) => {
-                    connection.close().await;
-                    None
-                }
-                Err(Unopened::Unreachable(why)) => Some(why),
-                Err(Unopened::Refused(reply)) => panic!("{reply:?}"),
-            };
-            context.shared.stop();
-            opened
-        })
-        .expect("a runtime");
+        let opened = open(target, Demand::Usual, &ca, Duration::from_secs(60));
+        let opened = opened.err().map(|unopened| match unopened {
+            Unopened::Unreachable(why) => why,
+            Unopened::Refused(reply) => panic!("{reply:?}"),
+        });
         match (opened, expected) {
             (None, None) => {}
             (Some(why), Some(words)) => assert!(why.contains(words), "{why}"),
@@ -163,6 +172,65 @@ fn a_message_that_requires_tls_gets_it_or_goes_back() {
         wait_until("the next", || to(&server.received(), "four@b.example") > 0);
         house.stop();
         assert_eq!(to(&server.received(), "one@b.example"), secret.len());
+    }
+}
+
+/// What a network or a bad hour of the server may cause is no reason to give such a message up.
+// covers: 12.4
+#[test]
+fn a_message_that_requires_tls_outlives_a_handshake_that_fails() {
+    let ca = Authority::new("ours");
+    let good = serving(ca.server("127.0.0.1", 2099));
+    let troubles = [
+        Handshake::Closes,
+        Handshake::Resets,
+        Handshake::Says("454 4.7.0 TLS not available now"),
+        Handshake::Says("421 4.3.2 restarting"),
+    ];
+    let bad = troubles.map(|handshake| Mode { handshake, ..good.clone() });
+    // Octets that are no TLS.
+    let garbage = Mode { starttls: Some(None), ..Mode::default() };
+    for mode in bad.into_iter().chain([garbage]) {
+        let trouble = mode.handshake;
+        let (server, address) = Fake::tcp(mode);
+        let directory = tempfile::tempdir().expect("a directory");
+        let secret = Message { require_tls: true, ..message(&["one@b.example"], "secret") };
+        let target = route(&address, RouteTls::Opportunistic, &ca);
+        let house = House::start(&directory, driver(), &target, &[secret]);
+        wait_until("two attempts", || server.connections() >= 2);
+        assert!(server.received().is_empty(), "{trouble:?}");
+        server.set(good.clone());
+        wait_until("the delivery", || !server.received().is_empty());
+        house.stop();
+        let received = server.received();
+        assert!(received.len() == 1 && received[0].tls && received[0].to == ["one@b.example"], "{received:#?}");
+    }
+}
+
+// covers: 12.4
+#[test]
+fn what_will_be_the_same_next_time_is_told_at_once() {
+    let (ca, other) = (Authority::new("ours"), Authority::new("theirs"));
+    let good = || serving(ca.server("127.0.0.1", 2099));
+    for (mode, lasting) in [
+        (Mode { handshake: Handshake::Stalls, ..good() }, false),
+        (Mode { handshake: Handshake::Says("454 4.7.0 not now"), ..good() }, false),
+        (Mode { handshake: Handshake::Says("502 5.5.1 not here"), ..good() }, true),
+        (Mode { starttls: None, ..good() }, true),
+        (serving(ca.server("127.0.0.1", 2021)), true),
+        (serving(ca.server("mail.example.org", 2099)), true),
+        (serving(other.server("127.0.0.1", 2099)), true),
+    ] {
+        let trouble = mode.handshake;
+        let (_server, address) = Fake::tcp(mode);
+        let target = route(&address, RouteTls::Opportunistic, &ca);
+        match open(target, Demand::Required, &ca, Duration::from_millis(1500)) {
+            Err(Unopened::Refused(reply)) => {
+                assert!(lasting && reply.text.starts_with("5.7.10 "), "{trouble:?} {reply:?}")
+            }
+            Err(Unopened::Unreachable(why)) => assert!(!lasting, "{trouble:?} {why}"),
+            Ok(()) => panic!("{trouble:?}"),
+        }
     }
 }
 

@@ -52,6 +52,7 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
                 resolver: Resolver::start().expect("a resolver"),
                 shared: Shared::start(),
                 tls: crate::net::unverified_client_config(),
+                handshake_limit: std::time::Duration::from_secs(60),
             };
             let target = smarthost(&address, RouteTls::None);
             let way = Way { target, demand: Demand::Usual, verifying: Err(String::new()) };
