@@ -3,7 +3,8 @@
 //! | keyword | offered | source |
 //! |---|---|---|
 //! | STARTTLS | in the clear | RFC 3207 section 4 |
-//! | SIZE, PIPELINING, 8BITMIME, ENHANCEDSTATUSCODES, SMTPUTF8, DSN | always | RFC 1870, 2920, 6152, 2034, 6531, 3461 |
+//! | SIZE, PIPELINING, 8BITMIME, ENHANCEDSTATUSCODES, SMTPUTF8 | always | RFC 1870, 2920, 6152, 2034, 6531 |
+//! | DSN | on submission listeners; on others to authenticated and trusted clients | RFC 3461 |
 //! | CHUNKING, BINARYMIME | always; the second never without the first | RFC 3030 |
 //! | LIMITS | always: exactly what is enforced | RFC 9422 section 3 |
 //! | AUTH | in TLS, with the mechanisms that can be checked; -PLUS only where the channel is known | RFC 4954 section 4, RFC 8314 section 4.1 |
@@ -11,9 +12,13 @@
 //! | FUTURERELEASE | to authenticated clients, unless `hold_max_s` is 0 | RFC 4865 section 3 |
 //! | XCLIENT | to listed proxies that have not said it yet | Postfix's XCLIENT_README |
 //! | HELP | always, and last | RFC 5321 section 4.1.1.8 |
+//!
+//! A stranger is not offered DSN, as with Postfix's and Sendmail's advice: for each message it could have us write to a
+//! sender that it makes up. Whoever relays to us loses nothing: as we do not offer it, it tells its sender itself (RFC 3461
+//! section 5.2.2).
 
 use super::{Action, MayXclient, Session, State};
-use crate::policy::TlsMode;
+use crate::policy::{Role, TlsMode};
 use crate::sasl::Mechanisms;
 use crate::smtp::reply::{self, Digits};
 use crate::smtp::xclient;
@@ -47,7 +52,13 @@ impl Session {
             reply::keyword(&["STARTTLS"], out);
         }
         reply::keyword(&["SIZE ", Digits::of(rules.message_bytes_max).as_str()], out);
-        for always in ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME"] {
+        for always in ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8"] {
+            reply::keyword(&[always], out);
+        }
+        if self.offers_dsn() {
+            reply::keyword(&["DSN"], out);
+        }
+        for always in ["CHUNKING", "BINARYMIME"] {
             reply::keyword(&[always], out);
         }
         let recipients = Digits::of(rules.recipients_max.into());
@@ -83,6 +94,11 @@ impl Session {
         if !parts[1].is_empty() {
             reply::keyword(&parts, out);
         }
+    }
+
+    /// May the client ask to be told what became of a message? On submission listeners nobody sends before AUTH.
+    pub(super) fn offers_dsn(&self) -> bool {
+        self.rules.role == Role::Submission || self.is_submission()
     }
 
     /// May the client ask that a message be held?

@@ -13,14 +13,9 @@ use crate::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use crate::smtp::reply;
 
 /// Parameters of MAIL that every session offers.
-const ALWAYS: Parameters = Parameters::of(&[
-    Parameter::Size,
-    Parameter::Body,
-    Parameter::SmtpUtf8,
-    Parameter::Auth,
-    Parameter::Ret,
-    Parameter::Envid,
-]);
+const ALWAYS: Parameters = Parameters::of(&[Parameter::Size, Parameter::Body, Parameter::SmtpUtf8, Parameter::Auth]);
+/// Those of DSN.
+const DSN: Parameters = Parameters::of(&[Parameter::Ret, Parameter::Envid]);
 /// Those of FUTURERELEASE.
 const HOLD: Parameters = Parameters::of(&[Parameter::HoldFor, Parameter::HoldUntil]);
 
@@ -83,7 +78,8 @@ impl Session {
     fn offered(&self) -> Parameters {
         let secured = if self.secured { Parameters::of(&[Parameter::RequireTls]) } else { Parameters::default() };
         let holding = if self.offers_hold() { HOLD } else { Parameters::default() };
-        ALWAYS.and(secured).and(holding)
+        let reporting = if self.offers_dsn() { DSN } else { Parameters::default() };
+        ALWAYS.and(secured).and(holding).and(reporting)
     }
 
     /// When the message is released, milliseconds since the Unix epoch. RFC 4865 section 4.
@@ -110,6 +106,9 @@ impl Session {
         }
         if rcpt.orcpt.is_some_and(|orcpt| !orcpt.is_ascii()) && !self.smtputf8 {
             return self.refuse_recipient(reply::NEEDS_SMTPUTF8, out);
+        }
+        if (rcpt.notify.is_some() || rcpt.orcpt.is_some()) && !self.offers_dsn() {
+            return self.refuse_recipient(reply::UNKNOWN_PARAMETER, out);
         }
         let mark = self.envelope.mark();
         match rcpt.path {
