@@ -26,7 +26,7 @@
 //!
 //! | module | what it is | may import |
 //! |---|---|---|
-//! | [`smtp`] | the protocol, both sides; no I/O | `sasl`, `policy`, `message` |
+//! | [`smtp`] | the protocol, both sides; no I/O | `sasl`, `policy`, `message`; `log`, for one character table |
 //! | [`sasl`] | authentication exchanges, both sides; no I/O | - |
 //! | [`message`] | the header: what to prepend; MIME: what to encode; no I/O | `log`, for one character table |
 //! | [`policy`] | who may send what where; no I/O | - |

@@ -2,6 +2,7 @@
 //! like other text is spelt out; everything else stays as it is.
 
 use super::Format;
+use super::characters::{is_dangerous, is_joiner};
 use std::fmt::Write;
 
 /// How one value is escaped, and how many of its octets are still taken.
@@ -115,18 +116,9 @@ fn needs_escape(character: char) -> bool {
     match character {
         '"' | '\\' => true,
         ' '..='~' => false,
-        _ => is_dangerous(character),
+        // Two names that differ only by a joiner must not look like one.
+        _ => is_dangerous(character) || is_joiner(character),
     }
-}
-
-/// Would a terminal obey it, would it end a line, or would it change the direction or place of what is shown?
-pub fn is_dangerous(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 /// May an escaped value of a line for people stand without quotes?

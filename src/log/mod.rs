@@ -19,11 +19,12 @@
 //! In JSON every value is a string, numbers too, so that a field has one type for ever. Octets that are no UTF-8 become
 //! `\xHH` in the text and U+FFFD in JSON.
 
+mod characters;
 mod escape;
 mod queue;
 
+pub use characters::is_dangerous;
 use escape::Escape;
-pub use escape::is_dangerous;
 use jiff::Timestamp;
 use queue::Queue;
 use std::cell::Cell;
@@ -263,7 +264,7 @@ mod tests {
                 let line = line(format, |event| event.octets("octets", &octets).field("text", &text));
                 let (last, body) = (line.chars().last(), line.trim_end_matches('\n'));
                 prop_assert_eq!(last, Some('\n'));
-                prop_assert!(!body.chars().any(escape::is_dangerous), "{}", body);
+                prop_assert!(!body.chars().any(is_dangerous), "{}", body);
             }
             let json = line(Format::Json, |event| event.octets("octets", &octets).field("text", &text));
             let value: serde_json::Value = serde_json::from_str(&json).expect("valid JSON");

@@ -15,9 +15,10 @@
 //!
 //! Promises: the sender of a notification is `<>`, and none answers one (RFC 5321 section 4.5.5), so that two systems
 //! cannot write to each other for ever; NOTIFY is obeyed; nothing that a peer or a sender wrote can add a field or a line
-//! to the report. With addresses outside ASCII the report has the form of RFC 6533. A notification of a message that
+//! to the report, or turn around what stands beside it. With addresses outside ASCII the report has the form of RFC 6533. A notification of a message that
 //! required TLS requires it too, and returns no text (RFC 8689 section 5).
 
+use crate::log::is_dangerous;
 use crate::message::LINE_BYTES_MAX;
 use crate::message::date::push_date;
 use crate::smtp::client::Reply;
@@ -381,14 +382,22 @@ fn status(verdict: &Verdict) -> String {
     format!("{class}.0.0")
 }
 
-/// On one line, within bounds.
+/// On one line, within bounds, and read as it stands: what would change how the text around it is shown is spelt out.
 fn one_line(text: &str) -> String {
     let mut line = String::new();
     for character in text.chars() {
-        if line.len() + character.len_utf8() > DIAGNOSTIC_BYTES_MAX {
+        let before = line.len();
+        match character {
+            _ if character.is_control() => line.push(' '),
+            _ if is_dangerous(character) => {
+                let _ = write!(line, "\\u{{{:x}}}", u32::from(character));
+            }
+            _ => line.push(character),
+        }
+        if line.len() > DIAGNOSTIC_BYTES_MAX {
+            line.truncate(before);
             break;
         }
-        line.push(if character.is_control() { ' ' } else { character });
     }
     line
 }

@@ -217,6 +217,51 @@ fn nothing_from_outside_adds_a_line() {
     assert!(text.split("\r\n").all(|line| line.len() <= 998 && !line.contains(['\r', '\n'])));
 }
 
+/// The words of a server, a subject, an ORCPT: none hides what stands beside it from people or programs.
+// covers: 1.2 12.8
+#[test]
+fn what_would_turn_a_report_around_is_spelt_out() {
+    let mut view = view();
+    view.recipients[0].orcpt = Some("utf-8;b\u{202e}c@d".as_bytes());
+    // Words of Persian need their joiners.
+    view.recipients[0].path = "\u{645}\u{6cc}\u{200c}\u{62e}@example.org".as_bytes();
+    let reply = "5.1.1 \u{202e}yes\u{2066}no\u{200b}\u{feff}\u{ad}\u{e0041}\u{2028}\u{9b}gr\u{fc}n";
+    let original = "Subject: a\u{202e}b =?utf-8?q?=E2=80=AEc?=\r\n".as_bytes();
+    let text = text(&view, &[failure(0, 550, reply)], &notice(original));
+    let spelt = "550 5.1.1 \\u{202e}yes\\u{2066}no\\u{200b}\\u{feff}\\u{ad}\\u{e0041}\\u{2028} gr\u{fc}n\r\n";
+    for expected in
+        [&format!("    {spelt}"), &format!("smtp; {spelt}"), "Subject: a\\u{202e}b \\u{202e}c\r\n", "b\\u{202e}c@d\r\n"]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert_eq!(text.matches("\u{645}\u{6cc}\u{200c}\u{62e}@example.org").count(), 2);
+    let returned = text.find("Subject: a\u{202e}b").expect("the original is returned as it is");
+    let said =
+        text[..returned].chars().find(|&character| !matches!(character, '\r' | '\n' | '\t') && is_dangerous(character));
+    assert_eq!(said, None);
+    // Within bounds, and never half an escape.
+    let long = one_line(&"\u{202e}".repeat(1000));
+    assert!(long.len() <= DIAGNOSTIC_BYTES_MAX && long.ends_with("\\u{202e}"), "{long}");
+}
+
+/// RFC 4865 section 5.1.2: when it arrived, and what was asked for.
+// covers: 3.6 12.8
+#[test]
+fn a_report_of_a_held_message_says_what_was_asked_for() {
+    for (hold, expected) in [
+        (Some(Hold::For(3600)), Some("Future-Release-Request: for;3600\r\n\r\n")),
+        (Some(Hold::Until(1_795_329_000)), Some("Future-Release-Request: until;2026-11-22T06:30:00Z\r\n\r\n")),
+        (None, None),
+    ] {
+        let text = text(&View { hold, ..view() }, &[failure(0, 550, "no")], &notice(b"A: b\r\n"));
+        let arrival = "Arrival-Date: Sun, 22 Nov 2026 03:10:10 +0000\r\n";
+        match expected {
+            Some(field) => assert!(text.contains(&format!("{arrival}{field}")), "{text}"),
+            None => assert!(text.contains(arrival) && !text.contains("Future-Release"), "{text}"),
+        }
+    }
+}
+
 #[test]
 fn the_boundary_is_not_in_the_original() {
     let text = text(&view(), &[failure(0, 550, "no")], &notice(b"A: --DSN1.0/penstock.example\r\n"));
