@@ -23,7 +23,9 @@ use crate::message::LINE_BYTES_MAX;
 use crate::message::date::push_date;
 use crate::smtp::client::Reply;
 use crate::smtp::envelope::{Envelope, Recipient, Tag, View};
+use crate::smtp::parameter::Hold;
 use crate::smtp::xtext;
+use jiff::Timestamp;
 use std::fmt::Write;
 
 mod original;
@@ -309,6 +311,17 @@ impl Form<'_> {
         out.push_str("Arrival-Date: ");
         push_date(self.view.arrival_ms, out);
         out.push_str("\r\n");
+        // RFC 4865 section 5.1.2.
+        match self.view.hold {
+            Some(Hold::For(seconds)) => {
+                let _ = write!(out, "Future-Release-Request: for;{seconds}\r\n");
+            }
+            Some(Hold::Until(epoch_s)) => {
+                let moment = i64::try_from(epoch_s).ok().and_then(|second| Timestamp::from_second(second).ok());
+                let _ = write!(out, "Future-Release-Request: until;{}\r\n", moment.unwrap_or_default());
+            }
+            None => {}
+        }
         for verdict in self.verdicts {
             self.recipient(verdict, out);
         }

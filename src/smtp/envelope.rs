@@ -18,7 +18,7 @@
 
 mod view;
 
-pub use view::{Fate, Outcome, Recipient, SpillReference, View};
+pub use view::{Fate, Outcome, Recipient, SpillReference, View, push_hold};
 
 use std::collections::HashSet;
 
@@ -78,6 +78,8 @@ pub enum Tag {
     LongLine = 0x0024,
     /// No value: the header says `TLS-Required: No`. RFC 8689 section 3.
     TlsOptional = 0x0025,
+    /// What was asked for by HOLDFOR or HOLDUNTIL: u8 0 and u64 seconds, or u8 1 and u64 seconds since the Unix epoch. RFC 4865.
+    HoldRequest = 0x0026,
     /// The fate of one recipient of another message: queue id u64, recipient index u32, status u8, then text.
     Outcome = 0x8030,
     /// Queue id u64 of a message whose sender has been told that it is late. A reader that does not know this tells the
@@ -86,7 +88,7 @@ pub enum Tag {
 }
 
 impl Tag {
-    const ALL: [Tag; 24] = [
+    const ALL: [Tag; 25] = [
         Tag::Arrival,
         Tag::Listener,
         Tag::Peer,
@@ -110,6 +112,7 @@ impl Tag {
         Tag::EightBit,
         Tag::LongLine,
         Tag::TlsOptional,
+        Tag::HoldRequest,
         Tag::Warned,
     ];
 

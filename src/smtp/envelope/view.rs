@@ -3,6 +3,7 @@
 //! Promises: [`View::parse`] accepts whatever [`Envelope`] wrote, never panics on anything else, and names the damage.
 
 use super::{Damage, Envelope, Fields, Tag};
+use crate::smtp::parameter::Hold;
 
 /// One recipient of a stored envelope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,6 +130,8 @@ pub struct View<'a> {
     pub auth: Option<&'a [u8]>,
     /// Milliseconds since the Unix epoch.
     pub hold_until_ms: Option<u64>,
+    /// What was asked for by HOLDFOR or HOLDUNTIL.
+    pub hold: Option<Hold>,
     /// In the order of their RCPT commands.
     pub recipients: Vec<Recipient<'a>>,
     /// Header fields that stand before the content.
@@ -185,6 +188,7 @@ impl<'a> View<'a> {
             Tag::EightBit => self.eight_bit = Some(octet(value)? != 0),
             Tag::LongLine => self.long_line = Some(octet(value)? != 0),
             Tag::TlsOptional => self.tls_optional = true,
+            Tag::HoldRequest => self.hold = Some(hold(value)?),
             Tag::Outcome => self.outcomes.push(Outcome::parse(value)?),
             Tag::Warned => self.warned.push(number(value)?),
         }
@@ -194,6 +198,25 @@ impl<'a> View<'a> {
 
 fn number(value: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(value.try_into().ok()?))
+}
+
+/// The value of [`Tag::HoldRequest`].
+pub fn push_hold(hold: Hold, value: &mut Vec<u8>) {
+    let (kind, seconds) = match hold {
+        Hold::For(seconds) => (0, seconds.into()),
+        Hold::Until(epoch_s) => (1, epoch_s),
+    };
+    value.push(kind);
+    value.extend_from_slice(&u64::to_le_bytes(seconds));
+}
+
+fn hold(value: &[u8]) -> Option<Hold> {
+    let (kind, seconds) = value.split_first()?;
+    match kind {
+        0 => Some(Hold::For(u32::try_from(number(seconds)?).ok()?)),
+        1 => Some(Hold::Until(number(seconds)?)),
+        _ => None,
+    }
 }
 
 fn octet(value: &[u8]) -> Option<u8> {

@@ -7,7 +7,7 @@
 use super::{Action, Mode, Session, State, Wait, say};
 use crate::policy::relaying::{self, Relaying};
 use crate::smtp::command::{Body, Mail, Parameter, Parameters, Rcpt};
-use crate::smtp::envelope::Tag;
+use crate::smtp::envelope::{self, Tag};
 use crate::smtp::parameter::{Hold, Submitter};
 use crate::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use crate::smtp::reply;
@@ -64,6 +64,9 @@ impl Session {
         if let Some(envid) = mail.envid {
             self.envelope.push(Tag::Envid, envid.as_bytes());
         }
+        if let Some(hold) = mail.hold {
+            self.envelope.push_with(Tag::HoldRequest, |value| envelope::push_hold(hold, value));
+        }
         if let Some(release_ms) = release_ms.filter(|release_ms| *release_ms > self.now_ms) {
             self.envelope.push(Tag::HoldUntil, &release_ms.to_le_bytes());
         }
@@ -104,11 +107,11 @@ impl Session {
         if self.room.is_none() {
             return self.refuse_recipient(reply::NO_ROOM, out);
         }
-        if rcpt.orcpt.is_some_and(|orcpt| !orcpt.is_ascii()) && !self.smtputf8 {
-            return self.refuse_recipient(reply::NEEDS_SMTPUTF8, out);
-        }
         if (rcpt.notify.is_some() || rcpt.orcpt.is_some()) && !self.offers_dsn() {
             return self.refuse_recipient(reply::UNKNOWN_PARAMETER, out);
+        }
+        if rcpt.orcpt.is_some_and(|orcpt| !orcpt.is_ascii()) && !self.smtputf8 {
+            return self.refuse_recipient(reply::NEEDS_SMTPUTF8, out);
         }
         let mark = self.envelope.mark();
         match rcpt.path {
