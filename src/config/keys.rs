@@ -212,7 +212,7 @@ const KEYS: &[Key] = &[
         "age at which a sender is told, once, that a message is late and still tried (NOTIFY=DELAY or no NOTIFY, RFC 3461 section 4.1); 0: never"),
     optional("relay", "tls_required_no", Choice(&["honour", "ignore"]), "\"honour\"",
         "TLS-Required: No in a message's header (RFC 8689 section 3): honour: rather than wait it goes without the TLS that its route demands; ignore: the route decides"),
-    count("relay", "connections_max", "connections", 1, 8, 1024, "8", "connections to one destination at a time"),
+    count("relay", "connections_max", "connections", 1, 8, 1024, "8", "connections to one server at a time"),
     optional("relay", "route", Tables, "[[relay.route]]", "a destination"),
 
     optional("relay.route", "domains", List, "[\"example.edu\"]",

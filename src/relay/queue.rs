@@ -42,7 +42,7 @@ pub struct Settings {
     pub expire_ms: u64,
     /// From arrival or release until the sender is told that it is late; none: never.
     pub warn_ms: Option<u64>,
-    /// Connections per destination.
+    /// Connections to one server, over all destinations there.
     pub connections_max: usize,
 }
 
@@ -172,6 +172,8 @@ pub struct Queue<L> {
     settings: Settings,
     messages: HashMap<u64, Message<L>>,
     sites: Vec<Site>,
+    /// Connections to each server: the sum of those of its sites.
+    connections: Vec<usize>,
     /// When a message is next looked at for being late or past its time.
     looks: BTreeSet<(u64, u64)>,
     /// What was read before its message; none when caught up.
@@ -181,11 +183,13 @@ pub struct Queue<L> {
 }
 
 impl<L: Copy> Queue<L> {
-    /// A queue that catches up. `seed` moves the retries of many messages apart.
-    pub fn new(settings: Settings, destinations: usize, seed: u64) -> Queue<L> {
-        let sites = (0..destinations).map(|_| Site::default()).collect();
+    /// A queue that catches up. `servers`: the server of each destination, both by number. `seed` moves the retries of many
+    /// messages apart.
+    pub fn new(settings: Settings, servers: impl IntoIterator<Item = usize>, seed: u64) -> Queue<L> {
+        let sites: Vec<Site> = servers.into_iter().map(|server| Site { server, ..Site::default() }).collect();
+        let connections = vec![0; sites.iter().map(|site| site.server + 1).max().unwrap_or(0)];
         let (messages, looks, early) = (HashMap::new(), BTreeSet::new(), Some(HashMap::new()));
-        Queue { settings, messages, sites, looks, early, held: 0, random: seed | 1 }
+        Queue { settings, messages, sites, connections, looks, early, held: 0, random: seed | 1 }
     }
 
     /// A message was read.
@@ -271,22 +275,39 @@ impl<L: Copy> Queue<L> {
 
     /// The next delivery for which a connection should be opened. Takes a connection of its destination.
     pub fn start(&mut self, now: u64) -> Option<Delivery<L>> {
-        let connections_max = self.settings.connections_max;
-        let ready = |site: &Site| {
-            let limit = if site.failures > 0 { 1 } else { connections_max };
-            let first = site.waiting.first()?;
-            (site.connections < limit && site.down_until_ms <= now && first.0 <= now).then_some(first.0)
-        };
+        let ready = |site: &Site| site.due_ms(now).filter(|_| self.has_room(site));
         let sites = self.sites.iter().enumerate();
         let (_, destination) = sites.filter_map(|(index, site)| Some((ready(site)?, index))).min()?;
-        let delivery = self.next(destination, now)?;
+        let delivery = self.take(destination, now)?;
         self.sites[destination].connections += 1;
+        self.connections[self.sites[destination].server] += 1;
         Some(delivery)
     }
 
-    /// The next delivery for a connection to `destination` that is open. None while [`Queue::overdue`] has not been asked
-    /// about a message whose time is over: it is not begun any more.
+    /// May another connection be opened? One at a time to a destination that cannot be reached.
+    fn has_room(&self, site: &Site) -> bool {
+        let connections_max = self.settings.connections_max;
+        let limit = if site.failures > 0 { 1 } else { connections_max };
+        site.connections < limit && self.connections[site.server] < connections_max
+    }
+
+    /// The next delivery for a connection to `destination` that is open. None also if another destination at the same server
+    /// has waited longer and can get no connection but this one's.
     pub fn next(&mut self, destination: Destination, now: u64) -> Option<Delivery<L>> {
+        let site = &self.sites[destination];
+        let due_ms = site.waiting.first().map_or(u64::MAX, |first| first.0);
+        let waits = |other: &Site| {
+            let longer = other.due_ms(now).is_some_and(|other_ms| other_ms < due_ms);
+            longer && other.server == site.server && other.connections == 0
+        };
+        if self.connections[site.server] >= self.settings.connections_max && self.sites.iter().any(waits) {
+            return None;
+        }
+        self.take(destination, now)
+    }
+
+    /// None while [`Queue::overdue`] has not been asked about a message whose time is over: it is not begun any more.
+    fn take(&mut self, destination: Destination, now: u64) -> Option<Delivery<L>> {
         let site = &mut self.sites[destination];
         let &(due_ms, id, part) = site.waiting.first()?;
         let message = self.messages.get_mut(&id).expect("what waits is a message's");
@@ -303,6 +324,7 @@ impl<L: Copy> Queue<L> {
     pub fn disconnected(&mut self, destination: Destination) {
         let site = &mut self.sites[destination];
         site.connections = site.connections.checked_sub(1).expect("as many closed as opened");
+        self.connections[site.server] -= 1;
     }
 
     /// A transaction with `server` ended, or was not even begun; one fate per recipient of `delivery`.
@@ -413,10 +435,8 @@ impl<L: Copy> Queue<L> {
 
     /// When [`Queue::start`] or [`Queue::overdue`] may have something that they have not now.
     pub fn wake_ms(&self) -> Option<u64> {
-        let connections_max = self.settings.connections_max;
         let due = self.sites.iter().filter_map(|site| {
-            let limit = if site.failures > 0 { 1 } else { connections_max };
-            let first = site.waiting.first().filter(|_| site.connections < limit)?;
+            let first = site.waiting.first().filter(|_| self.has_room(site))?;
             Some(first.0.max(site.down_until_ms))
         });
         due.chain(self.looks.first().map(|(look_ms, _)| *look_ms)).min()

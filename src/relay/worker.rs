@@ -71,7 +71,7 @@ pub async fn run(
     let writer = Writer::start(options.writer, options.driver)?;
     let mut worker = Worker {
         // One more for recipients that no route takes.
-        queue: Queue::new(settings(&options.config), tools.ways.len() + 1, now_ms()),
+        queue: Queue::new(settings(&options.config), routes.servers().chain([tools.ways.len()]), now_ms()),
         routes,
         follower: options.follower,
         records: Records::new(writer.record_bytes_max()),

@@ -13,6 +13,8 @@ pub type Key = (u64, u64, u16);
 /// A destination as the queue knows it.
 #[derive(Debug, Default)]
 pub struct Site {
+    /// Its server: other destinations may be there too, for messages that ask for other TLS.
+    pub server: usize,
     /// Jobs that are not under way.
     pub waiting: BTreeSet<Key>,
     /// Open, or being opened.
@@ -26,6 +28,12 @@ pub struct Site {
 }
 
 impl Site {
+    /// Since when a job is due that may be begun now, if one may.
+    pub fn due_ms(&self, now: u64) -> Option<u64> {
+        let first = self.waiting.first().filter(|_| self.down_until_ms <= now)?;
+        (first.0 <= now).then_some(first.0)
+    }
+
     /// It took part in a whole transaction.
     pub fn answered(&mut self) {
         self.failures = 0;

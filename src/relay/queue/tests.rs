@@ -12,7 +12,7 @@ fn queue(destinations: usize) -> Queue<u32> {
         connections_max: 2,
         warn_ms: None,
     };
-    let mut queue = Queue::new(settings, destinations, 4711);
+    let mut queue = Queue::new(settings, 0..destinations, 4711);
     queue.caught_up();
     queue
 }
@@ -159,7 +159,7 @@ fn recipients_expire_when_their_own_transaction_has_ended() {
 #[test]
 fn the_reason_of_a_message_that_was_read_at_start_is_not_invented() {
     for restarted in [false, true] {
-        let mut queue = Queue::new(queue(1).settings, 1, 1);
+        let mut queue = Queue::new(queue(1).settings, 0..1, 1);
         if !restarted {
             queue.caught_up();
         }
@@ -180,7 +180,7 @@ fn the_reason_of_a_message_that_was_read_at_start_is_not_invented() {
 #[test]
 fn attempts_keep_their_distance_and_end_in_time() {
     for seed in 1..300u64 {
-        let mut queue = Queue::new(queue(2).settings, 2, seed);
+        let mut queue = Queue::new(queue(2).settings, 0..2, seed);
         queue.caught_up();
         let mut random = seed;
         let mut roll = |sides: u64| {
@@ -324,7 +324,7 @@ fn large_messages_are_cut_into_transactions_and_routes() {
 
 #[test]
 fn outcomes_before_their_message_count_during_the_catch_up_only() {
-    let mut queue = Queue::new(queue(1).settings, 1, 1);
+    let mut queue = Queue::new(queue(1).settings, 0..1, 1);
     assert_eq!(queue.outcome(1, 0, 90), Applied::Unknown);
     assert_eq!(queue.outcome(1, 1, 91), Applied::Unknown);
     assert_eq!(queue.outcome(2, 0, 92), Applied::Unknown);
@@ -362,7 +362,7 @@ fn a_message_of_several_transactions_has_more_to_come() {
 
 fn wary(warn_ms: u64) -> Queue<u32> {
     let settings = Settings { warn_ms: Some(warn_ms), ..queue(1).settings };
-    Queue::new(settings, 1, 4711)
+    Queue::new(settings, 0..1, 4711)
 }
 
 // covers: 12.7
@@ -440,7 +440,7 @@ fn a_held_message_is_late_and_expires_from_its_release_on() {
 #[test]
 fn random_histories_lose_nothing_and_repeat_nothing() {
     for seed in 1..200u64 {
-        let mut queue = Queue::new(queue(3).settings, 3, seed);
+        let mut queue = Queue::new(queue(3).settings, 0..3, seed);
         queue.caught_up();
         let mut random = seed;
         let mut roll = |sides: u64| {
@@ -513,4 +513,42 @@ fn our_own_trouble_says_nothing_of_the_destination() {
         queue.tried(&delivery, fates(&[451]), Blame::Ours, "mx", now);
     }
     assert!(queue.start(EXPIRY - 1).is_some() && queue.sites[0].failures == 0, "and as reachable");
+}
+
+/// Three destinations at one server, as messages ask for other TLS, and one elsewhere.
+#[test]
+fn a_server_has_its_limit_whatever_leads_there() {
+    let mut queue = Queue::new(queue(1).settings, [0, 0, 0, 1], 1);
+    queue.caught_up();
+    for (id, destination) in [(1, 0), (2, 0), (3, 0), (4, 1), (5, 2), (6, 3)] {
+        queue.add(arrival(id, id, &[destination]));
+    }
+    let begun: Vec<u64> = std::iter::from_fn(|| queue.start(10)).map(|delivery| delivery.id).collect();
+    assert_eq!(begun, [1, 2, 6], "two there, and the other server");
+    assert!(queue.wake_ms().is_some_and(|wake_ms| wake_ms > 10), "nothing to do until one is free");
+    assert_eq!(queue.next(0, 10).expect("the oldest").id, 3);
+    queue.add(arrival(7, 7, &[0]));
+    assert_eq!(queue.next(0, 10), None, "others have waited longer and have no connection");
+    queue.disconnected(0);
+    assert_eq!(queue.start(10).expect("theirs").id, 4);
+    assert_eq!((queue.start(10), queue.next(1, 10)), (None, None));
+    queue.disconnected(1);
+    assert_eq!(queue.start(10).expect("the last").id, 5);
+    queue.disconnected(2);
+    assert_eq!(queue.start(10).expect("back").id, 7);
+}
+
+/// The limit is reached, and yet one that cannot be reached takes no connection from those that can.
+#[test]
+fn a_destination_that_is_down_makes_nobody_at_its_server_yield() {
+    let mut queue = Queue::new(queue(1).settings, [0, 0], 1);
+    queue.caught_up();
+    for (id, destination) in [(1, 1), (2, 0), (3, 0), (4, 0)] {
+        queue.add(arrival(id, id, &[destination]));
+    }
+    let first = queue.start(10).expect("the oldest");
+    queue.unreachable(&first, "refused", 10);
+    queue.disconnected(1);
+    assert_eq!([queue.start(10), queue.start(10)].map(|delivery| delivery.expect("one").id), [2, 3]);
+    assert_eq!(queue.next(0, 10).expect("it goes on").id, 4);
 }
