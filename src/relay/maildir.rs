@@ -375,7 +375,7 @@ mod tests {
         assert!(files(&directory.join("tmp")).is_empty());
     }
 
-    /// Octet for octet, of memory and of a signature that forbids it.
+    /// Octet for octet; and only where it is declared to be binary.
     // covers: 6.5a
     #[test]
     fn binary_parts_are_encoded_and_what_is_signed_goes_back() {
