@@ -37,8 +37,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod host;
+mod outlet;
 
 use host::{Address, Host, connect, look_up, server_name};
+use outlet::Outlet;
 
 /// For the whole TLS handshake.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
@@ -298,7 +300,7 @@ impl Connection {
 
     /// The transaction that the client has begun, to its end: one fate per recipient.
     async fn transact(&mut self, stored: &mut Stored, converter: Option<Converter>) -> Result<Vec<Fate>, Unsent> {
-        let mut outlet = Outlet { converter, converted: Vec::new() };
+        let mut outlet = Outlet::new(converter);
         loop {
             match self.event().await.map_err(Unsent::Lost)? {
                 Event::SendContent => self.send_content(stored, &mut outlet).await?,
@@ -407,35 +409,6 @@ impl Connection {
         self.listen().await?;
         let written = self.stream.write(&mut self.out).await;
         written.map_err(|error| Unsent::Lost(lost(Phase::Content, &error.to_string())))
-    }
-}
-
-/// Where content goes on its way to the server.
-struct Outlet {
-    converter: Option<Converter>,
-    converted: Vec<u8>,
-}
-
-impl Outlet {
-    fn put(&mut self, piece: &[u8], client: &mut Client, out: &mut Vec<u8>) {
-        let Outlet { converter, converted } = self;
-        // A server that has spoken too early wants nothing more.
-        match converter {
-            _ if !client.wants_content() => {}
-            None => client.content(piece, out),
-            Some(converter) => {
-                converter.feed(piece, converted);
-                client.content(converted, out);
-                converted.clear();
-            }
-        }
-    }
-
-    fn end(&mut self, client: &mut Client, out: &mut Vec<u8>) {
-        if let Some(converter) = self.converter.as_mut().filter(|_| client.wants_content()) {
-            converter.end(&mut self.converted);
-            client.content(&self.converted, out);
-        }
     }
 }
 

@@ -19,9 +19,11 @@
 
 use crate::relay::route::Destination;
 use crate::smtp::client::{Fate, Reply};
+use message::{Job, Message};
 use site::{Site, backoff};
 use std::collections::{BTreeSet, HashMap};
 
+mod message;
 mod site;
 
 /// Recipients of one transaction: RFC 5321 section 4.5.3.1.8 makes every server take that many.
@@ -137,31 +139,6 @@ pub struct Added<L> {
     pub early: Vec<L>,
     /// Nothing is left to do: every recipient's outcome was read before.
     pub settled: bool,
-}
-
-#[derive(Debug)]
-struct Message<L> {
-    at: L,
-    expire_ms: u64,
-    /// Its place in `Queue::looks`.
-    look_ms: u64,
-    /// The sender knows that it is late, or must not be told any more.
-    warned: bool,
-    /// It was read at start: what servers said of it before is not known.
-    recovered: bool,
-    jobs: Vec<Job>,
-    /// Recipients whose fate is known and not yet read back.
-    committing: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct Job {
-    recipients: Vec<u32>,
-    due_ms: u64,
-    destination: u32,
-    attempts: u16,
-    flying: bool,
-    reason: Option<Box<Reason>>,
 }
 
 /// An outcome of a recipient, or a warning, which has none; and the record in which it was read.
@@ -459,49 +436,6 @@ impl<L: Copy> Queue<L> {
         if site.failures >= LOSSES_MAX && site.down_until_ms <= now {
             site.down(&self.settings, now, &mut self.random);
         }
-    }
-}
-
-impl<L> Message<L> {
-    /// Takes out the recipients that are not in a delivery under way.
-    fn give_up(&mut self, id: u64, sites: &mut [Site]) -> Vec<(u32, Reason)> {
-        let mut recipients = Vec::new();
-        let untried = match self.recovered {
-            true => "4.4.7 its time was over; the last answer is not known any more",
-            false => "4.4.7 it was not tried in time",
-        };
-        for (part, job) in (0u16..).zip(&mut self.jobs).filter(|(_, job)| !job.flying) {
-            let site = &mut sites[job.destination as usize];
-            site.waiting.remove(&(job.due_ms, id, part));
-            let known = job.reason.as_deref().cloned().or_else(|| site.reason());
-            let reason = known.unwrap_or_else(|| Reason { reply: Reply::ours(451, untried.into()), server: None });
-            recipients.extend(job.recipients.drain(..).map(|recipient| (recipient, reason.clone())));
-        }
-        self.committing.extend(recipients.iter().map(|(recipient, _)| *recipient));
-        recipients
-    }
-
-    /// The recipients for whom a try has failed, or whose destination cannot be reached; none if the sender knows.
-    fn late(&self, sites: &[Site]) -> Vec<(u32, Reason)> {
-        let mut recipients = Vec::new();
-        for job in self.jobs.iter().filter(|_| !self.warned) {
-            let site = &sites[job.destination as usize];
-            if let Some(reason) = job.reason.as_deref().cloned().or_else(|| site.reason()) {
-                recipients.extend(job.recipients.iter().map(|&recipient| (recipient, reason.clone())));
-            }
-        }
-        recipients
-    }
-
-    fn is_settled(&self) -> bool {
-        self.committing.is_empty() && self.jobs.iter().all(|job| job.recipients.is_empty())
-    }
-}
-
-impl Job {
-    fn new(recipient: u32, destination: Destination, due_ms: u64) -> Job {
-        let destination = u32::try_from(destination).expect("routes are few");
-        Job { recipients: vec![recipient], due_ms, destination, attempts: 0, flying: false, reason: None }
     }
 }
 
