@@ -116,23 +116,33 @@ fn deliver(job: &mut Job, names: &Names) -> Vec<Fate> {
         }
         return copies.iter().map(|_| fate(&error)).collect();
     }
-    let new = job.directory.join("new");
-    copies
-        .drain(..)
-        .map(|(_, name)| publish(&job.directory, &new, &name).map_err(|error| error.to_string()))
-        .map(|done| match done {
-            Ok(name) => Fate::Delivered(Reply::ours(250, format!("2.0.0 saved as {name}"))),
+    let published = publish(&job.directory, &copies, sync_directory);
+    published
+        .into_iter()
+        .zip(copies.drain(..))
+        .map(|(done, (_, name))| match done {
+            Ok(()) => Fate::Delivered(Reply::ours(250, format!("2.0.0 saved as {name}"))),
             Err(error) => fate(&error),
         })
         .collect()
 }
 
-/// From `tmp` to `new`. `link` fails where `rename` would replace.
-fn publish(directory: &Path, new: &Path, name: &str) -> io::Result<String> {
-    let tmp = directory.join("tmp").join(name);
-    let linked = fs::hard_link(&tmp, new.join(name)).and_then(|()| sync_directory(new));
-    let _ = fs::remove_file(&tmp);
-    linked.map(|()| name.to_string())
+/// From `tmp` to `new`, what came of each copy. `link` fails where `rename` would replace. `sync` makes the entries of `new`
+/// durable, once for all copies: a message with a thousand recipients holds up everybody else's.
+fn publish(
+    directory: &Path,
+    copies: &[(u32, String)],
+    sync: impl FnOnce(&Path) -> io::Result<()>,
+) -> Vec<Result<(), String>> {
+    let (tmp, new) = (directory.join("tmp"), directory.join("new"));
+    let link = |(_, name): &(u32, String)| fs::hard_link(tmp.join(name), new.join(name));
+    let linked: Vec<io::Result<()>> = copies.iter().map(link).collect();
+    let synced = sync(&new).map_err(|error| error.to_string());
+    for (_, name) in copies {
+        let _ = fs::remove_file(tmp.join(name));
+    }
+    let done = |linked: io::Result<()>| linked.map_err(|error| error.to_string()).and_then(|()| synced.clone());
+    linked.into_iter().map(done).collect()
 }
 
 /// Writes and syncs a file in `tmp` for each copy, in one pass over the content.
@@ -340,6 +350,32 @@ mod tests {
         assert_eq!(made(), [("top/a", 1), ("top/a/Maildir", 3)].map(|(name, count)| (name.to_string(), count)));
         let other = folder.path().join("b/Maildir");
         assert!(make_directories(&other, |_| Err(io::ErrorKind::Other.into())).is_err() && !other.exists());
+    }
+
+    #[test]
+    fn copies_are_durable_together_before_any_counts_as_delivered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = folder.path();
+        let copies: Vec<(u32, String)> = (0..3).map(|number| (number, format!("copy{number}"))).collect();
+        for part in ["tmp", "new"] {
+            fs::create_dir(directory.join(part)).expect("made");
+        }
+        let publish_with = |sync: fn(&Path) -> io::Result<()>| {
+            copies.iter().for_each(|(_, name)| fs::write(directory.join("tmp").join(name), b"x").expect("written"));
+            let mut there = Vec::new();
+            let done = publish(directory, &copies, |new| {
+                there = ["tmp", "new"].map(|part| files(&directory.join(part)).len()).to_vec();
+                sync(new)
+            });
+            assert_eq!((there, files(&directory.join("tmp")).len()), (vec![3, 3], 0));
+            done
+        };
+        assert_eq!(publish_with(|_| Ok(())), vec![Ok(()); 3]);
+        // The same names again: what is there already is not replaced, and the others are not made to wait for it.
+        fs::remove_file(directory.join("new/copy1")).expect("there");
+        assert_eq!(publish_with(|_| Ok(())).iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false]);
+        fs::remove_dir_all(directory.join("new")).and_then(|()| fs::create_dir(directory.join("new"))).expect("empty");
+        assert_eq!(publish_with(|_| Err(io::Error::other("full"))), vec![Err("full".to_string()); 3]);
     }
 
     #[test]
