@@ -197,6 +197,12 @@ impl Shared {
         self.free_bytes.load(Ordering::Relaxed).checked_sub(self.reserve_bytes)
     }
 
+    /// Is there less room than the pool of free spill files may take? What they take counts as used, so that mail would be
+    /// refused for the sake of files without any.
+    fn is_cramped(&self) -> bool {
+        self.room().is_none_or(|room| room < POOLED_SPILLS as u64 * POOLED_SPILL_BYTES)
+    }
+
     /// Puts a request into the thread's inbox. After the spool was closed nothing is done.
     pub fn ask(&self, request: Request) {
         let _ = self.requests.send(request);
@@ -330,6 +336,9 @@ impl Files {
         if let Err(error) = self.shared.look_for_room() {
             event(Level::Warning, "spool free space unknown").field("error", error).emit();
         }
+        if self.shared.is_cramped() {
+            std::mem::take(&mut self.pool).into_iter().for_each(|number| self.remove_spill(number));
+        }
     }
 
     fn wanted(&self) -> usize {
@@ -462,10 +471,15 @@ impl Files {
     fn spill_back(&mut self, number: u64, reusable: bool) {
         let path = self.shared.layout.spill(number);
         let small = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= POOLED_SPILL_BYTES);
-        if reusable && small && self.pool.len() < POOLED_SPILLS {
+        if reusable && small && self.pool.len() < POOLED_SPILLS && !self.shared.is_cramped() {
             self.pool.push(number);
             return;
         }
+        self.remove_spill(number);
+    }
+
+    fn remove_spill(&mut self, number: u64) {
+        let path = self.shared.layout.spill(number);
         match file::remove_durably(&path) {
             Ok(()) => self.spills = self.spills.saturating_sub(1),
             Err(error) => event(Level::Warning, "spill file cannot be removed")

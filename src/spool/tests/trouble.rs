@@ -194,3 +194,46 @@ fn rot_in_the_last_group_is_damage_even_when_the_successor_is_erased() {
         assert_eq!(std::fs::read_dir(directory.path().join("damaged")).expect("reported").count(), 1);
     });
 }
+
+/// A spill file from the files thread.
+fn spill_from(shared: &files::Shared) -> u64 {
+    let (reply, mut answer) = futures_channel::oneshot::channel();
+    shared.ask(files::Request::Spill(reply));
+    loop {
+        if let Some(file) = answer.try_recv().expect("the thread runs") {
+            return file.expect("made").number;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn free_spill_files_are_kept_while_there_is_room_and_given_back_when_mail_needs_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = layout::Layout::new(directory.path());
+    std::fs::create_dir(layout.spills()).expect("made");
+    let (requests, inbox) = std::sync::mpsc::channel();
+    let (erased, _told) = std::sync::mpsc::channel();
+    // There is room for all until the file system is looked at, and none afterwards.
+    let shared = std::sync::Arc::new(files::Shared::new(layout, SEGMENT, u64::MAX >> 1, 1, 0, requests));
+    let thread = files::Files::new(shared.clone(), inbox, erased, 1, 1, 0);
+    let give_back = |number| shared.ask(files::Request::SpillBack { number, reusable: true });
+    let thread = std::thread::spawn(move || thread.run());
+    let (kept, used) = (spill_from(&shared), spill_from(&shared));
+    give_back(kept);
+    assert_eq!(spill_from(&shared), kept, "used again");
+    give_back(kept);
+    for _ in 0..20_000 {
+        if !shared.layout.spill(kept).exists() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(!shared.layout.spill(kept).exists(), "it takes room that mail needs");
+    assert!(shared.layout.spill(used).exists(), "it holds a message");
+    give_back(used);
+    assert!(spill_from(&shared) > used);
+    assert!(!shared.layout.spill(used).exists());
+    shared.ask(files::Request::Stop);
+    thread.join().expect("no panic");
+}
