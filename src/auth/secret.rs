@@ -12,10 +12,12 @@
 //! it. It must be kept, and be the same on all machines that serve the same users: a salt that changes, or differs from
 //! machine to machine, is a made-up one.
 //!
-//! The iteration count is drawn in the same way among those in use: after `scram_iterations` has changed, users keep theirs
-//! until they get a new password, so that one count for all others would tell who exists.
+//! The iteration count and the length of the salt are drawn in the same way among those in use: after `scram_iterations` has
+//! changed, users keep theirs until they get a new password, and keys that another server made have salts of its length, so
+//! that one count and one length for all others would tell who exists.
 
-use crate::sasl::{KEY_BYTES, Keys, SALT_BYTES};
+use super::users::Shape;
+use crate::sasl::{KEY_BYTES, Keys};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fs::{self, OpenOptions, Permissions};
@@ -66,16 +68,17 @@ impl Secret {
     }
 
     /// Keys for `account`, which has none: always the same, and no password fits them.
-    pub fn made_up(&self, account: &str, iterations: u32) -> Keys {
+    pub fn made_up(&self, account: &str, shape: Shape) -> Keys {
+        let salt = [self.part("salt\0", account), self.part("more salt\0", account)];
         Keys {
-            iterations,
-            salt: self.part("salt\0", account)[..SALT_BYTES].into(),
+            iterations: shape.iterations,
+            salt: salt.as_flattened()[..shape.salt_bytes.min(2 * KEY_BYTES)].into(),
             stored_key: self.part("stored key\0", account),
             server_key: self.part("server key\0", account),
         }
     }
 
-    /// A number for `account`, always the same, by which its iteration count is drawn.
+    /// A number for `account`, always the same, by which the shape of its keys is drawn.
     pub fn draw(&self, account: &str) -> u64 {
         let octets = self.part("iterations\0", account);
         octets[..8].iter().fold(0, |number, octet| number << 8 | u64::from(*octet))
@@ -159,21 +162,25 @@ fn make(path: &Path, users_file: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    const SHAPE: Shape = Shape { iterations: 4096, salt_bytes: 16 };
+
     #[test]
     fn it_is_made_once_and_gives_the_same_salts_again() {
         let directory = tempfile::tempdir().expect("directory");
         let users = directory.path().join("users");
         fs::write(&users, "").expect("written");
         fs::set_permissions(&users, Permissions::from_mode(0o644)).expect("mode");
-        let first = Secret::open(&users).expect("made").made_up("anna", 4096);
-        let again = Secret::open(&users).expect("read").made_up("anna", 4096);
+        let first = Secret::open(&users).expect("made").made_up("anna", SHAPE);
+        let again = Secret::open(&users).expect("read").made_up("anna", SHAPE);
         assert_eq!(first, again);
         assert_eq!(fs::metadata(path(&users)).expect("there").mode() & 0o777, 0o640, "others never");
         assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 2, "nothing else is left");
-        let other = Secret::open(&users).expect("read").made_up("ben", 4096);
-        assert!(first.salt != other.salt && first.stored_key != first.server_key && first.salt.len() == SALT_BYTES);
+        let other = Secret::open(&users).expect("read").made_up("ben", SHAPE);
+        assert!(
+            first.salt != other.salt && first.stored_key != first.server_key && first.salt.len() == SHAPE.salt_bytes
+        );
         fs::remove_file(path(&users)).expect("removed");
-        assert_ne!(Secret::open(&users).expect("made").made_up("anna", 4096).salt, first.salt, "another secret");
+        assert_ne!(Secret::open(&users).expect("made").made_up("anna", SHAPE).salt, first.salt, "another secret");
     }
 
     #[test]
@@ -184,7 +191,7 @@ mod tests {
         let salts: Vec<_> = std::thread::scope(|scope| {
             let open = || {
                 start.wait();
-                Secret::open(&users).expect("a secret").made_up("anna", 4096).salt.clone()
+                Secret::open(&users).expect("a secret").made_up("anna", SHAPE).salt.clone()
             };
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
             threads.into_iter().map(|thread| thread.join().expect("joined")).collect()

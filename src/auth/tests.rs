@@ -290,6 +290,24 @@ fn who_does_not_exist_has_one_of_the_counts_in_use() {
     assert_eq!(strangers.iter().map(|user| count(user)).collect::<Vec<_>>(), counts, "the same each time");
 }
 
+#[test]
+fn salts_of_who_does_not_exist_are_as_long_as_those_in_use() {
+    let mut house = House::new(&[]);
+    house.config.scram = true;
+    let line = scram_line("ann", "one");
+    let foreign = |salt: &str| line.replace(&STANDARD.encode(b"0123456789abcdef"), &STANDARD.encode(salt));
+    for salt in ["12345678".to_string(), "s".repeat(64)] {
+        let text = foreign(&salt);
+        assert_ne!(text, line);
+        house.write_text(&text);
+        let authenticator = house.start();
+        let salt_of = |user: &str| authenticator.scram_keys(user, HERE).expect("keys").0.salt.clone();
+        assert_eq!(&salt_of("ann")[..], salt.as_bytes());
+        assert_eq!(salt_of("nobody").len(), salt.len());
+        assert!(salt_of("nobody") == salt_of("nobody") && salt_of("nobody") != salt_of("somebody"));
+    }
+}
+
 // covers: 10.1 10.10
 #[test]
 fn who_does_not_exist_and_who_has_no_keys_look_like_who_has() {

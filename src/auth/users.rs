@@ -60,8 +60,8 @@ pub struct Users {
     domains: HashSet<String>,
     /// How many have SCRAM keys.
     with_keys: usize,
-    /// The iteration counts of those, each with how many have it or a lower one, in rising order.
-    iterations: Vec<(u32, usize)>,
+    /// What those look like, each with how many look like it or stand before it, in rising order.
+    shapes: Vec<(Shape, usize)>,
 }
 
 #[derive(Debug)]
@@ -130,17 +130,26 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// What a client sees of somebody's SCRAM keys before anything is proved, but for the salt itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shape {
+    /// Iterations.
+    pub iterations: u32,
+    /// Octets of the salt: keys that another server made may have longer or shorter ones than ours.
+    pub salt_bytes: usize,
+}
+
 impl Users {
     /// The snapshot number `generation`. Errors: no random numbers for the dummy hash.
     pub fn new(entries: Vec<Entry>, generation: u64) -> Result<Users, String> {
         let dummy = Hash::unmatchable(usual_cost(&entries))?;
-        let iterations = iterations(&entries);
+        let shapes = shapes(&entries);
         let with_keys = entries.iter().filter(|entry| entry.scram.is_some()).count();
         let domain = |entry: &Entry| entry.name.split_once('@').map(|(_, domain)| domain.to_owned());
         let domains = entries.iter().filter_map(domain).collect();
         let account = |entry: Entry| (entry.name.into(), Account { hash: entry.hash, scram: entry.scram });
         let accounts = entries.into_iter().map(account).collect();
-        Ok(Users { generation, accounts, dummy, domains, with_keys, iterations })
+        Ok(Users { generation, accounts, dummy, domains, with_keys, shapes })
     }
 
     /// Which snapshot this is. No two of a process have the same.
@@ -189,11 +198,11 @@ impl Users {
         self.with_keys == self.accounts.len() && self.with_keys > 0
     }
 
-    /// The iteration count that an unknown user is to have, if any have keys: `draw`, a number out of all, takes one of
+    /// What the keys of an unknown user are to look like, if any have keys: `draw`, a number out of all, takes one of
     /// theirs, each as often as it is in use, so that none tells who exists. It stays, for nearly all, when a user is added.
-    pub fn made_up_iterations(&self, draw: u64) -> Option<u32> {
+    pub fn made_up_shape(&self, draw: u64) -> Option<Shape> {
         let nth = ((u128::from(draw) * self.with_keys as u128) >> 64) as u64;
-        self.iterations.iter().find(|(_, up_to)| nth < *up_to as u64).map(|(iterations, _)| *iterations)
+        self.shapes.iter().find(|(_, up_to)| nth < *up_to as u64).map(|(shape, _)| *shape)
     }
 }
 
@@ -207,16 +216,16 @@ fn usual_cost(entries: &[Entry]) -> Cost {
     counts.into_iter().max_by_key(rank).map_or(Cost::default(), |(cost, _)| cost)
 }
 
-/// The iteration counts in use, each with how many keys have it or a lower one, in rising order.
-fn iterations(entries: &[Entry]) -> Vec<(u32, usize)> {
-    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+/// The shapes in use, each with how many keys have it or one before it, in rising order.
+fn shapes(entries: &[Entry]) -> Vec<(Shape, usize)> {
+    let mut counts: BTreeMap<Shape, usize> = BTreeMap::new();
     for keys in entries.iter().filter_map(|entry| entry.scram.as_ref()) {
-        *counts.entry(keys.iterations).or_default() += 1;
+        *counts.entry(Shape { iterations: keys.iterations, salt_bytes: keys.salt.len() }).or_default() += 1;
     }
     let mut up_to = 0;
-    let sum = |(iterations, count)| {
+    let sum = |(shape, count)| {
         up_to += count;
-        (iterations, up_to)
+        (shape, up_to)
     };
     counts.into_iter().map(sum).collect()
 }
@@ -289,10 +298,11 @@ mod tests {
         assert_eq!((users.scram("a"), users.scram("nobody")), (None, None));
         assert_eq!(users.scram("b"), Some(&keys(4096)));
         assert!(!users.all_have_keys());
-        let drawn: Vec<_> = (0..8).map(|draw| users.made_up_iterations(draw << 61)).collect();
-        let expected = [4096, 4096, 4096, 8192, 8192, 8192, 8192, 8192].map(Some);
+        let drawn: Vec<_> = (0..8).map(|draw| users.made_up_shape(draw << 61)).collect();
+        let shape = |iterations| Some(Shape { iterations, salt_bytes: 16 });
+        let expected = [4096, 4096, 4096, 8192, 8192, 8192, 8192, 8192].map(shape);
         assert_eq!(drawn, expected, "as often as they are in use");
-        assert_eq!(Users::new(Vec::new(), 1).expect("snapshot").made_up_iterations(7), None);
+        assert_eq!(Users::new(Vec::new(), 1).expect("snapshot").made_up_shape(7), None);
         let of =
             |text: &str| parse(text.as_bytes(), &NAMES(UsernameForm::Either)).map(|entries| Users::new(entries, 1));
         assert!(of(&format!("b:{hash}:{}", *few)).expect("users").expect("snapshot").all_have_keys());

@@ -7,10 +7,10 @@
 //! ```
 
 use super::secret::Secret;
-use super::users::{self, Names, Users};
+use super::users::{self, Names, Shape, Users};
 use crate::config;
 use crate::log::{self, Level};
-use crate::sasl::Keys;
+use crate::sasl::{Keys, SALT_BYTES};
 use crate::services::plain_file::{self, Mark};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -56,8 +56,8 @@ impl UsersFile {
         let users = self.current();
         let secret = self.secret.as_ref()?;
         // Made up for those who have some too: how long the answer takes does not tell who has.
-        let iterations = users.made_up_iterations(secret.draw(account)).unwrap_or(self.iterations);
-        let made_up = secret.made_up(account, iterations);
+        let ours = Shape { iterations: self.iterations, salt_bytes: SALT_BYTES };
+        let made_up = secret.made_up(account, users.made_up_shape(secret.draw(account)).unwrap_or(ours));
         Some(users.scram(account).cloned().unwrap_or(made_up))
     }
 
