@@ -91,8 +91,8 @@ pub struct Brake {
     limits: Limits,
     /// Names are not kept, only a hash that depends on the process.
     hasher: RandomState,
-    pairs: Recent<Tally>,
-    addresses: Recent<Tally>,
+    pairs: Recent<Failures>,
+    addresses: Recent<Failures>,
     /// What the log has not heard of yet, by pair or address.
     noted: Recent<Noted>,
 }
@@ -150,15 +150,15 @@ impl Brake {
     /// `account` was tried from there, and its password was right.
     pub fn succeeded(&mut self, account: Account, from: Network) {
         let key = self.key(account, from);
-        self.pairs.put(key, Tally { known: true, stamp: account.stamp, ..Tally::default() });
+        self.pairs.put(key, Failures { known: true, stamp: account.stamp, ..Failures::default() });
     }
 
     /// What is remembered of it. Failures with an earlier password do not count: whoever sets a new one ends the block.
-    fn pair(&mut self, key: u64, account: Account) -> Tally {
+    fn pair(&mut self, key: u64, account: Account) -> Failures {
         let pair = self.pairs.get(key).unwrap_or_default();
         match pair.stamp == account.stamp {
             true => pair,
-            false => Tally { known: pair.known, stamp: account.stamp, ..Tally::default() },
+            false => Failures { known: pair.known, stamp: account.stamp, ..Failures::default() },
         }
     }
 
@@ -191,7 +191,7 @@ impl Brake {
 /// Failures of one account, or of all, from one address. Time is counted in milliseconds times `max`, so that a failure
 /// weighs `window_ms`, `max` of them weigh `max` windows, and nothing is rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
+struct Failures {
     /// When all of them are forgiven.
     forgiven: u64,
     /// Did they reach the bound, and were not half of them forgiven since?
@@ -219,7 +219,7 @@ struct Scale {
     max: u64,
 }
 
-impl Tally {
+impl Failures {
     fn left(self, scale: Scale) -> u64 {
         self.forgiven.saturating_sub(scale.now_ms * scale.max)
     }
