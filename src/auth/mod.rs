@@ -173,7 +173,7 @@ impl Authenticator {
 
     /// Can every user log in by SCRAM now?
     pub fn all_have_keys(&self) -> bool {
-        self.file.current().all_have_keys()
+        self.file.all_have_keys()
     }
 
     /// What was wrong with a login that was refused. Some look-ups whoever it is: it takes the same time for all, but for

@@ -53,9 +53,24 @@ impl Secret {
         }
     }
 
+    /// Reads it again, and makes none. Errors: as of [`Secret::open`], and that it is gone.
+    pub fn again(users_file: &Path) -> Result<Secret, String> {
+        Secret::open_made(&path(users_file))
+    }
+
+    /// Is it the same as `other`?
+    pub fn is(&self, other: &Secret) -> bool {
+        self.part("is", "") == other.part("is", "")
+    }
+
     fn open_made(path: &Path) -> Result<Secret, String> {
-        let text = read(path).map_err(|error| {
-            format!("{} cannot be read: {error}; it needs the owner and mode of the users file", path.display())
+        let named = path.display();
+        let text = read(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => format!(
+                "{named} is gone; put it back, from a copy or another machine: the next start makes another, and salts that \
+                 change tell who exists"
+            ),
+            _ => format!("{named} cannot be read: {error}; it needs the owner and mode of the users file"),
         })?;
         let octets = parse(&text).ok_or_else(|| {
             let digits = 2 * SECRET_BYTES;
@@ -101,7 +116,7 @@ pub fn fault(users_file: &Path) -> Option<String> {
 }
 
 /// Where it lies: beside the file itself, if `users_file` is a symbolic link.
-fn path(users_file: &Path) -> PathBuf {
+pub(super) fn path(users_file: &Path) -> PathBuf {
     let users_file = fs::canonicalize(users_file).unwrap_or_else(|_| users_file.to_owned());
     let mut name = users_file.into_os_string();
     name.push(".scram-secret");

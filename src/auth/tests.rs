@@ -450,3 +450,33 @@ fn what_cannot_start_says_why_and_what_to_do() {
     let broken = error_with(|_| {});
     assert!(broken.contains("/users, line 2: expected name:hash"), "{broken}");
 }
+
+/// Salts that change tell who exists, so a secret that is gone is told, and never made anew while it is in use.
+// covers: 10.10
+#[test]
+fn a_secret_that_went_is_told_and_one_that_was_put_there_is_taken() {
+    let mut house = House::new(&[("ann", "one")]);
+    house.config.scram = true;
+    let authenticator = house.start();
+    let salt = || authenticator.scram_keys("nobody", HERE).expect("keys").0.salt.clone();
+    let (secret, file) = (house.directory.path().join("etc/users.scram-secret"), &authenticator.file);
+    let (first, text) = (salt(), fs::read_to_string(&secret).expect("made"));
+    assert_eq!(file.reload_secret(), Ok(false), "it is the same");
+
+    fs::remove_file(&secret).expect("removed");
+    let error = file.reload_secret().expect_err("it is gone");
+    assert!(error.contains("users.scram-secret is gone; put it back"), "{error}");
+    fs::write(&secret, "half of it").expect("written");
+    let error = file.reload_secret().expect_err("it is none");
+    assert!(error.contains("is not 64 hexadecimal digits; "), "{error}");
+    fs::remove_file(&secret).expect("removed");
+    authenticator.reload();
+    assert!(salt() == first && !secret.exists(), "the old one stays, and no other is made");
+
+    fs::write(&secret, &text).expect("put back");
+    assert_eq!(file.reload_secret(), Ok(false));
+    fs::write(&secret, "a".repeat(64)).expect("another machine's");
+    authenticator.reload();
+    assert_ne!(salt(), first);
+    assert_eq!(file.reload_secret(), Ok(false), "taken already");
+}

@@ -322,7 +322,7 @@ mod tests {
         };
         let (before, after) = (users(300, 700), users(300, 701));
         let draws = (0..1000u64).map(|number| number << 54 | number);
-        let changed = draws.filter(|draw| before.made_up_iterations(*draw) != after.made_up_iterations(*draw));
+        let changed = draws.filter(|draw| before.made_up_shape(*draw) != after.made_up_shape(*draw));
         assert!(changed.count() < 5);
     }
 

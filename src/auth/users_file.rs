@@ -6,12 +6,13 @@
 //!        +-- broken: the old snapshot stays, a warning names the line
 //! ```
 
-use super::secret::Secret;
+use super::secret::{self, Secret};
 use super::users::{self, Names, Shape, Users};
 use crate::config;
 use crate::log::{self, Level};
 use crate::sasl::{Keys, SALT_BYTES};
 use crate::services::plain_file::{self, Mark};
+use arc_swap::ArcSwap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,10 +24,10 @@ const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub struct UsersFile {
     path: PathBuf,
     names: Names,
-    /// Replaced as a whole; locked only to clone or to replace the `Arc`.
-    current: Mutex<Arc<Users>>,
+    /// Replaced as a whole; whoever reads it never waits.
+    current: ArcSwap<Users>,
     /// What keys of users who have none are made from; none: SCRAM is not configured.
-    secret: Option<Secret>,
+    secret: Option<ArcSwap<Secret>>,
     iterations: u32,
     /// Locked for the whole of a reload, so that a slow one cannot put an older file over a newer.
     reloading: Mutex<Seen>,
@@ -44,17 +45,17 @@ impl UsersFile {
         let (path, names) = (config.users_file.clone(), Names::new(config));
         let mark = Mark::of(&path);
         let users = load(&path, &names, 1)?;
-        let secret = config.scram.then(|| Secret::open(&path)).transpose()?;
+        let secret = config.scram.then(|| Secret::open(&path)).transpose()?.map(ArcSwap::from_pointee);
         let reloading = Mutex::new(Seen { mark, generation: 1 });
         let iterations = config.scram_iterations;
-        Ok(UsersFile { path, names, current: Mutex::new(Arc::new(users)), secret, iterations, reloading })
+        Ok(UsersFile { path, names, current: ArcSwap::from_pointee(users), secret, iterations, reloading })
     }
 
     /// What SCRAM needs for `account`; if there is no such account, or it has none, something that looks alike, is the
     /// same each time and fits no password. None: SCRAM is not configured.
     pub fn scram_keys(&self, account: &str) -> Option<Keys> {
         let users = self.current();
-        let secret = self.secret.as_ref()?;
+        let secret = self.secret.as_ref()?.load();
         // Made up for those who have some too: how long the answer takes does not tell who has.
         let ours = Shape { iterations: self.iterations, salt_bytes: SALT_BYTES };
         let made_up = secret.made_up(account, users.made_up_shape(secret.draw(account)).unwrap_or(ours));
@@ -73,12 +74,38 @@ impl UsersFile {
 
     /// The current snapshot.
     pub fn current(&self) -> Arc<Users> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.load_full()
     }
 
-    /// Reads the file again. A broken one keeps the old snapshot and says so.
+    /// Can every user log in by SCRAM now? Asked once a connection.
+    pub fn all_have_keys(&self) -> bool {
+        self.current.load().all_have_keys()
+    }
+
+    /// Reads the file again, and the secret of SCRAM. What is broken keeps its old form and says so.
     pub fn reload(&self) {
         self.load_into(self.reloading());
+        match self.reload_secret() {
+            Ok(false) => {}
+            Ok(true) => log::event(Level::Info, "secret of SCRAM loaded, it is another")
+                .field("file", secret::path(&self.path).display())
+                .emit(),
+            Err(error) => {
+                log::event(Level::Warning, "secret of SCRAM not taken, the old one stays").field("error", error).emit();
+            }
+        }
+    }
+
+    /// Takes the secret that lies beside the file now; is it another? Errors: as of [`Secret::again`]. None is made in its
+    /// place: it would be another on each machine.
+    pub(super) fn reload_secret(&self) -> Result<bool, String> {
+        let Some(current) = &self.secret else { return Ok(false) };
+        let secret = Secret::again(&self.path)?;
+        let is_another = !secret.is(&current.load());
+        if is_another {
+            current.store(Arc::new(secret));
+        }
+        Ok(is_another)
     }
 
     /// Reads the file again if it is not the one that was last read, broken or not.
@@ -100,7 +127,7 @@ impl UsersFile {
                     .field("file", self.path.display())
                     .field("users", users.count())
                     .emit();
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
+                self.current.store(Arc::new(users));
             }
             Err(error) => log::event(Level::Warning, "users file not taken, the old users stay")
                 .field("error", error)
