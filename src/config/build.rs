@@ -14,6 +14,9 @@ pub struct Draft {
     pub places: Marks,
 }
 
+/// A text of a list, and where it stands.
+pub type Placed = (String, Range<usize>);
+
 /// Where things stand: offsets into the text.
 #[derive(Default)]
 pub struct Marks {
@@ -21,7 +24,7 @@ pub struct Marks {
     pub hostname: Range<usize>,
     pub local_domains: Range<usize>,
     /// As many as networks were given; with the text of each.
-    pub trusted_networks: Vec<(String, Range<usize>)>,
+    pub trusted_networks: Vec<Placed>,
     pub spill: Range<usize>,
     pub receiving: Range<usize>,
     pub idle_timeout: Range<usize>,
@@ -36,8 +39,8 @@ pub struct Marks {
     pub expire: Range<usize>,
     /// In the order of the listeners.
     pub listeners: Vec<Range<usize>>,
-    /// Of all listeners: a key, a network that may say who its client is, and where it stands.
-    pub proxies: Vec<(&'static str, String, Range<usize>)>,
+    /// Of all listeners: a key, and the networks that may say who their clients are, with where they stand.
+    pub proxies: Vec<(&'static str, Vec<Placed>)>,
     /// Of all listeners: a key without effect, why that is, and a remedy.
     pub idle: Vec<(Range<usize>, &'static str, &'static str)>,
     /// In the order of the routes: the head, then each domain.
@@ -290,7 +293,7 @@ fn listener(
 ) -> Option<Listener> {
     let mut proxies = |name| {
         let (networks, places) = networks(section, name, notices);
-        marks.proxies.extend(places.into_iter().map(|(text, at)| (name, text, at)));
+        marks.proxies.push((name, places));
         networks
     };
     let (proxy_from, xclient_from) = (proxies("proxy_from"), proxies("xclient_from"));

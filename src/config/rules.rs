@@ -1,7 +1,7 @@
 //! Contradictions between keys: what each key by itself could not show. Mistakes where the result would not do what
 //! anybody wants, warnings where somebody might.
 
-use super::build::{Draft, Marks};
+use super::build::{Draft, Marks, Placed};
 use super::notice::Notices;
 use super::{Auth, Config, Listener, Target, values};
 use crate::policy::{Role, TlsMode, UsernameForm};
@@ -82,12 +82,12 @@ fn senders(config: &Config, marks: &Marks, notices: &mut Notices) {
         let remedy = "remove it, or list your own domains: local_domains = [\"example.edu\"]";
         notices.warning(&marks.files.local_recipients, what, remedy);
     }
-    let open = |(text, _): &&(String, Range<usize>)| values::is_everybody(text);
-    for (text, place) in marks.trusted_networks.iter().filter(open) {
+    let open = everybody(&marks.trusted_networks);
+    let is_open = !open.is_empty();
+    for (text, place) in open {
         let what = format!("{text} is everybody: an open relay");
         notices.mistake(place, what, "name the networks of your own machines only");
     }
-    let is_open = marks.trusted_networks.iter().any(|network| open(&network));
     if let (None, true, false, [(_, place), ..]) =
         (smtp, marks.listeners_complete, is_open, &marks.trusted_networks[..])
     {
@@ -98,14 +98,27 @@ fn senders(config: &Config, marks: &Marks, notices: &mut Notices) {
 
 /// Whoever may say who its client is can be anybody.
 fn proxies(marks: &Marks, notices: &mut Notices) {
-    for (key, text, place) in &marks.proxies {
-        if values::is_everybody(text) {
+    for (key, networks) in &marks.proxies {
+        for (text, place) in everybody(networks) {
             let what = format!("{key} = {text}: everybody could pretend to be anybody");
             notices.mistake(place, what, "name the addresses of your own proxies only");
         }
     }
     for (place, what, remedy) in &marks.idle {
         notices.warning(place, *what, *remedy);
+    }
+}
+
+/// Those of a list of networks that are everybody, or, if no single one is, all of them if they are it together.
+fn everybody(networks: &[Placed]) -> Vec<(String, &Range<usize>)> {
+    let single = networks.iter().filter(|(text, _)| values::are_everybody([text.as_str()]));
+    let single: Vec<_> = single.map(|(text, place)| (text.clone(), place)).collect();
+    let texts = || networks.iter().map(|(text, _)| text.as_str());
+    match networks {
+        [(_, place), ..] if single.is_empty() && values::are_everybody(texts()) => {
+            vec![(texts().collect::<Vec<_>>().join(" and "), place)]
+        }
+        _ => single,
     }
 }
 

@@ -160,14 +160,18 @@ fn first_of(address: IpAddr, bits: u32) -> IpAddr {
     }
 }
 
-/// Is the network `text` everybody: all of IPv4, or all of what is given out of IPv6 (2000::/3)?
-pub fn is_everybody(text: &str) -> bool {
-    let mut network = Networks::default();
+/// Are the networks `texts` together everybody: all of IPv4, or all of what is given out of IPv6 (2000::/3)?
+pub fn are_everybody<'a>(texts: impl IntoIterator<Item = &'a str>) -> bool {
+    let mut networks = Networks::default();
+    for text in texts {
+        // What is no network was said where it was read.
+        let _ = networks.add(text);
+    }
     let ends: [[IpAddr; 2]; 2] = [
         [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into()],
         [Ipv6Addr::from(0x2 << 124).into(), Ipv6Addr::from(!0 >> 2).into()],
     ];
-    network.add(text).is_ok() && ends.iter().any(|ends| ends.iter().all(|end| network.contains(*end)))
+    ends.iter().any(|[first, last]| networks.cover(*first, *last))
 }
 
 /// A host and a port to connect to: `host:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
@@ -334,7 +338,15 @@ mod tests {
             ("10.0.0.0/8", false),
             ("nobody", false),
         ] {
-            assert_eq!(is_everybody(text), everybody, "{text}");
+            assert_eq!(are_everybody([text]), everybody, "{text}");
+        }
+        for (texts, everybody) in [
+            (["0.0.0.0/1", "128.0.0.0/1"], true),
+            (["8000::/1", "::/1"], true),
+            (["2000::/4", "3000::/4"], true),
+            (["0.0.0.0/1", "2000::/4"], false),
+        ] {
+            assert_eq!(are_everybody(texts), everybody, "{texts:?}");
         }
     }
 

@@ -46,6 +46,24 @@ impl Networks {
         let bits = as_bits(address);
         self.networks.iter().any(|network| bits & network.mask == network.address)
     }
+
+    /// Is every address from `first` to `last` in one of them, whichever it is?
+    pub fn cover(&self, first: IpAddr, last: IpAddr) -> bool {
+        let (mut next, last) = (as_bits(first), as_bits(last));
+        let range = |network: &Network| (network.address, network.address | !network.mask);
+        let mut ranges: Vec<(u128, u128)> = self.networks.iter().map(range).collect();
+        ranges.sort_unstable();
+        for (start, end) in ranges {
+            if start > next {
+                return false;
+            }
+            if end >= last {
+                return true;
+            }
+            next = next.max(end + 1);
+        }
+        false
+    }
 }
 
 fn as_bits(address: IpAddr) -> u128 {
@@ -80,6 +98,24 @@ mod tests {
         assert!(networks(&["0.0.0.0/0"]).contains("203.0.113.9".parse().expect("address")));
         assert!(!networks(&["0.0.0.0/0"]).contains("2001:db8::1".parse().expect("address")));
         assert!(networks(&["::/0"]).contains("2001:db8::1".parse().expect("address")));
+    }
+
+    #[test]
+    fn what_several_cover_together() {
+        for (list, covered) in [
+            (&["0.0.0.0/0"][..], true),
+            (&["128.0.0.0/1", "0.0.0.0/1"], true),
+            (&["0.0.0.0/1", "192.0.0.0/2", "10.0.0.0/8", "128.0.0.0/2"], true),
+            (&["::/0", "10.0.0.0/8"], true),
+            (&["0.0.0.0/1", "192.0.0.0/2"], false),
+            (&["0.0.0.0/1"], false),
+            (&["128.0.0.0/1"], false),
+            (&["2000::/3"], false),
+            (&[], false),
+        ] {
+            let [first, last] = ["0.0.0.0", "255.255.255.255"].map(|text| text.parse().expect("address"));
+            assert_eq!(networks(list).cover(first, last), covered, "{list:?}");
+        }
     }
 
     #[test]
