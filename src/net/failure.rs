@@ -15,6 +15,9 @@ pub enum Begin {
     StartTls,
 }
 
+/// What a PROXY header means that nobody asked for, before a greeting or in place of a handshake.
+pub const UNASKED_PROXY: &str = "a PROXY header from an address which is not in this listener's proxy_from";
+
 /// What the failure of a server's handshake most likely means, and what to do. `error`: of
 /// [`Stream::accept_tls`](super::Stream::accept_tls) or its sibling.
 pub fn explain(error: &io::Error, begin: Begin) -> &'static str {
@@ -23,6 +26,9 @@ pub fn explain(error: &io::Error, begin: Begin) -> &'static str {
     }
     if is_silent(error) {
         return "the client said nothing: a port scanner, a health check, or somebody who thought better of it";
+    }
+    if error.get_ref().is_some_and(|inner| inner.is::<BeganWithProxy>()) {
+        return UNASKED_PROXY;
     }
     let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match (of_tls, error.kind()) {
@@ -60,6 +66,24 @@ impl fmt::Display for SaidNothing {
 }
 
 impl std::error::Error for SaidNothing {}
+
+/// What came in place of a handshake began with a PROXY header; TLS has its own words for that.
+#[derive(Debug)]
+pub(super) struct BeganWithProxy(io::Error);
+
+impl BeganWithProxy {
+    pub fn error(of_tls: io::Error) -> io::Error {
+        io::Error::new(of_tls.kind(), BeganWithProxy(of_tls))
+    }
+}
+
+impl fmt::Display for BeganWithProxy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl std::error::Error for BeganWithProxy {}
 
 fn explain_tls(error: &Error, begin: Begin) -> &'static str {
     match error {
@@ -138,6 +162,7 @@ mod tests {
         for (error, begin, words) in [
             (in_the_clear(), Begin::Implicit, "set to STARTTLS"),
             (in_the_clear(), Begin::StartTls, "went on in the clear"),
+            (BeganWithProxy::error(in_the_clear()), Begin::Implicit, "not in this listener's proxy_from"),
             (tls(Error::AlertReceived(AlertDescription::UnknownCA)), Begin::Implicit, "who issued our certificate"),
             (tls(Error::AlertReceived(AlertDescription::CertificateExpired)), Begin::StartTls, "for expired"),
             (tls(Error::AlertReceived(AlertDescription::BadCertificate)), Begin::StartTls, "does not accept our cert"),

@@ -20,7 +20,8 @@ use rustls::pki_types::ServerName;
 
 use super::buffer::{Window, eat_all};
 use super::deadline::{Hook, Shared, Verdict, Wait, Watch};
-use super::failure::SaidNothing;
+use super::failure::{BeganWithProxy, SaidNothing};
+use super::proxy::is_header;
 use super::socket::FIRST_BYTES;
 use super::socket::Socket;
 use super::tls::Tls;
@@ -173,7 +174,10 @@ impl Stream {
             let done = self.step_handshake();
             self.flush_tls(until_tick).await.or_else(|error| if done.is_err() { Ok(()) } else { Err(error) })?;
             if done? {
+            // After a failure nobody may look at the input any more.
+            let began_with_proxy = is_header(self.input.unread());
                 self.flags.dead = false;
+            let done = done.map_err(|error| if began_with_proxy { BeganWithProxy::error(error) } else { error });
                 return Ok(());
             }
             match self.receive(until_tick, interruptible).await {

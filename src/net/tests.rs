@@ -322,6 +322,23 @@ fn garbage_instead_of_a_handshake_gets_an_alert() {
     });
 }
 
+/// A load balancer that is not listed says its header where TLS comes first: the operator hears what that is.
+// covers: 2.10
+#[test]
+fn a_proxy_header_instead_of_a_handshake_is_named() {
+    under_both_drivers(|shared| async move {
+        for header in [&b"PROXY TCP4 192.0.2.1 192.0.2.2 1 465\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"] {
+            let (mut client, server) = pair().await;
+            let mut server = Stream::tcp(server, shared.clone());
+            client.write_all(header.to_vec()).await.0.unwrap();
+            let error = server.accept_implicit_tls(&certificate()).await.unwrap_err();
+            assert_eq!(failure::explain(&error, failure::Begin::Implicit), failure::UNASKED_PROXY, "{error}");
+            drop(client);
+            server.close().await;
+        }
+    });
+}
+
 #[test]
 fn a_handshake_cut_anywhere_ends() {
     under_both_drivers(|shared| async move {

@@ -31,7 +31,7 @@ use super::share::Share;
 use crate::clock::now_ms;
 use crate::log::{Event, Level, event};
 use crate::net::Stream;
-use crate::net::failure::{Begin, explain, is_silent};
+use crate::net::failure::{Begin, UNASKED_PROXY, explain, is_silent};
 use crate::net::proxy::is_header as is_proxy_header;
 use crate::policy::TlsMode;
 use crate::smtp::Session;
@@ -127,7 +127,7 @@ impl Connection {
             // Under TLS nobody else's octets can have come before ours: there they are served in order.
             let first = self.stream.first_spoken();
             if is_proxy_header(&first) {
-                self.meaning = Some("a PROXY header from an address which is not in this listener's proxy_from");
+                self.meaning = Some(UNASKED_PROXY);
             }
             self.tell(reply::EARLY_TALKER).await;
             return Err(End::EarlyTalker);

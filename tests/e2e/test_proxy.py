@@ -137,6 +137,17 @@ def test_for_all_others_it_is_an_unknown_command(appliance):
                 assert not relays(wire)
 
 
+# covers: 2.10
+def test_the_log_tells_of_a_proxy_that_is_not_listed_where_tls_comes_first(appliance):
+    server = appliance()
+    listeners_of(server, proxy_from=["192.0.2.1"])
+    with server:
+        for told, header in enumerate((text(), binary(0x21)), start=1):
+            with Wire(server.port["submissions"], greeting=False) as wire:
+                wire.send(header)
+                server.wait_log("a PROXY header from an address which is not in this listener's proxy_from", times=told)
+
+
 # covers: 2.10 11.7
 def test_a_header_in_every_split_and_with_what_follows_it(behind_proxy):
     hello = client_hello()
