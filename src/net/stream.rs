@@ -39,6 +39,9 @@ const CLOSE_BYTES_MAX: usize = 256 * 1024;
 /// How often [`Stream::unless_gone`] looks. Readiness would not do: what a client sends meanwhile would hide its end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// With so many unread octets [`Stream::unless_gone`] reads no more.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
+
 /// A TCP or Unix connection, in the clear or under TLS.
 pub struct Stream {
     socket: Socket,
@@ -171,13 +174,13 @@ impl Stream {
         // Dead until proven alive, so that neither an error nor a dropped future leaves the stream in the clear.
         self.flags.dead = true;
         loop {
-            let done = self.step_handshake();
-            self.flush_tls(until_tick).await.or_else(|error| if done.is_err() { Ok(()) } else { Err(error) })?;
-            if done? {
             // After a failure nobody may look at the input any more.
             let began_with_proxy = is_header(self.input.unread());
-                self.flags.dead = false;
+            let done = self.step_handshake();
             let done = done.map_err(|error| if began_with_proxy { BeganWithProxy::error(error) } else { error });
+            self.flush_tls(until_tick).await.or_else(|error| if done.is_err() { Ok(()) } else { Err(error) })?;
+            if done? {
+                self.flags.dead = false;
                 return Ok(());
             }
             match self.receive(until_tick, interruptible).await {
@@ -250,15 +253,27 @@ impl Stream {
     }
 
     /// Does `work` unless the peer goes first: then None, and `work` is dropped. A peer that has closed its side counts as
-    /// gone. Nothing is read, so an orderly end is not seen behind octets that `fill` has yet to take; a reset is.
-    pub async fn unless_gone<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// gone. What it sends meanwhile is kept for `feed`.
+    pub async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
-        while !self.socket.has_hung_up() {
+        while !self.has_gone().await {
             if let Ok(done) = monoio::time::timeout(LOOK_EVERY, work.as_mut()).await {
                 return Some(done);
             }
         }
         None
+    }
+
+    /// Looks without waiting. An orderly end hides behind what was sent before it, under TLS always behind close_notify, so
+    /// that is read, as long as it is little: who sends more is there.
+    async fn has_gone(&mut self) -> bool {
+        if self.input.unread().len() < AHEAD_BYTES_MAX && self.socket.has_spoken() {
+            let until_tick = self.shared.tick_after(CLOSE_LIMIT);
+            if let Err(error) = Box::pin(self.receive(until_tick, false)).await {
+                return error.kind() != io::ErrorKind::TimedOut;
+            }
+        }
+        self.flags.eof || self.socket.has_hung_up()
     }
 
     /// The first octets that a peer has sent in the clear before anything was read, as far as they are there.

@@ -152,3 +152,24 @@ fn a_stuck_write_ends_at_its_deadline() {
         }
     });
 }
+
+/// Nobody works for a peer that has gone, whatever it sent before; what one sends that stays is not lost.
+#[test]
+fn an_end_is_seen_behind_what_was_sent_before_it() {
+    under_both_drivers(|shared| async move {
+        for tls in [false, true] {
+            for count in [0, 1, 10_000] {
+                let (mut client, mut server) = if tls { tls_streams(&shared).await } else { streams(&shared).await };
+                client.write(&mut vec![b'x'; count]).await.unwrap();
+                let work = monoio::time::sleep(3 * SHORT);
+                assert_eq!(server.unless_gone(work).await, Some(()), "it is there");
+                let closing = monoio::spawn(client.close());
+                let gone = server.unless_gone(monoio::time::sleep(Duration::from_secs(20))).await;
+                assert_eq!(gone, None, "tls {tls}, {count} octets before the end");
+                assert_eq!(read(&mut server, count).await.unwrap(), vec![b'x'; count]);
+                server.close().await;
+                closing.await;
+            }
+        }
+    });
+}
