@@ -114,6 +114,9 @@ impl<'a> Run<'a> {
         let mut session = Session::new(Arc::new(setting.rules.clone()), setting.trusted, setting.secured, &mut out);
         session.set_clock(setting.clock_ms);
         session.set_room(setting.room);
+        if let Some(known) = &setting.local_recipients {
+            session.set_local_recipients(known);
+        }
         session.set_may_xclient(setting.xclient);
         if let Some(channel) = &setting.channel {
             session.bind_channel(channel.clone());

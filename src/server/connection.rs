@@ -28,7 +28,6 @@ use super::proxy::Peer;
 use super::rates;
 use super::receiving::Receiving;
 use super::share::Share;
-use crate::clock::now_ms;
 use crate::log::{Event, Level, event};
 use crate::net::Stream;
 use crate::net::failure::{Begin, UNASKED_PROXY, explain, is_silent};
@@ -133,6 +132,8 @@ impl Connection {
             return Err(End::EarlyTalker);
         }
         let mut session = Session::new(rules, self.trusted, secured, &mut self.out);
+        // What stood behind a PROXY header or a handshake is read already.
+        self.core.brief(&mut session);
         session.set_may_xclient(self.may_xclient());
         self.withhold_mechanisms(&mut session);
         self.bind_channel(&mut session);
@@ -266,9 +267,7 @@ impl Connection {
         match filled {
             Ok(0) => Err(End::Failed(ErrorKind::UnexpectedEof.into())),
             Ok(_) => {
-                session.set_clock(now_ms());
-                let room = self.core.room_for(session);
-                session.set_room(room);
+                self.core.brief(session);
                 Ok(())
             }
             // The next step says 421 and closes.

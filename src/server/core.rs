@@ -15,8 +15,10 @@ use crate::config::Config;
 use crate::log::{Level, event};
 use crate::metrics;
 use crate::net::{self, Driver, Shared};
+use crate::policy::Recipients;
 use crate::smtp::Session;
 use crate::spool::{Writer, WriterSeed};
+use arc_swap::ArcSwap;
 use futures_channel::oneshot;
 use monoio::io::Canceller;
 use std::cell::{Cell, RefCell};
@@ -45,6 +47,7 @@ pub struct Seed {
     pub sockets: Vec<TcpListener>,
     pub authenticator: Option<Arc<Authenticator>>,
     pub tls: Arc<TlsSnapshot>,
+    pub local_recipients: Option<Arc<ArcSwap<Recipients>>>,
     pub admission: Arc<Admission>,
     pub rates: Option<Arc<Rates>>,
     pub counters: Arc<metrics::Counters>,
@@ -60,6 +63,8 @@ pub struct Core {
     pub writer: Writer,
     pub authenticator: Option<Arc<Authenticator>>,
     pub tls: Arc<TlsSnapshot>,
+    /// Who there is in our own domains; none: nobody knows.
+    pub local_recipients: Option<Arc<ArcSwap<Recipients>>>,
     /// What the cores share: who has how many connections.
     pub admission: Arc<Admission>,
     /// What they share besides: how many recipients users have used up. None: there is no limit.
@@ -98,9 +103,14 @@ impl Core {
         self.receiving_bytes.get() as u64 > 2 * self.config.limits.receiving_bytes_per_core
     }
 
-    /// Octets of new mail for which there is room for this session; none: for no message and no further recipient.
-    pub fn room_for(&self, session: &mut Session) -> Option<u64> {
-        if self.is_too_full_for(session) { None } else { self.writer.room() }
+    /// Tells a session how things stand now: the time, the room for new mail, and who there is in our own domains.
+    pub fn brief(&self, session: &mut Session) {
+        session.set_clock(now_ms());
+        let room = if self.is_too_full_for(session) { None } else { self.writer.room() };
+        session.set_room(room);
+        if let Some(known) = &self.local_recipients {
+            session.set_local_recipients(&known.load());
+        }
     }
 
     /// Is so much in memory that this session's message is given up? Strangers' are the first.
@@ -161,6 +171,7 @@ async fn life(seed: Seed) {
         writer,
         authenticator: seed.authenticator,
         tls: seed.tls,
+        local_recipients: seed.local_recipients,
         admission: seed.admission,
         rates: seed.rates,
         places: Rc::new(Places::new(seed.config.limits.connections_per_core)),

@@ -128,6 +128,7 @@ pub fn start(setup: Setup) -> Result<Cores, String> {
             sockets: sockets.pop().expect("one set of sockets per core"),
             authenticator: setup.authenticator.clone(),
             tls: setup.tls.clone(),
+            local_recipients: setup.local_recipients.clone(),
             admission: admission.clone(),
             rates: rates.clone(),
             counters: metrics::register(),
@@ -189,7 +190,6 @@ fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
         odd_bytes_of_strangers: listener.odd_bytes_of_strangers,
         help: config.help.clone(),
         local_domains: Arc::new(Domains::new(config.local_domains.iter().map(String::as_str))),
-        local_recipients: setup.local_recipients.clone(),
         limits_users: config.limits.user_recipients_per_hour > 0,
         postmaster_domain: first_domain.unwrap_or(&config.hostname).clone(),
         ..Rules::new(&config.hostname)

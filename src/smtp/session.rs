@@ -41,7 +41,7 @@ use super::chunk::ChunkScanner;
 use super::envelope::{Envelope, Mark};
 use super::line::LineScanner;
 use super::reply;
-use crate::policy::relaying;
+use crate::policy::{Recipients, relaying};
 use crate::sasl::{Exchange, Mechanisms};
 use chunk::Chunk;
 use client::protocol;
@@ -125,6 +125,8 @@ pub struct Session {
     room: Option<u64>,
     envelope: Envelope,
     helo: Box<[u8]>,
+    /// Who there is in our own domains, as of the last read; none: nobody knows, and all are taken.
+    local_recipients: Option<Arc<Recipients>>,
     user: Option<Arc<str>>,
     /// What XCLIENT said. There once it was said.
     proxied: Option<Box<Proxied>>,
@@ -182,6 +184,7 @@ impl Session {
             declared_bytes: 0,
             refused: None,
             chunks: None,
+            local_recipients: None,
             content_bytes: 0,
             messages: 0,
             bad_commands: 0,
@@ -284,6 +287,15 @@ impl Session {
     /// The client was silent for too long: says so. The driver closes.
     pub fn timed_out(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(reply::TIMED_OUT);
+    /// Tells who there is in our own domains, if anybody knows. The driver does so before the first step and after each read:
+    /// a session that is idle keeps the snapshot that it has, until it speaks again or times out.
+    pub fn set_local_recipients(&mut self, known: &Arc<Recipients>) {
+        // Cores would wait for one another at the count of users of one snapshot.
+        if self.local_recipients.as_ref().is_none_or(|old| !Arc::ptr_eq(old, known)) {
+            self.local_recipients = Some(known.clone());
+        }
+    }
+
         self.mode = Mode::Closed;
     }
 

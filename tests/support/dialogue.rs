@@ -47,7 +47,6 @@
 //! !close                       the driver closes the connection
 //! ```
 
-use arc_swap::ArcSwap;
 use penstock::policy::{Domains, OddBytes, Recipients, Role, TlsMode};
 use penstock::sasl::{Mechanism, Mechanisms};
 use penstock::smtp::session::{MayXclient, Rules};
@@ -64,6 +63,7 @@ pub struct Setting {
     pub every_split: bool,
     pub clock_ms: u64,
     pub room: Option<u64>,
+    pub local_recipients: Option<Arc<Recipients>>,
 }
 
 impl Default for Setting {
@@ -86,6 +86,7 @@ impl Default for Setting {
             every_split: true,
             clock_ms: 0,
             room: Some(u64::MAX),
+            local_recipients: None,
         }
     }
 }
@@ -144,7 +145,7 @@ impl Setting {
                     };
                     taken.then_some(()).ok_or(format!("{entry} is no address"))?;
                 }
-                self.rules.local_recipients = Some(Arc::new(ArcSwap::from_pointee(recipients)));
+                self.local_recipients = Some(Arc::new(recipients));
             }
             ("splits", "every") => self.every_split = true,
             ("splits", "whole") => self.every_split = false,

@@ -1,11 +1,10 @@
 //! What one listener lets its clients do.
 
-use crate::policy::{Domains, OddBytes, Recipients, Role, TlsMode};
+use crate::policy::{Domains, OddBytes, Role, TlsMode};
 use crate::sasl::Mechanisms;
-use arc_swap::ArcSwap;
 use std::sync::Arc;
 
-/// What one listener lets its clients do; constant after start, but for what `local_recipients` points to.
+/// What one listener lets its clients do; constant after start.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Our name in the greeting.
@@ -32,8 +31,6 @@ pub struct Rules {
     pub help: String,
     /// Domains that anybody may send to, on a listener of role `smtp`.
     pub local_domains: Arc<Domains>,
-    /// Who there is in those domains: replaced as a whole when it changes. None: nobody knows, and all are taken.
-    pub local_recipients: Option<Arc<ArcSwap<Recipients>>>,
     /// Is each recipient of an authenticated client asked about ([`Action::Recipient`](super::Action::Recipient))?
     pub limits_users: bool,
     /// Where `<postmaster>` without a domain goes.
@@ -67,7 +64,6 @@ impl Rules {
             odd_bytes_of_strangers: OddBytes::Reject,
             help: String::new(),
             local_domains: Arc::new(Domains::new([])),
-            local_recipients: None,
             limits_users: false,
             postmaster_domain: hostname.into(),
         }

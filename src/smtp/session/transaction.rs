@@ -159,13 +159,8 @@ impl Session {
 
     /// Is it in one of our domains, and nobody there? Users are told too: then a typing mistake is known at once.
     fn is_unknown(&self, mailbox: &Mailbox) -> bool {
-        let Some(known) = &self.rules.local_recipients else { return false };
+        let Some(known) = &self.local_recipients else { return false };
         let is_local = self.rules.local_domains.contains(mailbox.domain());
-        is_local && !known.load().contains(mailbox.local_part(), mailbox.domain())
-    }
-
-    pub(super) fn refuse_recipient(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
-        self.recipient_refused = true;
-        self.refuse(text, out)
+        is_local && !known.contains(mailbox.local_part(), mailbox.domain())
     }
 }
