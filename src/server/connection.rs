@@ -35,7 +35,7 @@ use crate::net::proxy::is_header as is_proxy_header;
 use crate::policy::TlsMode;
 use crate::smtp::Session;
 use crate::smtp::reply;
-use crate::smtp::session::{Action, Answer, Question, REPLIES_BYTES_MAX, Refusal};
+use crate::smtp::session::{About, Action, Answer, Question, REPLIES_BYTES_MAX, Refusal};
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -138,6 +138,8 @@ impl Connection {
         self.withhold_mechanisms(&mut session);
         self.bind_channel(&mut session);
         let end = self.converse(&mut session).await;
+        session.end();
+        self.note_refused(&mut session);
         self.note_unsecured(&session);
         end
     }
@@ -155,9 +157,7 @@ impl Connection {
         loop {
             let wait = self.decide(session)?;
             self.share.set(session.envelope().memory_bytes());
-            if let Some(reply) = session.take_refused() {
-                self.note_refused(session, reply);
-            }
+            self.note_refused(session);
             if !self.out.is_empty() {
                 self.flush(session).await?;
             }
@@ -364,16 +364,23 @@ impl Connection {
         }
     }
 
-    fn note_refused(&mut self, session: &mut Session, reply: &[u8]) {
-        let needs_tls = reply.starts_with(b"530") || reply.starts_with(b"538");
-        if needs_tls && self.tls == Tls::Unknown && !session.is_secured() {
-            self.tls = Tls::Told;
+    fn note_refused(&mut self, session: &mut Session) {
+        while let Some(refused) = session.take_refused() {
+            if refused.about == About::Tls && self.tls == Tls::Unknown {
+                self.tls = Tls::Told;
+            }
+            let mut line = self.event(Level::Info, "refused");
+            if let Some(user) = session.finish().1.user {
+                line = line.octets("user", user.as_bytes());
+            }
+            let line = line.octets("reply", refused.reply.trim_ascii_end());
+            match refused.about {
+                About::Size { announced_bytes: announced @ 1.. } => line.field("announced_bytes", announced),
+                About::Recipients { over } => line.field("recipients", over),
+                About::Size { .. } | About::Tls | About::Other => line,
+            }
+            .emit();
         }
-        let mut line = self.event(Level::Info, "refused");
-        if let Some(user) = session.finish().1.user {
-            line = line.octets("user", user.as_bytes());
-        }
-        line.octets("reply", reply.trim_ascii_end()).emit();
     }
 
     pub(super) fn service(&self) -> &Service {

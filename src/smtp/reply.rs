@@ -35,6 +35,8 @@ pub const TIMED_OUT: &[u8] = b"421 4.4.2 Timed out\r\n";
 pub const TOO_MANY_ERRORS: &[u8] = b"421 4.7.0 Too many errors\r\n";
 /// 421 past the commands that move nothing forward.
 pub const TOO_MANY_IDLE: &[u8] = b"421 4.7.0 Too many commands without a message\r\n";
+/// 421 past the recipients that may be refused.
+pub const TOO_MANY_REFUSED: &[u8] = b"421 4.7.0 Too many refused recipients\r\n";
 /// 421 past the messages of one session, which EHLO has told. RFC 9422.
 pub const TOO_MANY_MESSAGES: &[u8] = b"421 4.7.0 Too many messages in one session, open another\r\n";
 /// 421 when what follows cannot be told from commands, or is too much to be swallowed.
@@ -118,7 +120,7 @@ pub const NO_XCLIENT_LOGIN: &[u8] = b"550 5.7.0 XCLIENT LOGIN is not allowed her
 /// 550 to bare CR, bare LF or NUL in content.
 pub const ODD_CONTENT: &[u8] = b"550 5.6.0 Message holds bare CR, bare LF or NUL\r\n";
 /// 552 past SIZE. RFC 1870 section 6.
-pub const TOO_BIG: &[u8] = b"552 5.3.4 Message is larger than the limit\r\n";
+pub const TOO_BIG: &[u8] = b"552 5.3.4 Message is too large\r\n";
 /// 553 to an address that needs SMTPUTF8. RFC 6531 section 3.5.
 pub const NEEDS_SMTPUTF8: &[u8] = b"553 5.6.7 Address needs SMTPUTF8\r\n";
 /// 554 to a client that spoke before it was greeted. RFC 5321 section 3.1.
@@ -134,7 +136,7 @@ pub const TOO_MANY_HOPS: &[u8] = b"554 5.4.6 Too many Received fields, the messa
 /// 554 to a header of too many fields.
 pub const TOO_MANY_FIELDS: &[u8] = b"554 5.6.0 Message header has too many fields\r\n";
 /// 552 to a header that is too large.
-pub const HEADER_TOO_BIG: &[u8] = b"552 5.3.4 Message header is larger than the limit\r\n";
+pub const HEADER_TOO_BIG: &[u8] = b"552 5.3.4 Message header is too large\r\n";
 /// 555 to a parameter that is not offered. RFC 5321 section 4.1.1.11.
 pub const UNKNOWN_PARAMETER: &[u8] = b"555 5.5.4 Unsupported parameter\r\n";
 
@@ -182,6 +184,12 @@ pub const LAST_KEYWORD: &[u8] = b"250 HELP\r\n";
 /// The 250 to a chunk that is not the last. RFC 3030 section 2.
 pub fn chunk_taken(octets: u64, out: &mut Vec<u8>) {
     join(&["250 2.0.0 ", Digits::of(octets).as_str(), " octets received\r\n"], out);
+}
+
+/// A refusal with the limit that it speaks of, in `unit`s.
+pub fn with_limit(text: &[u8], limit: u64, unit: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(text.strip_suffix(b"\r\n").unwrap_or(text));
+    join(&[", the limit is ", Digits::of(limit).as_str(), unit, "\r\n"], out);
 }
 
 /// A refusal with the address where a person can read on.

@@ -27,6 +27,7 @@ mod hello;
 mod lines;
 mod moves;
 mod proxied;
+mod refusal;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ mod transaction;
 
 pub use action::{Action, Answer, Question, QueueName, Refusal};
 pub use client::Client;
+pub use refusal::{About, Refused};
 pub use rules::{MayXclient, Rules};
 
 use super::body::BodyScanner;
@@ -123,10 +125,10 @@ pub struct Session {
     now_ms: u64,
     /// Octets of new mail for which there is room, as of the last read.
     room: Option<u64>,
-    envelope: Envelope,
-    helo: Box<[u8]>,
     /// Who there is in our own domains, as of the last read; none: nobody knows, and all are taken.
     local_recipients: Option<Arc<Recipients>>,
+    envelope: Envelope,
+    helo: Box<[u8]>,
     user: Option<Arc<str>>,
     /// What XCLIENT said. There once it was said.
     proxied: Option<Box<Proxied>>,
@@ -140,7 +142,13 @@ pub struct Session {
     /// Between the first chunk and the end of the last.
     chunks: Option<ChunkScanner>,
     /// The last refusal that an operator may want to see.
-    refused: Option<&'static [u8]>,
+    refused: Option<Refused>,
+    /// Recipients over the limit, in this transaction, each of which got 452.
+    overshoot: u16,
+    /// The same in transactions that are over, of which the log has not heard.
+    overshot: u32,
+    /// Recipients refused for something else, see `refusal.rs`.
+    recipients_refused: u32,
     /// Octets of content handed out for the message being received.
     content_bytes: u64,
     /// MAIL commands that were taken.
@@ -176,6 +184,7 @@ impl Session {
             lines: LineScanner::default(),
             now_ms: 0,
             room: Some(u64::MAX),
+            local_recipients: None,
             envelope: Envelope::default(),
             helo: Box::default(),
             user: None,
@@ -183,8 +192,10 @@ impl Session {
             queue_name: QueueName([b'0'; 13]),
             declared_bytes: 0,
             refused: None,
+            overshoot: 0,
+            overshot: 0,
+            recipients_refused: 0,
             chunks: None,
-            local_recipients: None,
             content_bytes: 0,
             messages: 0,
             bad_commands: 0,
@@ -243,6 +254,9 @@ impl Session {
             (Wait::Commit, Answer::Committed) => {
                 reply::queued(self.queue_name.as_str(), out);
                 self.idle_commands = 0;
+                if self.is_submission() {
+                    self.recipients_refused = 0;
+                }
                 self.reset();
             }
             (Wait::Begin(Incoming::Chunk(chunk)), Answer::Refused(refusal)) => {
@@ -273,6 +287,15 @@ impl Session {
         self.room = octets;
     }
 
+    /// Tells who there is in our own domains, if anybody knows. The driver does so before the first step and after each read:
+    /// a session that is idle keeps the snapshot that it has, until it speaks again or times out.
+    pub fn set_local_recipients(&mut self, known: &Arc<Recipients>) {
+        // Cores would wait for one another at the count of users of one snapshot.
+        if self.local_recipients.as_ref().is_none_or(|old| !Arc::ptr_eq(old, known)) {
+            self.local_recipients = Some(known.clone());
+        }
+    }
+
     /// The channel that TLS has made, for SCRAM-SHA-256-PLUS: its `tls-server-end-point` (RFC 5929 section 4). The driver
     /// says so after each handshake; without it -PLUS is not offered.
     pub fn bind_channel(&mut self, end_point: Arc<[u8]>) {
@@ -287,15 +310,6 @@ impl Session {
     /// The client was silent for too long: says so. The driver closes.
     pub fn timed_out(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(reply::TIMED_OUT);
-    /// Tells who there is in our own domains, if anybody knows. The driver does so before the first step and after each read:
-    /// a session that is idle keeps the snapshot that it has, until it speaks again or times out.
-    pub fn set_local_recipients(&mut self, known: &Arc<Recipients>) {
-        // Cores would wait for one another at the count of users of one snapshot.
-        if self.local_recipients.as_ref().is_none_or(|old| !Arc::ptr_eq(old, known)) {
-            self.local_recipients = Some(known.clone());
-        }
-    }
-
         self.mode = Mode::Closed;
     }
 
@@ -355,11 +369,6 @@ impl Session {
         self.declared_bytes
     }
 
-    /// The last reply since the last call that refused mail, a recipient or a secret in the clear: for the log.
-    pub fn take_refused(&mut self) -> Option<&'static [u8]> {
-        self.refused.take()
-    }
-
     /// The envelope of the transaction: reverse-path, its parameters, recipients.
     pub fn envelope(&mut self) -> &mut Envelope {
         &mut self.envelope
@@ -416,23 +425,9 @@ impl Session {
         self.chunk_lost = false;
         self.smtputf8 = false;
         self.recipient_refused = false;
+        self.overshot += u32::from(std::mem::take(&mut self.overshoot));
         self.declared_bytes = 0;
         self.state = self.state.min(State::Greeted);
-    }
-
-    /// A refusal that is worth a log line. Who is told to use TLS or to log in (530) learns where to read on.
-    fn refuse(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
-        self.refused = Some(text);
-        match text.starts_with(b"530 ") && !self.rules.help.is_empty() {
-            true => reply::with_help(text, &self.rules.help, out),
-            false => out.extend_from_slice(text),
-        }
-        None
-    }
-
-    fn refuse_and_close(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
-        self.refused = Some(text);
-        self.close(text, out)
     }
 
     fn close(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {

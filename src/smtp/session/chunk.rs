@@ -39,12 +39,12 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Option<Action<'static>> {
         let refused = refused.or_else(|| self.refuses_chunk(octets));
+        self.declared_bytes = self.declared_bytes.max(self.content_bytes.saturating_add(octets));
         if octets > self.ceiling() {
             return self.give_up(refused.unwrap_or(reply::TOO_BIG), out);
         }
         let chunk = Chunk { octets, left: octets, last, refused };
         if refused.is_none() && self.state == State::Recipients {
-            self.declared_bytes = self.declared_bytes.max(octets);
             self.mode = Mode::Waiting(Wait::Begin(Incoming::Chunk(chunk)));
             return Some(Action::Begin);
         }
@@ -118,18 +118,18 @@ impl Session {
     /// Behind a chunk that is not taken. A transaction with recipients is lost with it.
     fn chunk_refused(&mut self, chunk: Chunk, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
         self.mode = Mode::Command;
-        let follows_refused = self.chunk_lost;
+        let action = match text {
+            // A pipelining client has sent the others before it knew.
+            _ if self.chunk_lost => self.idle_command(text, out),
+            [b'5', b'0', ..] => self.bad_command(text, out),
+            [b'5', b'3', ..] => self.idle_command(text, out),
+            _ => self.refuse(text, out),
+        };
         if self.state >= State::Recipients {
             self.reset();
             self.chunk_lost = true;
         }
         self.chunk_lost &= !chunk.last;
-        match text {
-            // A pipelining client has sent the others before it knew.
-            _ if follows_refused => self.idle_command(text, out),
-            [b'5', b'0', ..] => self.bad_command(text, out),
-            [b'5', b'3', ..] => self.idle_command(text, out),
-            _ => self.refuse(text, out),
-        }
+        action
     }
 }

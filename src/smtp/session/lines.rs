@@ -85,7 +85,7 @@ impl Session {
         text: &'static [u8],
         out: &mut Vec<u8>,
     ) -> Option<Action<'static>> {
-        self.refused = Some(text);
+        self.note(text);
         self.bad_command(text, out)
     }
 

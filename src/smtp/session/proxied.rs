@@ -34,7 +34,7 @@ impl Session {
 
     pub(super) fn xclient(&mut self, arguments: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
         if self.may_xclient == MayXclient::No {
-            self.refused = Some(reply::NO_PROXY);
+            self.note(reply::NO_PROXY);
             return self.bad_command(reply::NO_PROXY, out);
         }
         if self.is_in_transaction() {
@@ -44,7 +44,7 @@ impl Session {
             return self.bad_command(reply::BAD_ARGUMENT, out);
         };
         if xclient.login.is_some() && self.may_xclient != MayXclient::WithLogin {
-            self.refused = Some(reply::NO_XCLIENT_LOGIN);
+            self.note(reply::NO_XCLIENT_LOGIN);
             return self.bad_command(reply::NO_XCLIENT_LOGIN, out);
         }
         self.proxied = Some(Box::new(Proxied { helo: xclient.helo.take(), extended: xclient.extended }));

@@ -1,7 +1,7 @@
 //! Whole dialogues are data in `tests/dialogues`, run in every split; here is what needs the session's inside.
 
 use super::*;
-use crate::policy::{Domains, OddBytes, Role, TlsMode};
+use crate::policy::{Domains, OddBytes, Recipients, Role, TlsMode};
 
 fn rules(role: Role, tls: TlsMode) -> Arc<Rules> {
     Arc::new(Rules {
@@ -76,7 +76,10 @@ fn content_over_the_limit_is_swallowed_and_refused_in_step() {
     input.extend_from_slice(&b"0123456789\r\n".repeat(12));
     input.extend_from_slice(b".\r\nNOOP\r\n");
     let (replies, content) = talk(&mut session, &input);
-    assert!(replies.ends_with("552 5.3.4 Message is larger than the limit\r\n250 2.0.0 Ok\r\n"), "{replies}");
+    assert!(
+        replies.ends_with("552 5.3.4 Message is too large, the limit is 100 octets\r\n250 2.0.0 Ok\r\n"),
+        "{replies}"
+    );
     assert!(content.is_empty());
 }
 
@@ -105,7 +108,7 @@ fn a_shut_down_waits_for_content_and_stops_at_the_next_command() {
 /// Besides it an idle session holds the name that EHLO gave, the user's name, and at most 2 KiB of a former envelope.
 #[test]
 fn an_idle_session_is_small() {
-    assert!(std::mem::size_of::<Session>() <= 320, "{}", std::mem::size_of::<Session>());
+    assert!(std::mem::size_of::<Session>() <= 360, "{}", std::mem::size_of::<Session>());
 }
 
 #[test]
@@ -171,7 +174,7 @@ fn the_refusals_of_other_protocols_are_for_the_log() {
         let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
         let (replies, _) = talk(&mut session, input);
         assert_eq!(replies.as_bytes(), refused);
-        assert_eq!(session.take_refused(), Some(refused));
+        assert_eq!(session.take_refused().map(|refused| refused.reply), Some(refused));
     }
     // Inside TLS these octets are only an odd command.
     let (mut session, _) = session(Role::Smtp, TlsMode::Implicit, true);
@@ -194,8 +197,41 @@ fn mistakes_in_mail_and_rcpt_are_for_the_log_and_others_are_not() {
         let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
         talk(&mut session, b"EHLO x\r\n");
         let (replies, _) = talk(&mut session, input.as_bytes());
-        assert_eq!(session.take_refused(), refused, "{input}{replies}");
+        assert_eq!(session.take_refused().map(|refused| refused.reply), refused, "{input}{replies}");
         assert!(refused.is_none_or(|text| replies.as_bytes().ends_with(text)), "{input}{replies}");
+    }
+}
+
+/// Whoever looks why somebody's mail does not get in learns how large it was, as far as that was said.
+// covers: 5.8 6.8
+#[test]
+fn what_a_refusal_was_about_is_for_the_log() {
+    let sized = |announced_bytes| About::Size { announced_bytes };
+    let to = "MAIL FROM:<>\r\nRCPT TO:<b@example.edu>\r\n";
+    let long = "0123456789\r\n".repeat(12);
+    for (input, about) in [
+        ("MAIL FROM:<> SIZE=101\r\n".to_owned(), sized(101)),
+        (format!("{to}DATA\r\n{long}.\r\n"), sized(0)),
+        (format!("MAIL FROM:<> SIZE=99\r\nRCPT TO:<b@example.edu>\r\nDATA\r\n{long}.\r\n"), sized(99)),
+        (format!("{to}BDAT 144 LAST\r\n{long}"), sized(144)),
+        (format!("{to}BDAT 12\r\n0123456789\r\nBDAT 144 LAST\r\n{long}"), sized(156)),
+        (format!("{to}BDAT 1000\r\n"), sized(1000)),
+        ("AUTH PLAIN\r\n".to_owned(), About::Tls),
+        ("MAIL FROM:<> X=y\r\n".to_owned(), About::Other),
+    ] {
+        let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+        talk(&mut session, b"EHLO x\r\n");
+        let (replies, _) = talk(&mut session, input.as_bytes());
+        assert_eq!(session.take_refused().map(|refused| refused.about), Some(about), "{input}{replies}");
+    }
+    for (tls, secured, about) in [
+        (TlsMode::Required, false, About::Tls),
+        (TlsMode::Offered, false, About::Tls),
+        (TlsMode::Implicit, true, About::Other),
+    ] {
+        let (mut session, _) = session(Role::Submission, tls, secured);
+        talk(&mut session, b"EHLO x\r\nMAIL FROM:<>\r\n");
+        assert_eq!(session.take_refused().map(|refused| refused.about), Some(about), "{tls:?}");
     }
 }
 
@@ -203,15 +239,16 @@ fn mistakes_in_mail_and_rcpt_are_for_the_log_and_others_are_not() {
 // covers: 8.4
 #[test]
 fn many_replies_are_flushed_before_more_commands_are_looked_at() {
-    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+    let many = Rules { recipients_max: 5000, ..Rules::clone(&rules(Role::Smtp, TlsMode::Offered)) };
+    let mut session = Session::new(Arc::new(many), false, false, &mut Vec::new());
     talk(&mut session, b"EHLO x\r\nMAIL FROM:<a@example.org>\r\n");
-    let input = b"RCPT TO:<b@example.org>\r\n".repeat(5000);
+    let input = b"RCPT TO:<b@example.edu>\r\n".repeat(5000);
     let (mut rest, mut out, mut replies) = (&input[..], Vec::new(), 0);
     loop {
         let (used, action) = session.step(rest, &mut out);
         rest = &rest[used..];
         assert!(out.len() <= 17 * 1024, "{} octets of replies", out.len());
-        replies += out.split(|octet| *octet == b'\n').filter(|line| line.starts_with(b"550 5.7.1 ")).count();
+        replies += out.split(|octet| *octet == b'\n').filter(|line| line.starts_with(b"250 2.1.5 ")).count();
         out.clear();
         match action {
             Action::Flush => assert!(!rest.is_empty()),
@@ -254,4 +291,113 @@ fn who_asks_again_and_again_while_nobody_can_answer_is_sent_away() {
         session.answered(Answer::Unavailable, &mut out);
     }
     assert!(out.ends_with(reply::TOO_MANY_IDLE));
+}
+
+/// What `recipients` RCPTs for `address` are answered with, from the first on: a code and how often it came.
+fn answers(session: &mut Session, address: &str, recipients: usize) -> Vec<(String, usize)> {
+    let (said, _) = talk(session, format!("RCPT TO:<{address}>\r\n").repeat(recipients).as_bytes());
+    let mut answers: Vec<(String, usize)> = Vec::new();
+    for line in said.lines() {
+        match answers.last_mut() {
+            Some((code, count)) if *code == line[..9] => *count += 1,
+            _ => answers.push((line[..9].to_owned(), 1)),
+        }
+    }
+    answers
+}
+
+fn times(code: &str, count: usize) -> (String, usize) {
+    (code.to_owned(), count)
+}
+
+/// Nobody names recipients for as long as a transaction may last, and the log has one line for all of them.
+// covers: 5.15 11.8
+#[test]
+fn recipients_far_over_the_limit_end_the_session() {
+    let over = |over| Some(Refused { reply: reply::TOO_MANY_RECIPIENTS, about: About::Recipients { over } });
+    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+    talk(&mut session, b"EHLO x\r\nMAIL FROM:<>\r\n");
+    assert_eq!(
+        answers(&mut session, "b@example.edu", 1002),
+        [times("250 2.1.5", 2), times("452 4.5.3", 1000)],
+        "each has its answer"
+    );
+    assert_eq!(session.take_refused(), None, "while the transaction lasts");
+    talk(&mut session, b"DATA\r\n.\r\nMAIL FROM:<>\r\n");
+    assert_eq!((session.take_refused(), session.take_refused()), (over(1000), None), "the message got through");
+    assert_eq!(
+        answers(&mut session, "b@example.edu", 2000),
+        [times("250 2.1.5", 2), times("452 4.5.3", 1000), times("421 4.7.0", 1)],
+        "counted anew"
+    );
+    assert_eq!(session.phase(), Phase::Closed);
+    assert_eq!(session.take_refused().map(|refused| refused.reply), Some(reply::TOO_MANY_REFUSED));
+    session.end();
+    assert_eq!((session.take_refused(), session.take_refused()), (over(1000), None));
+}
+
+/// A list with many dead addresses gets through; who guesses names does not.
+// covers: 4.7 11.8
+#[test]
+fn known_clients_may_name_more_that_nobody_is_than_strangers() {
+    let rules = Rules { recipients_max: 300, ..Rules::clone(&rules(Role::Smtp, TlsMode::Offered)) };
+    let rules = Arc::new(rules);
+    let somebody = Arc::new({
+        let mut known = Recipients::default();
+        known.add(b"ben", b"example.edu");
+        known
+    });
+    for (trusted, max) in [(true, 300), (false, 100)] {
+        let mut session = Session::new(rules.clone(), trusted, false, &mut Vec::new());
+        session.set_local_recipients(&somebody);
+        talk(&mut session, b"EHLO x\r\nMAIL FROM:<>\r\n");
+        assert_eq!(answers(&mut session, "nobody@example.edu", max - 10), [times("550 5.1.1", max - 10)]);
+        talk(&mut session, b"RSET\r\nMAIL FROM:<>\r\n");
+        assert_eq!(answers(&mut session, "nobody@example.edu", 10), [times("550 5.1.1", 10)]);
+        talk(&mut session, b"RCPT TO:<ben@example.edu>\r\nDATA\r\n.\r\nMAIL FROM:<>\r\n");
+        let mut expected = vec![times("550 5.1.1", max), times("421 4.7.0", 1)];
+        // A message makes good for a known client only.
+        expected.drain(..usize::from(!trusted));
+        assert_eq!(answers(&mut session, "nobody@example.edu", 2 * max), expected, "trusted: {trusted}");
+        assert_eq!(session.phase(), Phase::Closed);
+    }
+}
+
+/// Past the rate of an account a list is refused to its end, in step.
+// covers: 5.17
+#[test]
+fn a_user_over_the_rate_is_told_so_for_each_recipient() {
+    let rules = Rules { limits_users: true, recipients_max: 200, ..Rules::new("mx.example.edu") };
+    let mut session = Session::new(Arc::new(rules), true, true, &mut Vec::new());
+    session.user = Some("anna".into());
+    talk(&mut session, b"EHLO x\r\nMAIL FROM:<>\r\n");
+    let (mut out, mut refused) = (Vec::new(), 0);
+    for _ in 0..300 {
+        if session.step(b"RCPT TO:<b@example.org>\r\n", &mut out).1 == Action::Close {
+            break;
+        }
+        session.answered(Answer::Refused(Refusal::OverRate), &mut out);
+        refused += 1;
+    }
+    let told = out.split_inclusive(|octet| *octet == b'\n').filter(|line| *line == reply::OVER_RATE).count();
+    assert_eq!((told, refused), (200, 201));
+    assert!(out.ends_with(reply::TOO_MANY_REFUSED) && session.phase() == Phase::Closed);
+}
+
+/// A file that is read again counts from the next command on, in sessions that are open too.
+// covers: 4.7
+#[test]
+fn who_there_is_may_change_while_a_session_lasts() {
+    let known = |name: &str| {
+        let mut known = Recipients::default();
+        known.add(name.as_bytes(), b"example.edu");
+        Arc::new(known)
+    };
+    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+    talk(&mut session, b"EHLO x\r\n");
+    for (name, code) in [("ben", "250 2.1.5"), ("anna", "550 5.1.1"), ("ben", "250 2.1.5")] {
+        session.set_local_recipients(&known(name));
+        talk(&mut session, b"RSET\r\nMAIL FROM:<>\r\n");
+        assert_eq!(answers(&mut session, "ben@example.edu", 1), [times(code, 1)]);
+    }
 }

@@ -28,7 +28,8 @@ impl Session {
         if !mail.given.are_among(self.offered()) {
             return self.bad_transaction_command(reply::UNKNOWN_PARAMETER, out);
         }
-        if mail.size.is_some_and(|size| size > self.rules.message_bytes_max) {
+        if let Some(size) = mail.size.filter(|size| *size > self.rules.message_bytes_max) {
+            self.declared_bytes = size;
             return self.idle_command(reply::TOO_BIG, out);
         }
         if self.room.is_none_or(|room| mail.size.unwrap_or(0) > room) {
