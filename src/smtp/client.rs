@@ -21,6 +21,7 @@
 mod command;
 mod content;
 mod fit;
+mod greeting;
 mod reply;
 mod standing;
 mod terms;
@@ -30,16 +31,14 @@ mod tests;
 pub use fit::Hindrance;
 pub use terms::{Body, Event, Fate, Login, Options, Phase, Recipient, Reply, StartTls, Transaction, Trouble};
 
-use crate::sasl::{ClientExchange, Terms};
 use command::{Command, Offered};
 use content::{Outgoing, Stuffer};
+use greeting::Exchange;
 use standing::{Current, Standing, deferred_here, fate, recipient_fate};
 use std::collections::VecDeque;
 
 /// Commands on their way at once under PIPELINING, so that neither side's buffers fill while the other waits.
 const WINDOW: usize = 100;
-/// Challenges answered in one AUTH exchange.
-const CHALLENGES_MAX: u32 = 8;
 
 /// What the client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,12 +78,6 @@ pub struct Client {
     trouble: Option<Trouble>,
     /// Replies so far.
     heard: u64,
-}
-
-/// AUTH under way.
-struct Exchange {
-    exchange: ClientExchange,
-    challenges: u32,
 }
 
 impl Client {
@@ -368,62 +361,6 @@ impl Client {
             (Command::Mail | Command::Rcpt(_), None) => unreachable!("planned by `send` only"),
         }
         self.sent.push_back(command);
-    }
-
-    /// EHLO, LHLO or HELO was answered: TLS, then AUTH, then Ready.
-    fn greeted(&mut self, offered: Offered, out: &mut Vec<u8>) {
-        self.offered = offered;
-        match self.options.starttls {
-            StartTls::Never => self.log_in(out),
-            StartTls::WhenOffered | StartTls::Required if offered.starttls => self.plan(Command::StartTls, out),
-            StartTls::WhenOffered | StartTls::Required => self.in_the_clear(out),
-        }
-    }
-
-    /// Our own name in the reply to EHLO: what we send there comes back to us.
-    fn is_own_name(&self, text: &str) -> bool {
-        let name = text.split([' ', '\n']).next().unwrap_or("");
-        self.options.detects_loop && name.eq_ignore_ascii_case(&self.options.hostname)
-    }
-
-    fn must_not_go_clear(&self) -> bool {
-        self.options.starttls == StartTls::Required || self.options.login.is_some()
-    }
-
-    /// TLS was wanted and is not to be had.
-    fn in_the_clear(&mut self, out: &mut Vec<u8>) {
-        if self.must_not_go_clear() {
-            return self.end(Trouble::TlsNotOffered);
-        }
-        self.log_in(out);
-    }
-
-    fn log_in(&mut self, out: &mut Vec<u8>) {
-        let Some(login) = &self.options.login else {
-            self.state = State::Ready;
-            return;
-        };
-        let binding = login.binding.as_deref();
-        let terms = Terms { user: &login.user, password: &login.password, nonce: &login.nonce, binding };
-        let (exchange, initial) = ClientExchange::start(login.mechanism, &terms);
-        command::auth(login.mechanism, initial.as_deref(), out);
-        self.exchange = Some(Exchange { exchange, challenges: 0 });
-        self.sent.push_back(Command::Auth);
-    }
-
-    /// 334: the next line of the exchange, or `*` if there is none (RFC 4954 section 4).
-    fn challenge(&mut self, text: &str, out: &mut Vec<u8>) {
-        let response = self.exchange.as_mut().and_then(|exchange| {
-            exchange.challenges += 1;
-            let wanted = exchange.challenges <= CHALLENGES_MAX;
-            exchange.exchange.respond(text.as_bytes()).filter(|_| wanted)
-        });
-        if response.is_none() && self.exchange.take().is_none() {
-            return self.garbled("a challenge after the exchange was cancelled".into());
-        }
-        out.extend_from_slice(response.as_deref().unwrap_or("*").as_bytes());
-        out.extend_from_slice(b"\r\n");
-        self.sent.push_back(Command::Auth);
     }
 
     /// MAIL was refused: what is not yet sent need not be; replies to what is sent decide nothing any more.
