@@ -1,9 +1,9 @@
 //! Dialogues of the client: each with the server's replies whole, byte by byte and in two pieces cut at every place.
 
 mod extensions;
+mod greeting;
 
 use super::*;
-use crate::sasl::Mechanism;
 
 /// What the client is expected to have written before the server says the second.
 type Turn = (&'static str, &'static str);
@@ -266,107 +266,6 @@ fn lmtp_has_a_reply_for_every_accepted_recipient() {
     ];
     let events = talk(lmtp, &[to(&["a@b", "c@d", "e@f"])], &turns);
     assert_eq!(events, ["delivered 250, failed 550, deferred 452", "bye"]);
-}
-
-#[test]
-fn starttls_starts_again_with_ehlo_and_believes_nothing_from_before() {
-    let tls = Options { starttls: StartTls::Required, ..options() };
-    let turns = [
-        ("", "220 mx\r\n"),
-        (EHLO, MODERN),
-        ("STARTTLS\r\n", "220 go\r\n"),
-        (EHLO, "250 mx\r\n"),
-        (MAIL, "250 ok\r\n"),
-        ("RCPT TO:<a@b>\r\n", "250 ok\r\n"),
-        ("DATA\r\n", "354 go\r\n"),
-        (BODY, "250 ok\r\n"),
-        ("QUIT\r\n", "221 bye\r\n"),
-    ];
-    assert_eq!(talk(tls, &[to(&["a@b"])], &turns), ["tls, nothing dropped", "delivered 250", "bye"]);
-}
-
-#[test]
-fn what_follows_the_220_to_starttls_is_left_to_be_dropped() {
-    let tls = Options { starttls: StartTls::WhenOffered, ..options() };
-    let turns = [("", "220 mx\r\n"), (EHLO, MODERN), ("STARTTLS\r\n", "220 go\r\n250 PIPELINING\r\n"), (EHLO, "")];
-    let events = talk_split(tls, &[], &turns, Split::Every(usize::MAX));
-    assert_eq!(events, ["tls, something dropped"]);
-}
-
-#[test]
-fn tls_that_is_not_to_be_had() {
-    let refused: &[Turn] = &[("", "220 mx\r\n"), (EHLO, MODERN), ("STARTTLS\r\n", "502 never\r\n")];
-    let not_now: &[Turn] = &[("", "220 mx\r\n"), (EHLO, MODERN), ("STARTTLS\r\n", "454 not now\r\n")];
-    let not_offered: &[Turn] = &[("", "220 mx\r\n"), (EHLO, "250 mx\r\n")];
-    let login = login_by(Mechanism::Plain);
-    for (turns, closed) in
-        [(refused, "closed no tls"), (not_offered, "closed no tls"), (not_now, "closed temporary 454")]
-    {
-        let required = Options { starttls: StartTls::Required, ..options() };
-        assert_eq!(talk(required, &[], turns), [closed]);
-        let with_password = Options { starttls: StartTls::WhenOffered, login: Some(login.clone()), ..options() };
-        assert_eq!(talk(with_password, &[], turns), [closed]);
-        let opportunistic = Options { starttls: StartTls::WhenOffered, ..options() };
-        let turns = [turns, &[("QUIT\r\n", "221 bye\r\n")]].concat();
-        assert_eq!(talk(opportunistic, &[], &turns), ["bye"]);
-    }
-    assert!(!format!("{login:?}").contains("\"p\""));
-}
-
-fn login_by(mechanism: Mechanism) -> Login {
-    Login { user: "u".into(), password: "p".into(), mechanism, nonce: "rOprNGfwEbeRWgbNEkqO".into(), binding: None }
-}
-
-#[test]
-fn auth_scram_only_with_a_server_that_knows_the_password() {
-    // RFC 7677 section 3, with the user and the password of that section.
-    let first = "AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9ck9wck5HZndFYmVSV2diTkVrcU8=\r\n";
-    let server_first = "334 cj1yT3ByTkdmd0ViZVJXZ2JORWtxTyVodllEcFdVYTJSYVRDQWZ1eEZJbGopaE5sRiRrMCxzPVcyMlphSjBTTlk3c29Fc1VFamI2Z1E9PSxpPTQwOTY=\r\n";
-    let last = "Yz1iaXdzLHI9ck9wck5HZndFYmVSV2diTkVrcU8laHZZRHBXVWEyUmFUQ0FmdXhGSWxqKWhObEYkazAscD1kSHpiWmFwV0lrNGpVaE4rVXRlOXl0YWc5empmTUhnc3FtbWl6N0FuZFZRPQ==\r\n";
-    let right = "334 dj02cnJpVFJCaTIzV3BSUi93dHVwK21NaFVaVW4vZEI1bkxUSlJzamw5NUc0PQ==\r\n";
-    let wrong = "334 dj02cnJqVFJCaTIzV3BSUi93dHVwK21NaFVaVW4vZEI1bkxUSlJzamw5NUc0PQ==\r\n";
-    let shown: &[Turn] = &[(first, server_first), (last, right), ("\r\n", "235 ok\r\n"), ("QUIT\r\n", "221 bye\r\n")];
-    let not_shown: &[Turn] = &[(first, server_first), (last, "235 ok\r\n")];
-    let at_once: &[Turn] = &[(first, "235 ok\r\n")];
-    let false_one: &[Turn] = &[(first, server_first), (last, wrong), ("*\r\n", "501 cancelled\r\n")];
-    let pushy: &[Turn] = &[(first, server_first), (last, wrong), ("*\r\n", "235 ok\r\n")];
-    let unproven = "closed garbled 235 from a server that has not shown that it knows the password";
-    for (turns, expected) in [
-        (shown, "bye"),
-        (not_shown, unproven),
-        (at_once, unproven),
-        (false_one, "closed permanent 501"),
-        (pushy, unproven),
-    ] {
-        let login = Login { user: "user".into(), password: "pencil".into(), ..login_by(Mechanism::ScramSha256) };
-        assert_eq!(talk(Options { login: Some(login), ..options() }, &[], &after_hello(turns)), [expected]);
-    }
-}
-
-#[test]
-fn auth_plain_and_login() {
-    let plain: &[Turn] = &[("AUTH PLAIN AHUAcA==\r\n", "235 ok\r\n"), ("QUIT\r\n", "221 bye\r\n")];
-    let login: &[Turn] = &[
-        ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6\r\n"),
-        ("dQ==\r\n", "334 UGFzc3dvcmQ6\r\n"),
-        ("cA==\r\n", "235 ok\r\n"),
-        ("QUIT\r\n", "221 bye\r\n"),
-    ];
-    let wrong: &[Turn] = &[("AUTH PLAIN AHUAcA==\r\n", "535 5.7.8 no\r\n")];
-    let busy: &[Turn] = &[("AUTH PLAIN AHUAcA==\r\n", "454 4.7.0 later\r\n")];
-    let nosy: &[Turn] = &[("AUTH PLAIN AHUAcA==\r\n", "334 more\r\n"), ("*\r\n", "501 cancelled\r\n")];
-    let endless: &[Turn] = &[("AUTH PLAIN AHUAcA==\r\n", "334 \r\n"), ("*\r\n", "334 \r\n")];
-    for (mechanism, turns, expected) in [
-        (Mechanism::Plain, plain, "bye"),
-        (Mechanism::Login, login, "bye"),
-        (Mechanism::Plain, wrong, "closed permanent 535"),
-        (Mechanism::Plain, busy, "closed temporary 454"),
-        (Mechanism::Plain, nosy, "closed permanent 501"),
-        (Mechanism::Plain, endless, "closed garbled a challenge after the exchange was cancelled"),
-    ] {
-        let login = Some(login_by(mechanism));
-        assert_eq!(talk(Options { login, ..options() }, &[], &after_hello(turns)), [expected]);
-    }
 }
 
 // covers: 12.11
