@@ -239,10 +239,10 @@ pub fn is_contained() -> bool {
 }
 
 /// Runs `session`; a panic in it, which only a bug can cause, ends it alone and is counted. The other sessions of the core
-/// go on.
-pub async fn contained(session: impl Future<Output = ()>, counters: Arc<metrics::Counters>) {
+/// go on. (Not an async function: its future would keep room for the session beside the box that the session moves into.)
+pub fn contained(session: impl Future<Output = ()>, counters: Arc<metrics::Counters>) -> impl Future<Output = ()> {
     let mut session = Box::pin(session);
-    std::future::poll_fn(|context| {
+    std::future::poll_fn(move |context| {
         IN_SESSION.set(true);
         let polled = catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(context)));
         IN_SESSION.set(false);
@@ -252,7 +252,6 @@ pub async fn contained(session: impl Future<Output = ()>, counters: Arc<metrics:
             Poll::Ready(())
         })
     })
-    .await;
 }
 
 async fn drain(core: &Rc<Core>) {
