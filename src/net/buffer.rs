@@ -6,9 +6,10 @@
 //! ```
 //!
 //! A window without memory costs three words. It gets its memory from the pool when bytes are about to arrive and
-//! gives it back when they have been eaten. The pool keeps a bounded number of buffers and frees the rest.
+//! gives it back when they have been eaten. The pool keeps a bounded number of buffers and frees the rest, and those that
+//! nobody needs any more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// What a pooled buffer holds, in bytes: a whole TLS record at its largest (RFC 5246 section 6.2.3: 5 + 16384 + 2048)
 /// and the beginning of the next one.
@@ -25,12 +26,25 @@ const KEPT_MAX: usize = 256;
 #[derive(Default)]
 pub(super) struct Pool {
     unused: RefCell<Vec<Vec<u8>>>,
+    /// The fewest that were unused since the last [`Pool::trim`]: so many were not needed. At most `unused.len()`.
+    idle: Cell<usize>,
 }
 
 impl Pool {
     /// An empty buffer of [`BUFFER_BYTES`].
     pub fn take(&self) -> Vec<u8> {
-        self.unused.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+        let mut unused = self.unused.borrow_mut();
+        let buffer = unused.pop();
+        self.idle.set(self.idle.get().min(unused.len()));
+        buffer.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Frees half of the buffers that were not needed since the last time, so that what a burst needed is soon given back
+    /// and what steady work needs is not.
+    pub fn trim(&self) {
+        let mut unused = self.unused.borrow_mut();
+        unused.drain(..self.idle.get().div_ceil(2));
+        self.idle.set(unused.len());
     }
 
     /// Takes a buffer back. One that has grown, and one too many, is freed.
@@ -163,6 +177,24 @@ mod tests {
             pool.give(buffer);
         }
         assert_eq!(pool.unused.borrow().len(), KEPT_MAX);
+    }
+
+    #[test]
+    fn pool_forgets_a_burst_and_keeps_what_is_needed() {
+        let pool = Pool::default();
+        let burst =
+            |count| (0..count).map(|_| pool.take()).collect::<Vec<_>>().into_iter().for_each(|one| pool.give(one));
+        burst(100);
+        for _ in 0..20 {
+            burst(10);
+            pool.trim();
+        }
+        assert_eq!(pool.unused.borrow().len(), 10, "in use all the time");
+        for _ in 0..5 {
+            pool.trim();
+        }
+        assert_eq!(pool.unused.borrow().len(), 0, "in use no more");
+        pool.trim();
     }
 
     #[test]

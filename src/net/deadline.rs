@@ -1,7 +1,7 @@
 //! Deadlines without a timer per wait: what the streams of a thread share.
 //!
 //! Every stream has a [`Watch`] in which it writes what it waits for and until which tick. One sweeper task per thread
-//! counts the ticks, looks at all watches, and ends the waits that are over:
+//! counts the ticks, looks at all watches, frees buffers that nobody needs, and ends the waits that are over:
 //!
 //! | wait | holds | how it is ended | what the stream then does |
 //! |---|---|---|---|
@@ -136,6 +136,7 @@ impl Shared {
             Rc::strong_count(watch) > 1
         });
         self.readers.set(readers);
+        self.pool.trim();
     }
 
     fn poll_stopped(&self, context: &Context<'_>) -> bool {

@@ -83,33 +83,42 @@ pub(super) struct Connection {
     pub(super) meaning: Option<&'static str>,
 }
 
-/// A connection's whole life.
-pub async fn serve(core: Rc<Core>, index: usize, stream: Stream, peer: SocketAddr, admitted: Admitted) {
-    let patience = Patience::new(core.shared.tick());
-    let share = core.share();
+/// A connection's whole life. (Not an async function: its future would keep its arguments beside the connection that they
+/// become.)
+pub fn serve(
+    core: Rc<Core>,
+    index: usize,
+    stream: Stream,
+    peer: SocketAddr,
+    admitted: Admitted,
+) -> impl Future<Output = ()> {
     let mut connection = Connection {
+        patience: Patience::new(core.shared.tick()),
+        share: core.share(),
         core,
         index,
         peer: Peer::direct(peer),
         stream,
         admitted,
         trusted: false,
-        patience,
         tls: Tls::default(),
         out: Vec::new(),
         consumed: 0,
         replied: false,
-        share,
         message: None,
         trouble: None,
         accepted: 0,
         meaning: None,
     };
-    let Err(end) = connection.run().await;
-    connection.log_end(&end);
-    connection.stream.close().await;
+    async move {
+        let Err(end) = connection.run().await;
+        connection.log_end(&end);
+        connection.stream.close().await;
+    }
 }
 
+/// What is awaited in place has its room in the task for as long as the connection lives: of the large ones only those
+/// that each command needs, `read` and `flush`. The others are boxed.
 impl Connection {
     /// Never Ok: it ends for a reason.
     async fn run(&mut self) -> Result<Infallible, End> {
@@ -121,7 +130,7 @@ impl Connection {
             return self.refuse(refused).await;
         }
         if secured {
-            self.shake_hands(Begin::Implicit, Who::new(rules.role, self.trusted)).await?;
+            Box::pin(self.shake_hands(Begin::Implicit, Who::new(rules.role, self.trusted))).await?;
         } else if !self.trusted && self.stream.has_spoken() {
             // Under TLS nobody else's octets can have come before ours: there they are served in order.
             let first = self.stream.first_spoken();
@@ -170,12 +179,12 @@ impl Connection {
                 }
                 Some(Wait::Spill) => self.spill().await,
                 Some(Wait::Commit) => {
-                    let answer = self.commit(session).await;
+                    let answer = Box::pin(self.commit(session)).await;
                     session.answered(answer, &mut self.out);
                     self.patience.message_over();
                 }
                 Some(Wait::Ask(question)) => {
-                    let answer = self.ask(question).await?;
+                    let answer = Box::pin(self.ask(question)).await?;
                     session.answered(answer, &mut self.out);
                     self.trusted = session.is_trusted();
                     if session.is_authenticated() || self.trusted {
@@ -184,7 +193,7 @@ impl Connection {
                 }
                 Some(Wait::StartTls) => {
                     self.tls = Tls::Begun;
-                    self.shake_hands(Begin::StartTls, self.who(session)).await?;
+                    Box::pin(self.shake_hands(Begin::StartTls, self.who(session))).await?;
                     session.answered(Answer::TlsStarted, &mut self.out);
                     self.bind_channel(session);
                     // What XCLIENT said is forgotten with all else that was said in the clear.
@@ -279,7 +288,7 @@ impl Connection {
                 let end = self.timed_out(reason);
                 if matches!(end, End::TimedOut(_)) {
                     session.timed_out(&mut self.out);
-                    self.last_words().await;
+                    Box::pin(self.last_words()).await;
                 }
                 Err(end)
             }
@@ -303,7 +312,7 @@ impl Connection {
     async fn tell(&mut self, text: &[u8]) {
         self.out.clear();
         self.out.extend_from_slice(text);
-        self.last_words().await;
+        Box::pin(self.last_words()).await;
     }
 
     async fn last_words(&mut self) {
