@@ -289,4 +289,16 @@ mod tests {
         assert!(ran_on.expect("a runtime"));
         assert_eq!(counters.sessions_panicked.get(), 1);
     }
+
+    /// Whatever a session needs is in its box, and nowhere else a second time.
+    #[test]
+    fn a_contained_session_is_kept_once() {
+        let large = [0_u8; 4096];
+        let session = async move {
+            monoio::time::sleep(Duration::ZERO).await;
+            assert_eq!(large.len(), 4096);
+        };
+        let bytes = size_of_val(&contained(session, Arc::default()));
+        assert!(bytes <= 4 * size_of::<usize>(), "{bytes}");
+    }
 }

@@ -9,7 +9,7 @@ import time
 import pytest
 
 SESSIONS = 5000
-RSS_MIB_MAX = 120
+RSS_MIB_MAX = 90
 
 
 def resident_mib(pid):
