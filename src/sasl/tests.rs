@@ -67,6 +67,7 @@ fn plain_refusals() {
         ("us\u{00AD}er\0user\0password".into(), verify(Mechanism::Plain, "user", "password")),
         (format!("\0{user_255}\0p"), verify(Mechanism::Plain, &user_255, "p")),
         (format!("\0{user_256}\0p"), Step::Malformed),
+        (format!("\0u{}\0p", "\u{AD}".repeat(128)), Step::Malformed), // one octet once prepared, but not before
         (format!("{user_256}\0user\0p"), Step::Malformed),
         (format!("\0user\0{password_1024}"), verify(Mechanism::Plain, "user", &password_1024)),
         (format!("\0user\0{password_1024}p"), Step::Malformed),
@@ -221,7 +222,14 @@ fn secrets_are_not_shown() {
 #[test]
 fn client_and_server_understand_each_other() {
     let long = "p".repeat(600);
-    for (user, password) in [("user", "password"), ("j\u{F6}rg@example.edu", "\u{1F511} s\u{E9}same"), ("u", &long)] {
+    // With one octet more a response would still fit by its own length, and its line would have 513.
+    let fills_the_line = "p".repeat(366);
+    for (user, password) in [
+        ("user", "password"),
+        ("user", &fills_the_line),
+        ("j\u{F6}rg@example.edu", "\u{1F511} s\u{E9}same"),
+        ("u", &long),
+    ] {
         for mechanism in Mechanisms::PASSWORD.iter() {
             let name = mechanism.name();
             let (mut client, initial) = ClientExchange::start(mechanism, &terms(user, password));

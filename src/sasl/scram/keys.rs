@@ -195,6 +195,13 @@ mod tests {
     }
 
     #[test]
+    fn a_salt_has_at_most_64_octets() {
+        for (salt, taken) in [(vec![7; 64], true), (vec![7; 65], false)] {
+            assert_eq!(Keys::parse(&Keys::derive("pencil", &salt, 4096).print()).is_ok(), taken);
+        }
+    }
+
+    #[test]
     fn mistakes_are_named_without_the_keys() {
         let good = Keys::derive("pencil", b"salt", 4096).print().to_string();
         for (text, part) in [

@@ -3,14 +3,11 @@
 use super::BINDING;
 use super::keys::{KEY_BYTES, Keys, decode_at_most};
 use super::message::{ClientFinal, ClientFirst, Fault, Flag};
-use crate::sasl::{Mechanism, Proof, Step};
+use crate::sasl::{Mechanism, Proof, Step, decode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;
 use std::sync::Arc;
-
-/// Longest `c=` of a client, octets: its gs2 header with a name in which all is escaped, and the longest hash.
-const CHANNEL_BYTES_MAX: usize = 1024;
 
 /// Server side of a SCRAM exchange. `Debug` shows no keys.
 pub(in crate::sasl) struct ScramServer {
@@ -47,7 +44,7 @@ impl ScramServer {
             State::First => self.first(message),
             State::Final { user, nonce, gs2_header, keys, auth_message } => {
                 let Some(last) = ClientFinal::parse(message) else { return Step::Malformed };
-                let channel = decode_at_most(last.channel, CHANNEL_BYTES_MAX);
+                let channel = decode(last.channel.as_bytes());
                 let proof = decode_at_most(last.proof, KEY_BYTES);
                 let proof = proof.and_then(|proof| <[u8; KEY_BYTES]>::try_from(&proof[..]).ok());
                 let (Some(channel), Some(proof)) = (channel, proof) else { return Step::Malformed };

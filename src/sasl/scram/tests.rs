@@ -120,10 +120,10 @@ fn what_does_not_belong_together_is_refused() {
     for (what, mechanism, first, bound) in refused {
         assert_eq!(outcome(mechanism, &first, rfc[2], bound.then(binding)), Step::Refused, "{what}");
     }
-    // Where -PLUS is not offered, `y` is the truth; and whoever cannot bind may always say so.
-    for (first, bound) in [(rfc[0].replace("n,,", "y,,"), None), (rfc[0].into(), Some(binding()))] {
-        assert_ne!(outcome(Clear, &first, rfc[2], bound), Step::Refused, "{first}");
-    }
+    // Where -PLUS is not offered, `y` is the truth; and whoever cannot bind may always say so, and then binds to nothing.
+    assert_eq!(outcome(Clear, &rfc[0].replace("n,,", "y,,"), rfc[2], None), proof(Clear, false), "its c= says n");
+    assert_eq!(outcome(Clear, rfc[0], rfc[2], Some(binding())), proof(Clear, true));
+    assert!(meet(Clear, "user", "pencil", "pencil", [Some(binding()), None]), "it would bind, we do not offer to");
     let wrong: [(&str, Mechanism, &str, String, Binding); 7] = [
         ("another gs2 header", Clear, rfc[0], rfc[2].replace("biws", &b64("y,,")), None),
         ("a nonce that is not ours", Clear, rfc[0], rfc[2].replace("$k0", "$k1"), None),
@@ -141,6 +141,21 @@ fn what_does_not_belong_together_is_refused() {
     ];
     for (what, mechanism, first, last, binding) in wrong {
         assert_eq!(outcome(mechanism, first, &last, binding), proof(mechanism, false), "{what}");
+    }
+}
+
+// covers: 10.10
+#[test]
+fn who_knows_the_password_must_still_answer_with_our_nonce() {
+    let [first, server_first, last, _] = RFC_7677;
+    let without_proof = last.rsplit_once(",p=").expect("a proof").0;
+    let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").expect("base64");
+    for (nonce, right) in [("$k0", true), ("$k1", false), ("", false), ("$k0$k0", false)] {
+        let without_proof = without_proof.replace("$k0", nonce);
+        let signed = format!("{},{server_first},{without_proof}", first.trim_start_matches("n,,"));
+        let made = STANDARD.encode(super::keys::prove("pencil", &salt, 4096, signed.as_bytes()).0);
+        let step = outcome(Mechanism::ScramSha256, first, &format!("{without_proof},p={made}"), None);
+        assert_eq!(step, proof(Mechanism::ScramSha256, right), "{nonce}");
     }
 }
 
@@ -205,6 +220,7 @@ fn a_client_does_not_trust_any_server() {
         &server_first.replace("rOpr", "sOpr"),
         &server_first.replace(SERVER_NONCE, ""),
         &server_first.replace("W22ZaJ0SNY7soEsUEjb6gQ==", ""),
+        &server_first.replace("W22ZaJ0SNY7soEsUEjb6gQ==", &b64([0; 257])),
         &server_first.replace("r=rO", "m=x,r=rO"),
         "e=other-error",
         "",
