@@ -107,6 +107,8 @@ mod tests {
             for user in ["anna", "Anna", account, "ana@example.edu", "ana@EXAMPLE.EDU"] {
                 assert_eq!(shown(user, &names, &users), user, "{form:?}");
             }
+            let lab = shown("ana@lab.example.edu", &names, &users);
+            assert_eq!(lab != WITHHELD, account.ends_with("@lab.example.edu"), "some account has that domain, or none");
             for password in ["sesame", "hunter2", "P@ssw0rd", "anna1", "a b:c", "x@", "@", "anna@example.org"] {
                 assert_eq!(shown(password, &names, &users), WITHHELD, "{form:?}");
             }

@@ -191,9 +191,14 @@ mod tests {
         assert_eq!(fs::metadata(path(&users)).expect("there").mode() & 0o777, 0o640, "others never");
         assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 2, "nothing else is left");
         let other = Secret::open(&users).expect("read").made_up("ben", SHAPE);
-        assert!(
-            first.salt != other.salt && first.stored_key != first.server_key && first.salt.len() == SHAPE.salt_bytes
-        );
+        assert!(first.salt != other.salt && first.salt.len() == SHAPE.salt_bytes);
+        // The salt is public, and the keys must not follow from it.
+        assert!(first.stored_key != first.server_key && !first.stored_key.starts_with(&first.salt));
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&users, &link).expect("linked");
+        assert_eq!(Secret::open(&link).expect("read").made_up("anna", SHAPE), first, "it lies beside the file itself");
+        fs::remove_file(link).expect("removed");
+        assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 2);
         fs::remove_file(path(&users)).expect("removed");
         assert_ne!(Secret::open(&users).expect("made").made_up("anna", SHAPE).salt, first.salt, "another secret");
     }
@@ -218,7 +223,9 @@ mod tests {
     fn what_is_no_secret_is_named_and_left_alone() {
         let directory = tempfile::tempdir().expect("directory");
         let users = directory.path().join("users");
-        for text in ["", "abc\n", &"g".repeat(64), &"a".repeat(63), &"a".repeat(65), &"\u{e9}".repeat(32)] {
+        for text in
+            ["", "abc\n", &"g".repeat(64), &"a".repeat(63), &"a".repeat(65), &"\u{e9}".repeat(32), &"+f".repeat(32)]
+        {
             fs::write(path(&users), text).expect("written");
             let error = Secret::open(&users).err().expect(text);
             assert!(error.contains("users.scram-secret is not 64 hexadecimal digits"), "{error}");

@@ -195,10 +195,33 @@ fn a_broken_or_missing_file_keeps_the_old_users() {
     fs::remove_file(house.path()).expect("removed");
     authenticator.reload();
     assert_eq!(check(&authenticator, "ann", "one"), accepted("ann"));
+    // As many editors empty a file before they write it.
+    house.write_text("");
+    authenticator.reload();
+    assert_eq!(check(&authenticator, "ann", "one"), accepted("ann"));
     assert_eq!(authenticator.file.current().generation(), 1);
     house.write(&[("ann", "two")]);
     authenticator.reload();
     assert_eq!(check(&authenticator, "ann", "two"), accepted("ann"));
+    // Where there was nobody, an empty file is as good as one with a comment.
+    for (text, generation) in [("# no users\n", 3), ("", 4)] {
+        house.write_text(text);
+        authenticator.reload();
+        let users = authenticator.file.current();
+        assert_eq!((users.generation(), users.count()), (generation, 0));
+    }
+}
+
+#[test]
+fn a_file_that_stays_as_it_is_is_not_read_again() {
+    let house = House::new(&[("ann", "one")]);
+    let file = UsersFile::open(&house.config).expect("opened");
+    for generation in [1, 2] {
+        file.reload_if_changed();
+        file.reload_if_changed();
+        assert_eq!(file.current().generation(), generation);
+        house.write(&[("ann", "two")]);
+    }
 }
 
 #[test]

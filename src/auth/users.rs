@@ -317,8 +317,9 @@ mod tests {
     #[test]
     fn a_made_up_count_stays_when_a_user_is_added() {
         let users = |few: usize, many: usize| {
-            let (with_keys, iterations) = (few + many, vec![(4096, few), (8192, few + many)]);
-            Users { with_keys, iterations, ..Users::new(Vec::new(), 1).expect("snapshot") }
+            let shape = |iterations| Shape { iterations, salt_bytes: 16 };
+            let (with_keys, shapes) = (few + many, vec![(shape(4096), few), (shape(8192), few + many)]);
+            Users { with_keys, shapes, ..Users::new(Vec::new(), 1).expect("snapshot") }
         };
         let (before, after) = (users(300, 700), users(300, 701));
         let draws = (0..1000u64).map(|number| number << 54 | number);
@@ -350,6 +351,10 @@ mod tests {
         assert_eq!(users.hash("nobody").cost(), users.hash("b").cost());
         assert_ne!(users.hash("nobody").cost(), users.hash("a").cost());
         assert_eq!((users.name("nobody"), users.name("a").as_deref()), (None, Some("a")));
+        let text = format!("a:{}\nb:{}\nc:{}\nd:{}\n", phc(64), phc(16), phc(64), phc(16));
+        let users = parse(text.as_bytes(), &NAMES(UsernameForm::Either)).map(|entries| Users::new(entries, 1));
+        let users = users.expect("users").expect("snapshot");
+        assert_eq!(users.hash("nobody").cost(), users.hash("a").cost(), "the higher of two equally frequent ones");
         let nobody = Users::new(Vec::new(), 1).expect("snapshot");
         assert_eq!(nobody.hash("a").cost(), Cost::default());
     }

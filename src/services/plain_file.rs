@@ -51,3 +51,19 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_file_of_at_most_so_many_octets_is_read() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("file");
+        std::fs::write(&path, "12345").expect("written");
+        assert_eq!(read(&path, 5).expect("read"), b"12345");
+        assert_eq!(read(&path, 4).expect_err("too large").to_string(), "larger than 4 octets");
+        assert_eq!(read(directory.path(), 5).expect_err("a directory").to_string(), "not a plain file");
+        assert_eq!(read(Path::new("/dev/null"), 5).expect_err("a device").to_string(), "not a plain file");
+    }
+}

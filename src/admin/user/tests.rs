@@ -127,6 +127,7 @@ fn what_is_refused_leaves_no_file() {
         ("ann", "", "password is empty"),
         ("ann", "pass\tword", "control characters"),
         ("ann", &long_password, "1024 octets"),
+        ("ann", &"\u{FDFA}".repeat(40), "1024 octets"), // 120 as they are typed, 1320 as they are compared
     ] {
         let error = put(&config, name, password).expect_err(part);
         assert!(error.contains(part), "{name:?}: {error}");
@@ -188,6 +189,17 @@ fn a_symbolic_link_stays_one_and_what_a_crash_left_is_swept() {
     assert!(fs::symlink_metadata(&link).expect("link").is_symlink());
     assert!(fs::read_to_string(real).expect("read").contains("\nbob:"));
     assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 2);
+}
+
+#[test]
+fn what_is_left_of_a_file_without_users_is_not_empty() {
+    let (_directory, config) = house(UsernameForm::Either);
+    put(&config, "ann", "password").expect("added");
+    let line = text(&config).lines().last().expect("ann").to_owned();
+    fs::write(&config.users_file, line).expect("written");
+    remove(&config, "ann").expect("removed");
+    // A running server takes an empty file for one that is being written, and would let ann in.
+    assert_eq!(text(&config), "# no users\n");
 }
 
 #[test]
