@@ -3,6 +3,7 @@
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
@@ -95,6 +96,42 @@ def test_an_idle_server_ends_at_once(appliance):
     with appliance(limits={"drain_s": 60}) as server:
         server.stop()
         server.start()
+
+
+def in_data(server):
+    """A session that has sent all of a message but its end, and one that idles."""
+    busy, idle = (Wire(server.port["submissions"], tls=True) for _ in range(2))
+    busy.login()
+    for command, code in (("MAIL FROM:<anna@example.edu>", "250"), ("RCPT TO:<ben@example.org>", "250"), ("DATA", "354")):
+        busy.say(command, code)
+    busy.send(message("in-data"))
+    return busy, idle
+
+
+def test_two_signals_in_the_same_moment_are_one(appliance):
+    """A service manager may signal the process and its group: mail that is under way is taken all the same."""
+    with appliance(limits={"drain_s": 60}) as server:
+        busy, idle = in_data(server)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGINT)
+        assert idle.reply().startswith("421 4.3.2")
+        busy.send(b".\r\n")
+        assert busy.reply().startswith("250 2.0.0")
+        server.ended()
+        server.start()
+        server.maildir.wait(1)
+
+
+def test_a_second_signal_ends_it_at_once(appliance):
+    server = appliance(limits={"drain_s": 60})
+    server.start()
+    busy, idle = in_data(server)
+    server.process.send_signal(signal.SIGTERM)
+    assert idle.reply().startswith("421 4.3.2")
+    time.sleep(0.6)  # Half a second after the first it is a second one.
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(20) == 1
+    assert "ended at once by a second signal" in server.log_text() and busy.at_end()
 
 
 def test_a_handshake_under_way_does_not_hold_it_up(appliance):
