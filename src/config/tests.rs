@@ -43,6 +43,8 @@ fn the_shortest_configuration_and_its_defaults() {
     assert_eq!(config.limits.message_bytes_max, 50 << 20);
     assert_eq!(config.limits.idle_timeout_s, 300);
     assert_eq!(config.listeners[0].name, "submission-587");
+    assert_eq!(config.listeners[0].odd_bytes, OddBytes::Normalize);
+    assert_eq!(config.listeners[0].odd_bytes_of_strangers, OddBytes::Reject);
     assert_eq!(config.auth.expect("auth").username_form, UsernameForm::Either);
     let smarthost =
         Target::Smarthost { address: "mail.example.edu:25".to_owned(), tls: RouteTls::Opportunistic, ca_file: None };
@@ -263,6 +265,14 @@ fn each_mistake_names_its_line_and_its_remedy() {
             "line 14 takes all other domains",
             "domains",
         ),
+        (
+            "[relay]",
+            "[relay]\nexpire_s = 3600\nretry_max_s = 3600",
+            "14",
+            "would expire after 3600 s",
+            "expire_s = 432000",
+        ),
+        ("\"spool\"", "\"sp\\u0000ool\"", "3", "the path is empty", "write the path"),
         ("[relay]", "[relay]\nexpire_s = 60", "14", "would expire after 60 s", "expire_s = 432000"),
         ("[relay]", "[relay]\nretry_first_s = 7200", "13", "longer than retry_max_s", "lower the first"),
         ("hostname", "hostname = \"a.b\"\nhostname", "2", "no valid TOML: duplicate key", "toml.io"),
@@ -299,6 +309,7 @@ fn warnings_let_it_start() {
             "11",
             "bare_newlines_of_strangers has no effect on a listener of role submission",
         ),
+        ("role", "xclient_login = true\nrole", "11", "xclient_login has no effect without xclient_from"),
         ("role = \"submission\"", smtp, "10", "can send to nobody"),
         ("0.0.0.0:587", "0.0.0.0:465", "10", "TLS from the first octet"),
         ("tls = \"required\"", "tls = \"implicit\"", "10", "begin in the clear"),
@@ -311,6 +322,32 @@ fn warnings_let_it_start() {
         };
         assert!(said.lines().any(expected), "{from:?} -> {to:?}: {what}\nsaid:\n{said}");
     }
+}
+
+/// The last value before each warning or mistake.
+#[test]
+fn nothing_is_said_of_what_is_just_right() {
+    let table = [
+        ("smtp.example.edu", "localhost"),
+        ("[auth]", "[auth]\nbrake_account_failures = 7\nbrake_address_failures = 7"),
+        ("[tls]", "segment_mib = 4\nspill_kib = 1024\n[limits]\nreceiving_mib_per_core = 1\n[tls]"),
+        ("[tls]", "[limits]\nlogin_timeout_s = 60\nstranger_timeout_s = 60\n[tls]"),
+        ("[tls]", "[limits]\ncrowded_timeout_s = 60\nstranger_timeout_s = 60\n[tls]"),
+        ("[tls]", "[limits]\nconnections_per_network = 50\nconnections_per_address = 50\n[tls]"),
+        ("[relay]", "[relay]\nretry_first_s = 3600\nretry_max_s = 3600"),
+        // Other programs beside it, and another machine's name.
+        ("mail.example.edu:25", "127.0.0.1:26"),
+        ("mail.example.edu:25", "smtp.example.edu:26"),
+    ];
+    for (from, to) in table {
+        assert_eq!(said(from, to), "", "{from:?} -> {to:?}");
+    }
+    let elsewhere = SHORTEST.replace("0.0.0.0", "192.0.2.1").replace("mail.example.edu:25", "localhost:587");
+    assert_eq!(read(&elsewhere).expect("no circle").notices.to_string(), "");
+    let listener =
+        "[[listener]]\naddress = \"0.0.0.0:25\"\nrole = \"smtp\"\ntls = \"offered\"\nmechanisms = []\n[relay]";
+    let said = said("[relay]", listener);
+    assert!(!said.contains("mechanisms"), "mail from other servers alone: {said}");
 }
 
 #[test]

@@ -231,6 +231,15 @@ mod tests {
         admission.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
+    #[test]
+    fn who_never_uses_starttls_is_counted_by_listener_too() {
+        let admission = admission(1000, 2, 3, &[]);
+        let seen = [0, 2, 0].map(|listener| admission.note_unsecured(listener, ip("192.0.2.1"), 0).map(|due| due.seen));
+        assert_eq!(seen, [Some(1), Some(1), None]);
+        let later: Vec<_> = admission.due(60_000).1.into_iter().map(|(listener, due)| (listener, due.seen)).collect();
+        assert_eq!(later, [(0, 2)]);
+    }
+
     // covers: 11.3
     #[test]
     fn an_address_and_a_network_have_their_caps() {

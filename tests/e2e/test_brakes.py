@@ -465,6 +465,7 @@ def test_early_talkers_are_sent_away(appliance):
         server.process.send_signal(19)
         talkers = [early(server.port[name], b"EHLO x\r\nQUIT\r\n") for name in ("smtp", "submission")]
         talkers.append(early(server.port["smtp"], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+        talkers.append(early(server.port["smtp"], b"PROXY TCP4 192.0.2.1 192.0.2.2 1025 25\r\n"))
         trusted = early(server.port["smtp"], b"EHLO x\r\nQUIT\r\n", source="127.9.9.9")
         silent = Wire(server.port["smtp"], greeting=False)
         server.process.send_signal(18)
@@ -473,8 +474,9 @@ def test_early_talkers_are_sent_away(appliance):
             assert wire.at_end(), "something was run"
         assert trusted.expect("220") and trusted.expect("250") and trusted.expect("221")
         assert silent.expect("220") and silent.say("QUIT", "221")
-        server.wait_log('"event":"client spoke before the greeting"', times=3)
-        assert counters(server)["early_talkers"] == 3
+        server.wait_log('"event":"client spoke before the greeting"', times=4)
+        server.wait_log('"meaning":"a PROXY header from an address which is not in this listener\'s proxy_from"')
+        assert counters(server)["early_talkers"] == 4
 
 
 # covers: 2.8

@@ -1,4 +1,5 @@
 use super::*;
+use crate::smtp::envelope::Fields;
 
 fn view() -> View<'static> {
     View {
@@ -192,6 +193,23 @@ fn an_original_recipient_of_type_utf_8_keeps_its_escapes() {
     assert_eq!(original("rfc822;a+2Bb@c").as_deref(), Some("rfc822; a+b@c"));
     assert_eq!(original("utf-8;gr\\x{FC}n+2B@c").as_deref(), Some("utf-8; gr\\x{FC}n+2B@c"));
     assert_eq!(original("nothing"), None);
+}
+
+/// What the relay has to know before it sends one: its recipient is the one address, and a header may have a long line.
+#[test]
+fn the_envelope_says_what_the_content_needs() {
+    let long = format!("Subject: {}\r\n", "x".repeat(1100));
+    for (reverse_path, original, utf8, long_line) in [
+        ("anna@example.edu", "", false, 0),
+        ("j\u{f6}rg@example.edu", "", true, 0),
+        ("anna@example.edu", &*long, false, 1),
+    ] {
+        let view = View { reverse_path: reverse_path.as_bytes(), ..view() };
+        let (envelope, _) = notification(&view, &[&failure(0, 550, "5.1.1 no")], &notice(original.as_bytes()));
+        let fields: Vec<_> = Fields::new(envelope.as_bytes()).map(|field| field.expect("whole")).collect();
+        assert_eq!(fields.contains(&(Tag::SmtpUtf8, &b""[..])), utf8, "{reverse_path}");
+        assert!(fields.contains(&(Tag::LongLine, &[long_line][..])), "{reverse_path}");
+    }
 }
 
 #[test]
