@@ -3,7 +3,9 @@
 Here it is 1 MiB on one core. A content whose header does not end stays in memory; an envelope does too.
 """
 
+import os
 from contextlib import ExitStack
+from pathlib import Path
 
 from appliance import wait_for
 from mail import message
@@ -73,3 +75,28 @@ def test_envelopes_count_too(appliance):
                 wire.send(b"MAIL FROM:<anna@example.com>\r\n")
                 return wire.reply().startswith("250")
         wait_for(served, 20, "memory of envelopes did not come back")
+
+
+# covers: 5.9 11.6
+def test_contents_on_their_way_to_disk_are_bounded(appliance):
+    """512 of a core at once, each of which holds two descriptors; the next is refused, and one that ends makes room."""
+    many = {f"connections_per_{what}": 700 for what in ("core", "address", "network")}
+    top = {"cores": 1, "local_domains": ["example.org"]}
+    with appliance(top=top, limits=many, spool={"segment_mib": 4, "spill_kib": 64}) as server, ExitStack() as stack:
+        def large(end=b""):
+            wire = stack.enter_context(stranger(server))
+            begin(wire)
+            wire.say("DATA", "354")
+            wire.send(b"Subject: large\r\n\r\n" + b"0123456789abcdef\r\n" * 5000 + end)
+            return wire
+
+        def spilling():
+            files = (os.readlink(link) for link in Path(f"/proc/{server.process.pid}/fd").iterdir() if link.is_symlink())
+            return sum("/spill/" in file for file in files)
+
+        wires = [large() for _ in range(512)]
+        wait_for(lambda: spilling() >= 512, 60, lambda: f"{spilling()} spill files")
+        large(b".\r\n").expect("452 4.3.1")
+        wires[0].send(b".\r\n")
+        wires[0].expect("250 2.0.0")
+        large(b".\r\n").expect("250 2.0.0")
