@@ -92,6 +92,7 @@ mod tests {
         ] {
             assert_eq!(Fault::of(user, mechanism, &names, &users), fault, "{user}");
         }
+        assert!(Fault::NoKeys.name().contains("penstock user add --scram"), "a remedy");
     }
 
     #[test]

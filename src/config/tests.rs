@@ -274,6 +274,22 @@ fn each_mistake_names_its_line_and_its_remedy() {
         ),
         ("\"spool\"", "\"sp\\u0000ool\"", "3", "the path is empty", "write the path"),
         ("[relay]", "[relay]\nexpire_s = 60", "14", "would expire after 60 s", "expire_s = 432000"),
+        (
+            "[tls]",
+            "segment_mib = 8\nspill_kib = 2048\n[limits]\nreceiving_mib_per_core = 1\n[tls]",
+            "7",
+            "not even one message of spill_kib",
+            "lower spool.spill_kib",
+        ),
+        (
+            "[[relay.route]]",
+            "[[relay.route]]\ndomains = [\"a.example\"]\nmaildir = \"m\"\n\
+             [[relay.route]]\ndomains = [\"a.example\"]\nmaildir = \"n\"\n[[relay.route]]",
+            "18",
+            "a.example has a route in line 15 already",
+            "remove one of the two",
+        ),
+        ("smarthost = \"mail.example.edu:25\"", "lmtp = \"unix:run/l\"", "15", "no absolute path", "unix:/run/dovecot"),
         ("[relay]", "[relay]\nretry_first_s = 7200", "13", "longer than retry_max_s", "lower the first"),
         ("hostname", "hostname = \"a.b\"\nhostname", "2", "no valid TOML: duplicate key", "toml.io"),
         ("\"spool\"", "\"spool", "3", "no valid TOML", "toml.io"),
@@ -294,31 +310,89 @@ fn each_mistake_names_its_line_and_its_remedy() {
 fn warnings_let_it_start() {
     let smtp = "role = \"smtp\"";
     let table = [
-        ("\"smtp.example.edu\"", "\"smtp\"", "1", "has no domain"),
-        ("[spool]", "local_domains = [\"example.edu\"]\n[spool]", "2", "local_domains has no effect"),
-        ("[spool]", "trusted_networks = [\"192.0.2.0/24\"]\n[spool]", "2", "trusted_networks has no effect"),
-        ("[spool]", "local_recipients = \"recipients\"\n[spool]", "2", "local_recipients has no effect"),
-        ("[tls]", "[limits]\nuser_recipients_per_hour = 999\n[tls]", "5", "never gets through"),
-        ("[tls]", "[limits]\nidle_timeout_s = 10\n[tls]", "5", "five minutes"),
-        ("[tls]", "[limits]\nlogin_timeout_s = 10\n[tls]", "5", "sent away after 10 s, so stranger_timeout_s = 60"),
-        ("[tls]", "[limits]\ncrowded_timeout_s = 61\n[tls]", "5", "crowded_timeout_s = 61 is longer than"),
-        ("[auth]", "[auth]\nbrake_account_failures = 101", "8", "one account may fail 101 times"),
+        ("\"smtp.example.edu\"", "\"smtp\"", "1", "has no domain", "write the name that clients connect to"),
+        (
+            "[spool]",
+            "local_domains = [\"example.edu\"]\n[spool]",
+            "2",
+            "local_domains has no effect",
+            "or add such a listener",
+        ),
+        (
+            "[spool]",
+            "trusted_networks = [\"192.0.2.0/24\"]\n[spool]",
+            "2",
+            "trusted_networks has no effect",
+            "or add such a listener",
+        ),
+        (
+            "[spool]",
+            "local_recipients = \"recipients\"\n[spool]",
+            "2",
+            "local_recipients has no effect",
+            "or list your own domains",
+        ),
+        (
+            "[tls]",
+            "[limits]\nuser_recipients_per_hour = 999\n[tls]",
+            "5",
+            "never gets through",
+            "or write recipients_max = 999",
+        ),
+        ("[tls]", "[limits]\nuser_recipients_per_hour = 99\n[tls]", "5", "never gets through", "write 100 at least"),
+        ("[tls]", "[limits]\nidle_timeout_s = 10\n[tls]", "5", "five minutes", "write idle_timeout_s = 300"),
+        (
+            "[tls]",
+            "[limits]\nlogin_timeout_s = 10\n[tls]",
+            "5",
+            "sent away after 10 s, so stranger_timeout_s = 60",
+            "raise login_timeout_s",
+        ),
+        (
+            "[tls]",
+            "[limits]\ncrowded_timeout_s = 61\n[tls]",
+            "5",
+            "crowded_timeout_s = 61 is longer than",
+            "write crowded_timeout_s = 10",
+        ),
+        (
+            "[auth]",
+            "[auth]\nbrake_account_failures = 101",
+            "8",
+            "one account may fail 101 times",
+            "raise brake_address_failures",
+        ),
         (
             "role",
             "bare_newlines_of_strangers = \"reject\"\nrole",
             "11",
             "bare_newlines_of_strangers has no effect on a listener of role submission",
+            "or set bare_newlines",
         ),
-        ("role", "xclient_login = true\nrole", "11", "xclient_login has no effect without xclient_from"),
-        ("role = \"submission\"", smtp, "10", "can send to nobody"),
-        ("0.0.0.0:587", "0.0.0.0:465", "10", "TLS from the first octet"),
-        ("tls = \"required\"", "tls = \"implicit\"", "10", "begin in the clear"),
+        (
+            "role",
+            "xclient_login = true\nrole",
+            "11",
+            "xclient_login has no effect without xclient_from",
+            "name the proxies",
+        ),
+        ("role = \"submission\"", smtp, "10", "can send to nobody", "list your own domains"),
+        ("0.0.0.0:587", "0.0.0.0:465", "10", "TLS from the first octet", "write tls = \"implicit\""),
+        (
+            "tls = \"required\"",
+            "tls = \"implicit\"",
+            "10",
+            "begin in the clear",
+            "write tls = \"required\" or \"offered\"",
+        ),
     ];
-    for (from, to, line, what) in table {
+    for (from, to, line, what, remedy) in table {
         let loaded = read(&SHORTEST.replacen(from, to, 1)).expect("no mistakes");
         let said = loaded.notices.to_string();
         let expected = |notice: &str| {
-            notice.starts_with(&format!("/etc/penstock/penstock.toml:{line}: warning: ")) && notice.contains(what)
+            notice.starts_with(&format!("/etc/penstock/penstock.toml:{line}: warning: "))
+                && notice.contains(what)
+                && notice.contains(remedy)
         };
         assert!(said.lines().any(expected), "{from:?} -> {to:?}: {what}\nsaid:\n{said}");
     }

@@ -170,6 +170,13 @@ mod tests {
             (tls(PeerIncompatible::SignatureAlgorithmsExtensionRequired.into()), Begin::StartTls, "TLS 1.1 or older"),
             (tls(PeerIncompatible::Tls12NotOffered.into()), Begin::StartTls, "TLS 1.1 or older"),
             (tls(PeerIncompatible::NoCipherSuitesInCommon.into()), Begin::StartTls, "no cipher suite"),
+            (tls(PeerIncompatible::NoKxGroupsInCommon.into()), Begin::StartTls, "no key exchange"),
+            (tls(PeerIncompatible::NoSignatureSchemesInCommon.into()), Begin::StartTls, "cannot check signatures"),
+            (tls(PeerIncompatible::EcPointsExtensionRequired.into()), Begin::StartTls, "too little in common"),
+            (tls(Error::DecryptError), Begin::StartTls, "damaged or forbidden"),
+            (tls(Error::AlertReceived(AlertDescription::HandshakeFailure)), Begin::StartTls, "refused what we speak"),
+            (tls(Error::AlertReceived(AlertDescription::UserCanceled)), Begin::StartTls, "gave up"),
+            (ErrorKind::Interrupted.into(), Begin::StartTls, "the server stops"),
             (tls(Error::NoApplicationProtocol), Begin::StartTls, "another protocol than SMTP"),
             (SaidNothing::error(ErrorKind::UnexpectedEof), Begin::Implicit, "said nothing"),
             (SaidNothing::error(ErrorKind::TimedOut), Begin::Implicit, "may be set to STARTTLS"),
@@ -181,5 +188,8 @@ mod tests {
             let said = explain(&error, begin);
             assert!(said.contains(words), "{error}: {said}");
         }
+        let [gone, late] =
+            [ErrorKind::UnexpectedEof, ErrorKind::TimedOut].map(|kind| SaidNothing::error(kind).to_string());
+        assert_eq!((gone.as_str(), late.as_str()), ("closed before the handshake", "timed out"));
     }
 }

@@ -217,6 +217,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_wrong_without_more_to_say_has_its_remedy_too() {
+        use CertificateError::*;
+        for (why, words) in [
+            (NotValidYet, "are both clocks right?"),
+            (UnknownIssuer, "by no CA that is trusted here; name its CA with ca_file"),
+            (NotValidForName, "for another name; name the host as its certificate does"),
+            (BadSignature, "signed wrongly"),
+            (BadEncoding, "cannot be read; renew it"),
+            (Revoked, "has been revoked; renew it"),
+            (UnhandledCriticalExtension, "a critical extension that is not known here"),
+            (ApplicationVerificationFailure, "is not trusted; renew it"),
+        ] {
+            let said = handshake_trouble(&io::Error::other(rustls::Error::InvalidCertificate(why)));
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
     /// A fault of webpki's: it shows itself by its name.
     struct Named(&'static str);
 
