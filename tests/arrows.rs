@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 /// Who may import whom. `*`: all. A finer entry, such as `spool::QueueId`, allows just that.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("smtp", &["sasl", "policy", "message"]),
+    // What may stand in an address or a field is what may stand in a log line.
+    ("smtp", &["sasl", "policy", "message", "log::is_dangerous"]),
     ("sasl", &[]),
-    // What may stand in a field is what may stand in a log line.
     ("message", &["log::is_dangerous"]),
     ("policy", &[]),
     ("auth", &["sasl", "policy", "services", "config", "log", "clock"]),

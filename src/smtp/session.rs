@@ -141,8 +141,8 @@ pub struct Session {
     declared_bytes: u64,
     /// Between the first chunk and the end of the last.
     chunks: Option<ChunkScanner>,
-    /// The last refusal that an operator may want to see.
-    refused: Option<Refused>,
+    /// The last refusal that an operator may want to see. Apart: most sessions never have one, and each costs a log line.
+    refused: Option<Box<Refused>>,
     /// Recipients over the limit, in this transaction, each of which got 452.
     overshoot: u16,
     /// The same in transactions that are over, of which the log has not heard.

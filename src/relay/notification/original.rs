@@ -111,7 +111,10 @@ mod tests {
             ("Subject: =?utf-8?Q?K=C3?=\r\n =?utf-8?Q?=B6ln?=\r\n", Some("Köln")),
             ("Subject: =?utf-8?Q?=4?= =?x?Q?y?= =?utf-8?X?a?=\r\n", Some("=?utf-8?Q?=4?= =?x?Q?y?= =?utf-8?X?a?=")),
             ("Subject: =?utf-8?Q?a=0D=0AStatus:_2.0.0?=\r\n", Some("a  Status: 2.0.0")),
-            ("Subject: =?utf-8?Q?a=E2=80=A8b=E2=80=AEc=E2=81=A6d=E2=80=8De?=\r\n", Some("a\\u{2028}b\\u{202e}c\\u{2066}d\u{200d}e")),
+            (
+                "Subject: =?utf-8?Q?a=E2=80=A8b=E2=80=AEc=E2=81=A6d=E2=80=8De?=\r\n",
+                Some("a\\u{2028}b\\u{202e}c\\u{2066}d\u{200d}e"),
+            ),
         ] {
             assert_eq!(shown(header.as_bytes(), "Subject").as_deref(), expected, "{header}");
         }

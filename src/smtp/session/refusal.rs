@@ -65,7 +65,7 @@ impl Session {
     /// the limit in transactions that are over. To be asked until there is none.
     pub fn take_refused(&mut self) -> Option<Refused> {
         let over = |over| Refused { reply: reply::TOO_MANY_RECIPIENTS, about: About::Recipients { over } };
-        self.refused.take().or_else(|| match std::mem::take(&mut self.overshot) {
+        self.refused.take().map(|refused| *refused).or_else(|| match std::mem::take(&mut self.overshot) {
             0 => None,
             count => Some(over(count)),
         })
@@ -122,7 +122,7 @@ impl Session {
             _ if !self.secured && NEED_TLS.contains(&text) => About::Tls,
             _ => About::Other,
         };
-        self.refused = Some(Refused { reply: text, about });
+        self.refused = Some(Box::new(Refused { reply: text, about }));
     }
 
     fn write_refusal(&self, text: &'static [u8], out: &mut Vec<u8>) {

@@ -108,7 +108,7 @@ fn a_shut_down_waits_for_content_and_stops_at_the_next_command() {
 /// Besides it an idle session holds the name that EHLO gave, the user's name, and at most 2 KiB of a former envelope.
 #[test]
 fn an_idle_session_is_small() {
-    assert!(std::mem::size_of::<Session>() <= 360, "{}", std::mem::size_of::<Session>());
+    assert!(std::mem::size_of::<Session>() <= 320, "{}", std::mem::size_of::<Session>());
 }
 
 #[test]
