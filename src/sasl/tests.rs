@@ -222,11 +222,11 @@ fn secrets_are_not_shown() {
 #[test]
 fn client_and_server_understand_each_other() {
     let long = "p".repeat(600);
-    // With one octet more a response would still fit by its own length, and its line would have 513.
-    let fills_the_line = "p".repeat(366);
+    // On the AUTH line it would make 513 octets.
+    let one_too_many = "p".repeat(367);
     for (user, password) in [
         ("user", "password"),
-        ("user", &fills_the_line),
+        ("user", &one_too_many),
         ("j\u{F6}rg@example.edu", "\u{1F511} s\u{E9}same"),
         ("u", &long),
     ] {
