@@ -17,8 +17,9 @@
 //!
 //! Promises: a core is never blocked, neither by hashing nor by a reload; an unknown user costs what a known one does;
 //! a password that was changed or a user who was removed is out as soon as the new file is taken, whatever the cache
-//! holds; a check is answered by the snapshot that was current when it was asked; past the brake's bound no answer tells
-//! whether the password was right; why somebody was refused is for the log alone (fault.rs).
+//! holds and whatever keys an exchange by SCRAM began with; a check is answered by the snapshot that was current when it
+//! was asked; past the brake's bound no answer tells whether the password was right; why somebody was refused is for the
+//! log alone (fault.rs).
 
 pub mod brake;
 pub mod hash;
@@ -164,8 +165,13 @@ impl Authenticator {
     /// What follows from a proof: it counts for the brake like a password.
     pub fn proved(&self, proof: &Proof, from: IpAddr) -> Verdict {
         let Ok(account) = self.file.names().account(&proof.user) else { return Verdict::Rejected(self.delay) };
-        match self.file.current().name(&account) {
-            Some(account) => self.judge(account, proof.right, from),
+        let users = self.file.current();
+        match users.name(&account) {
+            // Keys that were replaced while the exchange was under way prove a password of before.
+            Some(account) => {
+                let right = proof.right && users.scram(&account) == Some(&*proof.keys);
+                self.judge(account, right, from)
+            }
             // Nobody has these keys; or the user went while the exchange was under way.
             None => self.judge(account.into(), false, from),
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::UsernameForm;
-use crate::sasl::Mechanism;
+use crate::sasl::{ClientExchange, Exchange, Mechanism, Step, Terms};
 use hash::Cost;
 use std::fs;
 use std::path::PathBuf;
@@ -368,7 +368,9 @@ fn proofs_are_judged_like_passwords() {
     house.config.brake_account_failures = 2;
     house.write_text(&scram_line("ann", "one"));
     let authenticator = house.start();
-    let proof = |user: &str, right| Proof { mechanism: Mechanism::ScramSha256, user: user.into(), right };
+    let keys = Box::new(Keys::derive("one", b"0123456789abcdef", 8192));
+    let proof =
+        |user: &str, right| Proof { mechanism: Mechanism::ScramSha256, user: user.into(), keys: keys.clone(), right };
     assert_eq!(authenticator.proved(&proof("ANN", true), HERE), accepted("ann"));
     assert_eq!(authenticator.proved(&proof("nobody", true), HERE), REJECTED, "nobody can have proved that");
     assert_eq!(authenticator.proved(&proof("a:b", true), HERE), REJECTED);
@@ -381,6 +383,40 @@ fn proofs_are_judged_like_passwords() {
     assert!(authenticator.scram_keys("ann", THERE).is_ok());
     house.config.scram = false;
     assert_eq!(house.start().scram_keys("ann", HERE), Err(Verdict::Unavailable), "not configured");
+}
+
+/// Else the old password would be good once more, for as long as a client takes for its answer.
+// covers: 10.1
+#[test]
+fn a_proof_by_keys_that_were_replaced_meanwhile_is_none() {
+    let mut house = House::new(&[]);
+    house.config.scram = true;
+    let ann = scram_line("ann", "one");
+    for (written, verdict) in [
+        (ann.clone(), accepted("ann")),
+        (ann.clone() + &scram_line("ben", "two"), accepted("ann")),
+        (scram_line("ann", "two"), REJECTED),
+        // Set anew to the same: the keys are others, and the client tries again.
+        (scram_line_of("ann", "one", 4096), REJECTED),
+        (scram_line("ben", "two"), REJECTED),
+    ] {
+        house.write_text(&ann);
+        let authenticator = house.start();
+        let nonce = "rOprNGfwEbeRWgbNEkqO";
+        let terms = Terms { user: "ann", password: "one", nonce, binding: None };
+        let (mut client, initial) = ClientExchange::start(Mechanism::ScramSha256, &terms);
+        let initial = initial.expect("fits");
+        let (mut server, step) = Exchange::start(Mechanism::ScramSha256, Some(initial.as_bytes()), None);
+        assert_eq!(step, Step::NeedKeys("ann".into()));
+        let (keys, nonce) = authenticator.scram_keys("ann", HERE).expect("keys");
+        let Step::Challenge(challenge) = server.keys(keys, &nonce) else { panic!("no challenge") };
+        house.write_text(&written);
+        authenticator.reload();
+        let answer = client.respond(challenge.as_bytes()).expect("an answer");
+        let Step::Proof(proof) = server.respond(answer.as_bytes()) else { panic!("no proof") };
+        assert!(proof.right);
+        assert_eq!(authenticator.proved(&proof, HERE), verdict, "{written}");
+    }
 }
 
 // covers: 10.12

@@ -54,6 +54,8 @@ pub struct Proof {
     pub mechanism: Mechanism,
     /// The user name as given, prepared.
     pub user: String,
+    /// The keys that it was checked against: the user may have others by now, or none.
+    pub keys: Box<Keys>,
     /// Does the client know the password, and did it see the channel and the nonce that we gave it?
     pub right: bool,
 }

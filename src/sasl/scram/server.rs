@@ -55,7 +55,7 @@ impl ScramServer {
                 if right {
                     self.state = State::Verdict { signature: keys.signature(auth_message.as_bytes()) };
                 }
-                Step::Proof(Proof { mechanism: self.mechanism, user, right })
+                Step::Proof(Proof { mechanism: self.mechanism, user, keys: Box::new(keys), right })
             }
             State::Empty { user } if message.is_empty() => Step::Authenticated(user),
             _ => Step::Malformed,

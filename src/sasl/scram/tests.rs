@@ -47,7 +47,7 @@ fn keys() -> Keys {
 }
 
 fn proof(mechanism: Mechanism, right: bool) -> Step {
-    Step::Proof(Proof { mechanism, user: "user".into(), right })
+    Step::Proof(Proof { mechanism, user: "user".into(), keys: Box::new(keys()), right })
 }
 
 /// Both sides of the table, with what -PLUS binds to.
