@@ -14,6 +14,8 @@
 use super::connection::Connection;
 use super::ending::End;
 use super::is_trusted;
+use crate::auth::users::Names;
+use crate::config;
 use crate::log::Level;
 use crate::net::Stream;
 use crate::net::proxy::{NoHeader, Proxied, Scanner};
@@ -114,7 +116,7 @@ impl Connection {
     pub(super) async fn take_xclient(&mut self, xclient: &Xclient) -> Result<Answer, End> {
         let user = match &xclient.login {
             None => None,
-            Some(login) => match self.canonical(login) {
+            Some(login) => match canonical(self.core.config.auth.as_ref(), login) {
                 Some(user) => Some(Arc::from(user)),
                 None => return Ok(Answer::Rejected),
             },
@@ -125,13 +127,6 @@ impl Connection {
         match self.admitted.meet(&self.peer, trusted || user.is_some()) {
             Ok(()) => Ok(Answer::Client { trusted, user }),
             Err(refused) => self.refuse(refused).await.map(|never| match never {}),
-        }
-    }
-
-    fn canonical(&self, login: &str) -> Option<String> {
-        match &self.core.config.auth {
-            Some(auth) => auth.username_form.canonical(login, auth.domain.as_deref()),
-            None => UsernameForm::Either.canonical(login, None),
         }
     }
 
@@ -147,6 +142,12 @@ impl Connection {
         }
         line.emit();
     }
+}
+
+/// The account that a proxy says is logged in: by the rules for those who log in here. None: it cannot be one.
+fn canonical(auth: Option<&config::Auth>, login: &str) -> Option<String> {
+    let names = auth.map_or(Names { form: UsernameForm::Either, domain: None }, Names::new);
+    names.account(login).ok()
 }
 
 /// Reads the header and nothing behind it.
@@ -173,9 +174,50 @@ async fn read_header(stream: &mut Stream) -> io::Result<Proxied> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Networks;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().expect("address")
+    }
+
+    /// Else a limit of one person's would be counted twice, and the log would name two.
+    // covers: 2.11
+    #[test]
+    fn a_login_by_xclient_is_the_account_that_the_users_file_has() {
+        let auth = |username_form| config::Auth {
+            users_file: "users".into(),
+            username_form,
+            domain: Some("home.example".into()),
+            verifiers: 1,
+            verifier_queue: 1,
+            cache_s: 0,
+            scram: false,
+            scram_iterations: 4096,
+            brake_account_failures: 1,
+            brake_address_failures: 1,
+            brake_window_s: 1,
+            brake_exempt_networks: Networks::default(),
+            failure_delay_ms: 0,
+        };
+        let long = "u".repeat(256);
+        for (form, login, account) in [
+            (UsernameForm::Either, "Anna@Home.example", Some("anna")),
+            // Preparation: a soft hyphen, a ligature and a letter with its accent apart.
+            (UsernameForm::Either, "an\u{AD}na", Some("anna")),
+            (UsernameForm::Either, "\u{FB01}nn", Some("finn")),
+            (UsernameForm::Either, "jo\u{308}rg", Some("j\u{F6}rg")),
+            (UsernameForm::AppendDomain, "Anna", Some("anna@home.example")),
+            (UsernameForm::RequireDomain, "anna", None),
+            (UsernameForm::Either, "anna\u{1}", None),
+            (UsernameForm::Either, "an:na", None),
+            (UsernameForm::Either, "an na", None),
+            (UsernameForm::Either, "#anna", None),
+            (UsernameForm::Either, &long, None),
+        ] {
+            assert_eq!(canonical(Some(&auth(form)), login).as_deref(), account, "{login}");
+        }
+        assert_eq!(canonical(None, "Anna@Home.example").as_deref(), Some("anna@home.example"), "nobody logs in here");
+        assert_eq!(canonical(None, "an na"), None);
     }
 
     // covers: 2.10 2.11
