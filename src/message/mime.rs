@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The encoding of a part stands before the part, so the content is read twice: first for a plan, then to be converted.
-//! Neither reading keeps more than a line, the open boundaries and four octets for each part.
+//! Neither reading keeps more than a line, the open boundaries and five octets for each part.
 //!
 //! Promises: what a part decodes to is the same before and after; only parts that need it are encoded, as
 //! quoted-printable if they are text and as base64 if not; no line that is made looks like a boundary; what comes out has
