@@ -181,10 +181,11 @@ pub fn has_long_line(content: &[u8]) -> bool {
     content.split(|&octet| octet == b'\n').any(|line| line.len() > LINE_BYTES_MAX + usize::from(line.ends_with(b"\r")))
 }
 
-/// A line that does not occur in the original.
+/// A line that does not occur in the original, of at most 70 octets (RFC 2046 section 5.1.1): a queue id has 13, and the
+/// name, which is for people, may be cut.
 fn boundary(notice: &Notice) -> String {
     (0u32..)
-        .map(|number| format!("{}.{number}/{}", notice.id, notice.hostname))
+        .map(|number| format!("{}.{number}/{:.45}", notice.id, notice.hostname))
         .find(|boundary| memchr::memmem::find(notice.original, boundary.as_bytes()).is_none())
         .expect("the original is finite")
 }

@@ -286,6 +286,23 @@ fn the_boundary_is_not_in_the_original() {
     assert!(text.contains("boundary=\"DSN1.1/penstock.example\""));
 }
 
+/// RFC 2046 section 5.1.1: not empty, at most 70 octets, with no space at its end.
+// covers: 12.8
+#[test]
+fn the_boundary_is_as_short_as_it_must_be() {
+    let longest = format!("{}.{}", ["a"; 63].concat(), ["b"; 63].concat());
+    for hostname in ["mx.example", &longest] {
+        let original = b"A: --1CZD3XK4Q00AB.0/\r\n";
+        let text =
+            text(&view(), &[failure(0, 550, "no")], &Notice { hostname, id: "1CZD3XK4Q00AB", ..notice(original) });
+        let (_, behind) = text.split_once("boundary=\"").expect("a boundary");
+        let (boundary, _) = behind.split_once('"').expect("its end");
+        assert!((1..=70).contains(&boundary.len()), "{boundary}");
+        assert_eq!(text.matches(&format!("\r\n--{boundary}\r\n")).count(), 3);
+        assert!(text.ends_with(&format!("\r\n--{boundary}--\r\n")));
+    }
+}
+
 #[test]
 fn expiry_and_status() {
     let mut late = failure(0, 451, "4.2.0 greylisted");
