@@ -32,7 +32,7 @@ pub use fit::Hindrance;
 pub use terms::{Body, Event, Fate, Login, Options, Phase, Recipient, Reply, StartTls, Transaction, Trouble};
 
 use command::{Command, Offered};
-use content::{Outgoing, Stuffer};
+use content::{Counted, Outgoing, Stuffer};
 use greeting::Exchange;
 use standing::{Current, Standing, deferred_here, fate, recipient_fate};
 use std::collections::VecDeque;
@@ -92,7 +92,7 @@ impl Client {
             planned: VecDeque::new(),
             sent: VecDeque::from([Command::Greeting]),
             current: None,
-            outgoing: Outgoing::Counted(0),
+            outgoing: Outgoing::Counted(Counted::default()),
             verified: false,
             needs_reset: false,
             done: None,
@@ -201,8 +201,8 @@ impl Client {
     /// called is no answer to the content: `hear` it first.
     pub fn end_content(&mut self, out: &mut Vec<u8>) {
         assert_eq!(self.state, State::Content, "end_content before Event::SendContent");
-        if !self.outgoing.end(out) {
-            return self.garbled("we have less content than we announced".into());
+        if let Err(fault) = self.outgoing.end(out) {
+            return self.end(Trouble::Temporary(Reply::ours(451, format!("4.3.0 {fault}"))));
         }
         self.state = State::Replies;
         match &self.current {
@@ -387,7 +387,7 @@ impl Client {
     fn begin_chunk(&mut self, out: &mut Vec<u8>) {
         let size = self.current.as_ref().map_or(0, |current| current.transaction.size);
         out.extend_from_slice(format!("BDAT {size} LAST\r\n").as_bytes());
-        self.outgoing = Outgoing::Counted(size);
+        self.outgoing = Outgoing::Counted(Counted::new(size));
         self.state = State::Content;
     }
 

@@ -3,7 +3,8 @@
 //! Promises, for content in any pieces: a line that starts with a dot gets one more (RFC 5321 section 4.5.2); a bare
 //! CR and a bare LF become CRLF and a NUL is dropped (section 2.3.8), so that no server can take a piece of the content
 //! for the end of the content, however it reads line ends; the rest is passed octet for octet. BINARYMIME content, which
-//! goes by BDAT only, is not looked at: its length is what was announced, or there is no end.
+//! goes by BDAT only, is not looked at: its length is what was announced, or its last octet is not sent, and so no server
+//! takes a piece of a message for the whole.
 
 use memchr::memchr3;
 
@@ -12,8 +13,8 @@ use memchr::memchr3;
 pub(super) enum Outgoing {
     /// After DATA.
     Dotted(Stuffer),
-    /// After BDAT: octet for octet; so many are still to come. RFC 3030.
-    Counted(u64),
+    /// After BDAT: octet for octet. RFC 3030.
+    Counted(Counted),
 }
 
 impl Outgoing {
@@ -21,23 +22,62 @@ impl Outgoing {
     pub(super) fn append(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         match self {
             Outgoing::Dotted(stuffer) => stuffer.append(piece, out),
-            Outgoing::Counted(left) => {
-                let length = piece.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                out.extend_from_slice(&piece[..length]);
-                *left -= length as u64;
-            }
+            Outgoing::Counted(counted) => counted.append(piece, out),
         }
     }
 
-    /// Ends the content. False: less than was announced, so that there is no end.
-    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> bool {
+    /// Ends the content. Errors: it is not what was announced, and has no end. Only a fault of ours can be the cause.
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), &'static str> {
         match self {
             Outgoing::Dotted(stuffer) => {
                 stuffer.end(out);
-                true
+                Ok(())
             }
-            Outgoing::Counted(left) => *left == 0,
+            Outgoing::Counted(counted) => counted.end(out),
         }
+    }
+}
+
+/// How much of an announced content has come.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// Octets still to come.
+    left: u64,
+    /// The last octet, which is sent when nothing came behind it.
+    last: Option<u8>,
+    too_much: bool,
+}
+
+impl Counted {
+    /// At the start of `size` octets, one or more.
+    pub(super) fn new(size: u64) -> Counted {
+        Counted { left: size, ..Counted::default() }
+    }
+
+    fn append(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        self.too_much |= piece.len() as u64 > self.left;
+        if self.too_much {
+            return;
+        }
+        self.left -= piece.len() as u64;
+        match piece.split_last() {
+            Some((&last, before)) if self.left == 0 => {
+                out.extend_from_slice(before);
+                self.last = Some(last);
+            }
+            _ => out.extend_from_slice(piece),
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), &'static str> {
+        if self.too_much {
+            return Err("there is more content than was announced");
+        }
+        if self.left > 0 {
+            return Err("there is less content than was announced");
+        }
+        out.extend(self.last);
+        Ok(())
     }
 }
 

@@ -55,7 +55,7 @@ fn options(input: Input) -> Options {
     let mechanism = [Mechanism::Plain, Mechanism::Plain, Mechanism::Login, Mechanism::ScramSha256];
     let login = Login {
         user: "anna".into(),
-        password: "sesame".into(),
+        password: "sesame".to_string().into(),
         mechanism: mechanism[usize::from(input.login % 4)],
         nonce: "rOprNGfwEbeRWgbNEkqO".into(),
         binding: None,
@@ -117,7 +117,7 @@ fn talk<'a>(input: Input, to_send: &Transaction, content: &[u8], pieces: impl It
                 }
                 Event::SendContent => {
                     let mut written = Vec::new();
-                    let announced = content.len() >= to_send.size as usize || to_send.body != Body::Binary;
+                    let announced = content.len() == to_send.size as usize || to_send.body != Body::Binary;
                     input.cuts.pieces(content).for_each(|piece| client.content(piece, &mut written));
                     client.end_content(&mut written);
                     seen.contents.push((written, announced));
