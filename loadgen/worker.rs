@@ -345,7 +345,7 @@ impl Thread {
         let run = &self.job.run;
         let login = run.user.as_ref().zip(self.job.password.as_ref()).map(|(users, password)| Login {
             user: users.name(self.workload.borrow_mut().draw(users.names())),
-            password: password.clone(),
+            password: password.clone().into(),
             mechanism: run.mechanism.mechanism(),
             nonce: String::new(),
             binding: None,

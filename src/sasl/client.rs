@@ -24,7 +24,7 @@ pub struct Terms<'a> {
     pub binding: Option<&'a [u8]>,
 }
 
-/// Client side: the base64 lines to send. `Debug` shows none of them; the memory is wiped on drop.
+/// Client side: the base64 lines to send. `Debug` shows none of them; the memory is wiped on drop, theirs too.
 pub struct ClientExchange {
     kind: Kind,
 }
@@ -39,7 +39,7 @@ impl ClientExchange {
     /// A client exchange; the second value is the initial response to put on the AUTH line, if the mechanism has one and
     /// it fits there. The text is prepared (RFC 4616 section 2) where it can be and sent as given where it cannot: then
     /// the server is to say no.
-    pub fn start(mechanism: Mechanism, terms: &Terms<'_>) -> (ClientExchange, Option<String>) {
+    pub fn start(mechanism: Mechanism, terms: &Terms<'_>) -> (ClientExchange, Option<Zeroizing<String>>) {
         let user = Zeroizing::new(prepare(terms.user).unwrap_or_else(|| terms.user.to_owned()));
         let password = Zeroizing::new(prepare(terms.password).unwrap_or_else(|| terms.password.to_owned()));
         match mechanism {
@@ -67,11 +67,11 @@ impl ClientExchange {
 
     /// The answer to a 334 challenge (base64 text of the server), or none if it makes no sense: the caller then sends
     /// `*`. What a prompt of LOGIN says is not compared, because servers word it differently; its place decides.
-    pub fn respond(&mut self, challenge: &[u8]) -> Option<String> {
+    pub fn respond(&mut self, challenge: &[u8]) -> Option<Zeroizing<String>> {
         let challenge = decode(challenge)?;
         match &mut self.kind {
-            Kind::Unsent(unsent) => unsent.pop().map(|message| STANDARD.encode(&message)),
-            Kind::Scram(scram) => scram.answer(&challenge).map(|message| STANDARD.encode(message)),
+            Kind::Unsent(unsent) => unsent.pop().map(|message| encode(&message)),
+            Kind::Scram(scram) => scram.answer(&challenge).map(|message| encode(message.as_bytes())),
         }
     }
 
@@ -85,9 +85,13 @@ impl ClientExchange {
 }
 
 /// `message` in base64, if the AUTH command with it is not too long.
-fn fitting(mechanism: Mechanism, message: &[u8]) -> Option<String> {
-    let initial = STANDARD.encode(message);
+fn fitting(mechanism: Mechanism, message: &[u8]) -> Option<Zeroizing<String>> {
+    let initial = encode(message);
     ("AUTH  \r\n".len() + mechanism.name().len() + initial.len() <= COMMAND_BYTES_MAX).then_some(initial)
+}
+
+fn encode(message: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(STANDARD.encode(message))
 }
 
 impl fmt::Debug for ClientExchange {

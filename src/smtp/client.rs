@@ -291,7 +291,10 @@ impl Client {
             (Command::Auth, 2) if !self.exchange.as_ref().is_some_and(|auth| auth.exchange.may_succeed()) => {
                 self.garbled("235 from a server that has not shown that it knows the password".into());
             }
-            (Command::Auth, 2) => self.state = State::Ready,
+            (Command::Auth, 2) => {
+                self.exchange = None;
+                self.state = State::Ready;
+            }
             (Command::Auth, 3) => self.challenge(&reply.text, out),
             (Command::Rset, 2) => self.needs_reset = false,
             (Command::Mail, 2) => self.needs_reset = true,
@@ -441,6 +444,7 @@ impl Client {
         }
         self.planned.clear();
         self.sent.clear();
+        self.exchange = None;
         self.trouble = Some(trouble);
         self.state = State::Over;
     }

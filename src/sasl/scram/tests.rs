@@ -79,10 +79,10 @@ fn the_client_says_what_the_rfc_says() {
     for (mechanism, [first, server_first, last, server_last], binding) in vectors() {
         let terms = Terms { user: "user", password: "pencil", nonce: CLIENT_NONCE, binding: binding.as_deref() };
         let (mut client, initial) = ClientExchange::start(mechanism, &terms);
-        assert_eq!(initial, Some(b64(first)));
-        assert_eq!(client.respond(b64(server_first).as_bytes()), Some(b64(last)));
+        assert_eq!(initial, Some(b64(first).into()));
+        assert_eq!(client.respond(b64(server_first).as_bytes()), Some(b64(last).into()));
         assert!(!client.may_succeed(), "the server has shown nothing yet");
-        assert_eq!(client.respond(b64(server_last).as_bytes()), Some(String::new()));
+        assert_eq!(client.respond(b64(server_last).as_bytes()), Some(String::new().into()));
         assert!(client.may_succeed());
         assert_eq!(client.respond(b""), None);
     }
@@ -255,7 +255,7 @@ fn meet(mechanism: Mechanism, user: &str, password: &str, kept: &str, bindings: 
     let terms = Terms { user, password, nonce: CLIENT_NONCE, binding: bindings[0].as_deref() };
     let (mut client, initial) = ClientExchange::start(mechanism, &terms);
     let (mut server, mut step) =
-        Exchange::start(mechanism, initial.as_ref().map(String::as_bytes), bindings[1].clone());
+        Exchange::start(mechanism, initial.as_ref().map(|text| text.as_bytes()), bindings[1].clone());
     for _ in 0..8 {
         step = match step {
             Step::Challenge(text) => match client.respond(text.as_bytes()) {

@@ -47,14 +47,15 @@ impl Client {
     }
 
     fn log_in(&mut self, out: &mut Vec<u8>) {
-        let Some(login) = &self.options.login else {
+        // Nobody needs it twice, and the connection may live on for long.
+        let Some(login) = self.options.login.take() else {
             self.state = State::Ready;
             return;
         };
         let binding = login.binding.as_deref();
         let terms = Terms { user: &login.user, password: &login.password, nonce: &login.nonce, binding };
         let (exchange, initial) = ClientExchange::start(login.mechanism, &terms);
-        command::auth(login.mechanism, initial.as_deref(), out);
+        command::auth(login.mechanism, initial.as_ref().map(|initial| initial.as_str()), out);
         self.exchange = Some(Exchange { exchange, challenges: 0 });
         self.sent.push_back(Command::Auth);
     }
@@ -69,7 +70,7 @@ impl Client {
         if response.is_none() && self.exchange.take().is_none() {
             return self.garbled("a challenge after the exchange was cancelled".into());
         }
-        out.extend_from_slice(response.as_deref().unwrap_or("*").as_bytes());
+        out.extend_from_slice(response.as_ref().map_or(&b"*"[..], |response| response.as_bytes()));
         out.extend_from_slice(b"\r\n");
         self.sent.push_back(Command::Auth);
     }

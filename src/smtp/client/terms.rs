@@ -1,5 +1,7 @@
 //! The words between a client and its driver: what the client is told, and what it says.
 
+use zeroize::Zeroizing;
+
 /// How the client is to behave on one connection.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -45,13 +47,13 @@ pub enum StartTls {
     Required,
 }
 
-/// User name, password and mechanism. Debug does not show the password.
+/// User name, password and mechanism. Debug does not show the password; the memory is wiped on drop.
 #[derive(Clone)]
 pub struct Login {
     /// User name.
     pub user: String,
     /// Password.
-    pub password: String,
+    pub password: Zeroizing<String>,
     /// By which mechanism.
     pub mechanism: crate::sasl::Mechanism,
     /// For SCRAM: see [`crate::sasl::Terms`]. Of no use to PLAIN and LOGIN.

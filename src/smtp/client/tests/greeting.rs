@@ -49,7 +49,13 @@ fn tls_that_is_not_to_be_had() {
 }
 
 fn login_by(mechanism: Mechanism) -> Login {
-    Login { user: "u".into(), password: "p".into(), mechanism, nonce: "rOprNGfwEbeRWgbNEkqO".into(), binding: None }
+    Login {
+        user: "u".into(),
+        password: "p".to_string().into(),
+        mechanism,
+        nonce: "rOprNGfwEbeRWgbNEkqO".into(),
+        binding: None,
+    }
 }
 
 #[test]
@@ -73,8 +79,26 @@ fn auth_scram_only_with_a_server_that_knows_the_password() {
         (false_one, "closed permanent 501"),
         (pushy, unproven),
     ] {
-        let login = Login { user: "user".into(), password: "pencil".into(), ..login_by(Mechanism::ScramSha256) };
+        let login =
+            Login { user: "user".into(), password: "pencil".to_string().into(), ..login_by(Mechanism::ScramSha256) };
         assert_eq!(talk(Options { login: Some(login), ..options() }, &[], &after_hello(turns)), [expected]);
+    }
+}
+
+/// A connection lives on for a minute, its password does not.
+// covers: 12.10
+#[test]
+fn nothing_of_the_password_is_kept_behind_auth() {
+    for (answer, event) in [("235 ok\r\n", "ready"), ("535 no\r\n", "closed"), ("454 later\r\n", "closed")] {
+        let mut client = Client::new(Options { login: Some(login_by(Mechanism::Login)), ..options() });
+        let mut out = Vec::new();
+        for line in ["220 mx\r\n", MODERN, "334 VXNlcm5hbWU6\r\n", "334 UGFzc3dvcmQ6\r\n"] {
+            client.step(line.as_bytes(), &mut out);
+        }
+        assert!(client.exchange.is_some() && out.ends_with(b"cA==\r\n"));
+        let seen = client.step(answer.as_bytes(), &mut out).1;
+        assert_eq!(if seen == Event::Ready { "ready" } else { "closed" }, event);
+        assert!(client.exchange.is_none() && client.options.login.is_none(), "{answer}");
     }
 }
 
