@@ -141,7 +141,7 @@ const KEYS: &[Key] = &[
     count("limits", "messages_per_session", "messages", 1, 10_000, 999_999, "10000",
         "MAIL commands that are taken in one session, announced as LIMITS MAILMAX (RFC 9422 section 4); more get 421 4.7.0 and open another session; six digits are all that LIMITS can tell"),
     count("limits", "hold_max_s", "seconds", 0, 2_592_000, 31_536_000, "2592000",
-        "how long an authenticated client may have a message held back, announced as FUTURERELEASE (RFC 4865 section 3); 0 does not offer it; thirty days let a term's announcements be prepared, while what is held takes room in the spool"),
+        "how long a user of a submission listener may have a message held back, announced as FUTURERELEASE (RFC 4865 section 3); 0 does not offer it; thirty days let a term's announcements be prepared, while what is held takes room in the spool"),
     count("limits", "user_recipients_per_hour", "recipients", 0, 0, 1_000_000, "0",
         "recipients that one user may name in an hour, in all sessions together; more get 450 4.7.1 (RFC 3463 section 3.8, RFC 6409 section 6.1) until some are forgiven, one each 3600 s / this; 0 sets no limit, because a list server that logs in may rightly have a thousand times a person's; a few hundred suit people, and bound what a stolen password can send"),
     count("limits", "connections_per_core", "connections", 1, 8192, 1_000_000, "8192",

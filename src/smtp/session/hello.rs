@@ -9,7 +9,7 @@
 //! | LIMITS | always: exactly what is enforced | RFC 9422 section 3 |
 //! | AUTH | in TLS, with the mechanisms that can be checked; -PLUS only where the channel is known | RFC 4954 section 4, RFC 8314 section 4.1 |
 //! | REQUIRETLS | in TLS | RFC 8689 section 2 |
-//! | FUTURERELEASE | to authenticated clients, unless `hold_max_s` is 0 | RFC 4865 section 3 |
+//! | FUTURERELEASE | to authenticated clients on submission listeners, unless `hold_max_s` is 0 | RFC 4865 sections 3 and 4 |
 //! | XCLIENT | to listed proxies that have not said it yet | Postfix's XCLIENT_README |
 //! | HELP | always, and last | RFC 5321 section 4.1.1.8 |
 //!
@@ -103,6 +103,6 @@ impl Session {
 
     /// May the client ask that a message be held?
     pub(super) fn offers_hold(&self) -> bool {
-        self.user.is_some() && self.rules.hold_max_s > 0
+        self.rules.role == Role::Submission && self.user.is_some() && self.rules.hold_max_s > 0
     }
 }

@@ -1,7 +1,7 @@
 //! MAIL and RCPT: what of them is kept in the envelope, and what is refused.
 //!
 //! Parameters are taken as EHLO offers them: REQUIRETLS in TLS only (RFC 8689 section 2), HOLDFOR and HOLDUNTIL from
-//! authenticated clients only (RFC 4865 section 3), the others from everybody. What is said in them is kept as it was
+//! authenticated clients of submission only (RFC 4865), the others from everybody. What is said in them is kept as it was
 //! given, but for AUTH, which is kept only from who is believed.
 
 use super::{Action, Mode, Session, State, Wait, say};
