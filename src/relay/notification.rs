@@ -15,8 +15,8 @@
 //!
 //! Promises: the sender of a notification is `<>`, and none answers one (RFC 5321 section 4.5.5), so that two systems
 //! cannot write to each other for ever; NOTIFY is obeyed; nothing that a peer or a sender wrote can add a field or a line
-//! to the report, or turn around what stands beside it. With addresses outside ASCII the report has the form of RFC 6533. A notification of a message that
-//! required TLS requires it too, and returns no text (RFC 8689 section 5).
+//! to the report, or turn around what stands beside it. With addresses outside ASCII the report has the form of RFC 6533.
+//! A notification of a message that required TLS requires it too, and returns no text (RFC 8689 section 5).
 
 use crate::log::is_dangerous;
 use crate::message::LINE_BYTES_MAX;

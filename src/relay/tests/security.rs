@@ -132,20 +132,20 @@ fn what_is_wrong_with_a_certificate_is_said() {
 }
 
 /// Whatever the route says, such a message goes over proven TLS to a server that offers REQUIRETLS, or it goes back; and the
-/// notification of that is itself held to it, so here it goes nowhere.
+/// notification of that goes over proven TLS or nowhere.
 // covers: 12.4
 #[test]
 fn a_message_that_requires_tls_gets_it_or_goes_back() {
     let (ca, other) = (Authority::new("ours"), Authority::new("theirs"));
     let good = || serving(ca.server("127.0.0.1", 2099));
-    for (mode, tls, arrives) in [
-        (good(), RouteTls::Opportunistic, true),
-        (good(), RouteTls::None, true),
-        (good(), RouteTls::Verified, true),
-        (Mode { offers_in_tls: &[], ..good() }, RouteTls::Opportunistic, false),
-        (Mode { offers: IN_TLS, offers_in_tls: &[], ..good() }, RouteTls::Opportunistic, true),
-        (serving(other.server("127.0.0.1", 2099)), RouteTls::Opportunistic, false),
-        (Mode { offers: IN_TLS, ..Mode::default() }, RouteTls::Opportunistic, false),
+    for (mode, tls, arrives, bounces) in [
+        (good(), RouteTls::Opportunistic, true, 0),
+        (good(), RouteTls::None, true, 0),
+        (good(), RouteTls::Verified, true, 0),
+        (Mode { offers_in_tls: &[], ..good() }, RouteTls::Opportunistic, false, 1),
+        (Mode { offers: IN_TLS, offers_in_tls: &[], ..good() }, RouteTls::Opportunistic, true, 0),
+        (serving(other.server("127.0.0.1", 2099)), RouteTls::Opportunistic, false, 0),
+        (Mode { offers: IN_TLS, ..Mode::default() }, RouteTls::Opportunistic, false, 0),
     ] {
         let (server, address) = Fake::tcp(mode);
         let directory = tempfile::tempdir().expect("a directory");
@@ -156,7 +156,8 @@ fn a_message_that_requires_tls_gets_it_or_goes_back() {
         wait_until("all", || {
             let received = server.received();
             let others = to(&received, "two@b.example") + to(&received, "three@b.example");
-            others == 2 && to(&received, "one@b.example") >= usize::from(arrives)
+            let bounced = to(&received, "anna@example.edu");
+            others == 2 && to(&received, "one@b.example") >= usize::from(arrives) && bounced >= bounces
         });
         house.stop();
         let received = server.received();
@@ -165,7 +166,9 @@ fn a_message_that_requires_tls_gets_it_or_goes_back() {
         for message in &secret {
             assert!(message.tls && message.commands[0].ends_with(" REQUIRETLS RET=HDRS"), "{message:?}");
         }
-        assert_eq!(received.len(), 2 + secret.len(), "the notification does not go where the message may not");
+        let notices: Vec<_> = received.iter().filter(|message| message.from.is_empty()).collect();
+        assert!(notices.iter().all(|notice| notice.tls && notice.commands[0] == "MAIL FROM:<>"), "{notices:?}");
+        assert_eq!((notices.len(), received.len()), (bounces, 2 + secret.len() + bounces), "{received:#?}");
         // Settled: it is not there at the next start.
         let house =
             House::start(&directory, driver(), &route(&address, tls, &ca), &[message(&["four@b.example"], "x")]);
@@ -249,6 +252,27 @@ fn a_bounce_of_a_message_that_requires_tls_requires_it_too() {
     let bounce = server.received().remove(0);
     assert!(bounce.tls && bounce.commands[0].contains(" REQUIRETLS"), "{bounce:?}");
     assert!(bounce.content.contains("Subject: secret") && !bounce.content.contains(".dot"), "{bounce:?}");
+}
+
+/// RFC 8689 section 5: it is not dropped, has no text of the message, and does not go without TLS.
+// covers: 12.4
+#[test]
+fn a_bounce_of_a_message_that_requires_tls_goes_to_a_server_that_knows_nothing_of_it() {
+    let ca = Authority::new("ours");
+    let mode = Mode { offers_in_tls: &["DSN"], ..serving(ca.server("127.0.0.1", 2099)) };
+    let (server, address) = Fake::tcp(mode);
+    let directory = tempfile::tempdir().expect("a directory");
+    let fields = vec![(Tag::Ret, vec![0])];
+    let secret = Message { require_tls: true, fields, ..message(&["one@b.example"], "secret") };
+    let house = House::start(&directory, driver(), &route(&address, RouteTls::None, &ca), &[secret]);
+    wait_until("the bounce", || !server.received().is_empty());
+    house.stop();
+    let received = server.received();
+    let [bounce] = &received[..] else { panic!("{received:?}") };
+    assert!(bounce.tls && bounce.from.is_empty() && bounce.to == ["anna@example.edu"], "{bounce:?}");
+    assert!(!bounce.commands[0].contains("REQUIRETLS"), "{bounce:?}");
+    assert!(bounce.content.contains("5.7.30") && bounce.content.contains("Subject: secret"), "{bounce:?}");
+    assert!(!bounce.content.contains(".dot"), "{bounce:?}");
 }
 
 // covers: 12.4

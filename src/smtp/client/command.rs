@@ -101,7 +101,7 @@ pub(super) fn mail(transaction: &Transaction, offered: Offered, out: &mut Vec<u8
     if offered.smtputf8 && transaction.smtputf8 {
         push(&[b" SMTPUTF8"], out);
     }
-    if transaction.require_tls {
+    if transaction.require_tls && offered.require_tls {
         push(&[b" REQUIRETLS"], out);
     }
     if offered.dsn {

@@ -11,7 +11,8 @@ pub enum Hindrance {
     Sender,
     /// REQUIRETLS, and the server's name is not proven. RFC 8689 section 4.2.1.
     NotVerified,
-    /// REQUIRETLS, and the server does not offer it.
+    /// REQUIRETLS, and the server does not offer it. For a notification, which has the null reverse-path, that is none:
+    /// section 5.
     NoRequireTls,
     /// The reverse-path needs SMTPUTF8. RFC 6531 section 3.5.
     Utf8Sender,
@@ -53,10 +54,11 @@ impl Hindrance {
 
 /// What stands between `transaction` and a server. `verified`: TLS is up and has proven the server's name.
 pub(super) fn hindrance(transaction: &Transaction, offered: Offered, verified: bool) -> Option<Hindrance> {
+    let is_notification = transaction.reverse_path.is_empty();
     let table = [
         (!command::path_is_safe(&transaction.reverse_path), Hindrance::Sender),
         (transaction.require_tls && !verified, Hindrance::NotVerified),
-        (transaction.require_tls && !offered.require_tls, Hindrance::NoRequireTls),
+        (transaction.require_tls && !offered.require_tls && !is_notification, Hindrance::NoRequireTls),
         (!offered.smtputf8 && !transaction.reverse_path.is_ascii(), Hindrance::Utf8Sender),
         (!offered.smtputf8 && transaction.smtputf8, Hindrance::Utf8Header),
         (transaction.body == Body::Binary && !(offered.chunking && offered.binary), Hindrance::Binary),

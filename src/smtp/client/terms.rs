@@ -83,7 +83,7 @@ pub struct Transaction {
     pub long_lines: bool,
     /// The header needs SMTPUTF8. Addresses are looked at here.
     pub smtputf8: bool,
-    /// REQUIRETLS. RFC 8689.
+    /// REQUIRETLS. RFC 8689. With the null reverse-path it is left out where it is not offered, and the rest of it holds.
     pub require_tls: bool,
     /// RET: full message (true) or header only. RFC 3461 section 4.3.
     pub ret_full: Option<bool>,

@@ -84,6 +84,24 @@ fn requiretls_goes_over_proven_tls_to_a_server_that_offers_it() {
         let events = talk(tls, &[secret()], &[start, turns].concat());
         assert_eq!(events, ["tls, nothing dropped", expected, "bye"], "{verifies} {in_tls}");
     }
+    // A notification is not dropped where REQUIRETLS is not offered, but it still goes over proven TLS alone. Section 5.
+    let notice = || Transaction { reverse_path: Vec::new(), ..secret() };
+    let tagged = "MAIL FROM:<> REQUIRETLS RET=HDRS\r\nRCPT TO:<a@b> ORCPT=rfc822;a@b\r\nDATA\r\n";
+    let tagged: &[Turn] = &[(tagged, "250\r\n250\r\n354\r\n"), (BODY, "250 ok\r\n"), ("QUIT\r\n", "221\r\n")];
+    let bare = "MAIL FROM:<> RET=HDRS\r\nRCPT TO:<a@b> ORCPT=rfc822;a@b\r\nDATA\r\n";
+    let bare: &[Turn] = &[(bare, "250\r\n250\r\n354\r\n"), (BODY, "250 ok\r\n"), ("QUIT\r\n", "221\r\n")];
+    let old = "250-mx\r\n250-PIPELINING\r\n250 DSN\r\n";
+    for (verifies, in_tls, turns, expected) in [
+        (true, RICH, tagged, "delivered 250"),
+        (true, old, bare, "delivered 250"),
+        (false, RICH, refused, "failed 550"),
+        (false, old, refused, "failed 550"),
+    ] {
+        let tls = Options { starttls: StartTls::Required, verifies, ..options() };
+        let start: &[Turn] = &[("", "220 mx\r\n"), (EHLO, MODERN), ("STARTTLS\r\n", "220 go\r\n"), (EHLO, in_tls)];
+        let events = talk(tls, &[notice()], &[start, turns].concat());
+        assert_eq!(events, ["tls, nothing dropped", expected, "bye"], "{verifies} {in_tls}");
+    }
     // Offered in the clear, and no TLS at all.
     let clear = Options { verifies: true, ..options() };
     let turns: &[Turn] = &[("", "220 mx\r\n"), (EHLO, RICH), ("QUIT\r\n", "221\r\n")];
