@@ -7,10 +7,14 @@
 //! To mend a failure: proptest prints the shortest session that it found; make a dialogue of it.
 
 use penstock::policy::{Domains, OddBytes, Role, TlsMode};
-use penstock::sasl::Mechanisms;
-use penstock::smtp::session::{Action, Answer, Question, QueueName, Refusal, Rules, Session};
+use penstock::sasl::{Keys, Mechanisms};
+use penstock::smtp::session::{Action, Answer, MayXclient, Question, QueueName, Refusal, Rules, Session};
 use proptest::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+/// Of a user whose password is `pencil`: those of RFC 7677 section 3.
+static KEYS: LazyLock<Keys> =
+    LazyLock::new(|| Keys::derive("pencil", b"[m\x99h\x9d\x125\x8e\xec\xa0K\x14\x126\xfa\x81", 4096));
 
 /// How the listener and its driver are.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +25,40 @@ struct World {
     odd_bytes: OddBytes,
     /// Each bit: does the driver say no to that kind of question?
     refuses: u8,
+    /// What it says of passwords and proofs.
+    verdict: Verdict,
+    /// What SCRAM-SHA-256-PLUS binds to is known.
+    bound: bool,
+    xclient: MayXclient,
     shuts_down: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Verdict {
+    Right,
+    Wrong,
+    Braked,
+    Unavailable,
+}
+
+impl Verdict {
+    fn answer(self) -> Answer {
+        match self {
+            Verdict::Right => Answer::Accepted("anna".into()),
+            Verdict::Wrong => Answer::Rejected,
+            Verdict::Braked => Answer::Braked,
+            Verdict::Unavailable => Answer::Unavailable,
+        }
+    }
+
+    fn of_keys(self) -> Answer {
+        match self {
+            Verdict::Right | Verdict::Wrong => {
+                Answer::ScramKeys { keys: KEYS.clone(), nonce: "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".into() }
+            }
+            _ => self.answer(),
+        }
+    }
 }
 
 /// All that a driver sees of a session.
@@ -46,7 +83,7 @@ fn rules(world: World) -> Rules {
     Rules {
         role: world.role,
         tls: if world.secured { TlsMode::Implicit } else { TlsMode::Offered },
-        mechanisms: Mechanisms::PASSWORD,
+        mechanisms: Mechanisms::ALL,
         message_bytes_max: 60,
         recipients_max: 2,
         messages_per_session: 4,
@@ -62,6 +99,10 @@ fn rules(world: World) -> Rules {
 fn talk(world: World, pieces: &[&[u8]]) -> Seen {
     let mut seen = Seen::default();
     let mut session = Session::new(Arc::new(rules(world)), world.trusted, world.secured, &mut seen.out);
+    session.set_may_xclient(world.xclient);
+    if world.bound {
+        session.bind_channel((0..32).collect());
+    }
     for piece in pieces {
         let mut rest = *piece;
         loop {
@@ -89,10 +130,17 @@ fn talk(world: World, pieces: &[&[u8]]) -> Seen {
                 Action::Begin => Answer::Begun(QueueName(*b"0123456789BCD")),
                 Action::Commit if no(1) => Answer::Refused(Refusal::DiskTrouble),
                 Action::Commit => Answer::Committed,
-                Action::Ask(Question::Client(_)) => unreachable!("nobody may say XCLIENT here"),
-                Action::Ask(Question::ScramKeys(_) | Question::Proof(_)) => unreachable!("SCRAM is not offered here"),
-                Action::Ask(Question::Password(_)) if no(2) => Answer::Rejected,
-                Action::Ask(Question::Password(_)) => Answer::Accepted("anna".into()),
+                Action::Ask(Question::Client(_)) if no(2) => Answer::Rejected,
+                Action::Ask(Question::Client(xclient)) => {
+                    let user = xclient.login.as_deref().map(Into::into);
+                    Answer::Client { trusted: xclient.address.is_some(), user }
+                }
+                Action::Ask(Question::Password(_)) => world.verdict.answer(),
+                // Keys come first: who is braked only later is told so in place of the signature.
+                Action::Ask(Question::ScramKeys(_)) if no(3) => Verdict::Right.of_keys(),
+                Action::Ask(Question::ScramKeys(_)) => world.verdict.of_keys(),
+                Action::Ask(Question::Proof(proof)) if !proof.right => Answer::Rejected,
+                Action::Ask(Question::Proof(_)) => world.verdict.answer(),
                 Action::StartTls => {
                     seen.action("tls".into());
                     return seen;
@@ -115,6 +163,12 @@ fn talk(world: World, pieces: &[&[u8]]) -> Seen {
     seen
 }
 
+/// A whole exchange by SCRAM, with the right proof.
+const SCRAM: &str = "EHLO client.example\r\n\
+    AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9ck9wck5HZndFYmVSV2diTkVrcU8=\r\n\
+    Yz1iaXdzLHI9ck9wck5HZndFYmVSV2diTkVrcU8laHZZRHBXVWEyUmFUQ0FmdXhGSWxqKWhObEYkazAscD1kSHpiWmFwV0lrNGpVaE4rVXRlOXl0YWc5empmTUhnc3FtbWl6N0FuZFZRPQ==\r\n\
+    \r\n";
+
 /// Lines and chunks as clients send them, honest and odd.
 fn part() -> impl Strategy<Value = Vec<u8>> {
     let lines = prop::sample::select(vec![
@@ -131,6 +185,12 @@ fn part() -> impl Strategy<Value = Vec<u8>> {
         "AUTH LOGIN",
         "YW5uYQ==",
         "*",
+        "AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9ck9wck5HZndFYmVSV2diTkVrcU8=",
+        "AUTH SCRAM-SHA-256-PLUS",
+        "Yz1iaXdzLHI9ck9wck5HZndFYmVSV2diTkVrcU8laHZZRHBXVWEyUmFUQ0FmdXhGSWxqKWhObEYkazAscD1kSHpiWmFwV0lrNGpVaE4rVXRlOXl0YWc5empmTUhnc3FtbWl6N0FuZFZRPQ==",
+        "XCLIENT ADDR=192.0.2.1 LOGIN=anna",
+        "XCLIENT NAME=pc.example.org HELO=pc PROTO=SMTP",
+        "XCLIENT ADDR=nowhere",
         "MAIL FROM:<anna@example.org>",
         "MAIL FROM:<> SIZE=50 BODY=8BITMIME RET=HDRS ENVID=a AUTH=<> SMTPUTF8",
         "MAIL FROM:<anna@example.org> BODY=BINARYMIME",
@@ -173,20 +233,69 @@ fn session() -> impl Strategy<Value = Vec<u8>> {
         "EHLO client.example\r\nMAIL FROM:<anna@example.org>\r\nRCPT TO:<ben@example.edu>\r\nDATA\r\n",
         "EHLO client.example\r\nAUTH PLAIN AGFubmEAc2VzYW1l\r\nMAIL FROM:<anna@example.org>\r\nRCPT TO:<ben@example.edu>\r\n",
         "EHLO client.example\r\nMAIL FROM:<> BODY=BINARYMIME\r\nRCPT TO:<ben@example.edu>\r\nBDAT 2\r\n\r\n",
+        SCRAM,
+        "EHLO proxy.example\r\nXCLIENT ADDR=192.0.2.1 LOGIN=anna\r\n",
     ]);
     (begin, prop::collection::vec(part(), 0..12))
         .prop_map(|(begin, parts)| [begin.as_bytes(), &parts.concat()].concat())
 }
 
 fn world() -> impl Strategy<Value = World> {
-    (any::<[bool; 5]>(), prop_oneof![3 => Just(0u8), 1 => 0..8u8]).prop_map(|(flags, refuses)| World {
+    let verdict = prop_oneof![
+        2 => Just(Verdict::Right),
+        1 => Just(Verdict::Wrong),
+        1 => Just(Verdict::Braked),
+        1 => Just(Verdict::Unavailable)
+    ];
+    let xclient = prop::sample::select(vec![MayXclient::No, MayXclient::Yes, MayXclient::WithLogin]);
+    let refuses = prop_oneof![3 => Just(0u8), 1 => 0..16u8];
+    (any::<[bool; 6]>(), refuses, verdict, xclient).prop_map(|(flags, refuses, verdict, xclient)| World {
         role: if flags[0] { Role::Submission } else { Role::Smtp },
         secured: flags[1],
         trusted: flags[2],
         odd_bytes: if flags[3] { OddBytes::Normalize } else { OddBytes::Reject },
         refuses,
+        verdict,
+        bound: flags[5],
+        xclient,
         shuts_down: flags[4],
     })
+}
+
+/// Else the property would hold of sessions in which none of this comes to pass.
+// covers: 8.1
+#[test]
+fn every_verdict_and_xclient_are_reached() {
+    let world = |verdict, refuses| World {
+        role: Role::Submission,
+        secured: true,
+        trusted: false,
+        odd_bytes: OddBytes::Reject,
+        refuses,
+        verdict,
+        bound: false,
+        xclient: MayXclient::WithLogin,
+        shuts_down: false,
+    };
+    let late = 1 << 3;
+    for (verdict, refuses, challenges, reply) in [
+        (Verdict::Right, 0, 2, "235 2.7.0"),
+        (Verdict::Wrong, 0, 1, "535 5.7.8"),
+        (Verdict::Braked, 0, 0, "454 4.7.0"),
+        (Verdict::Braked, late, 1, "454 4.7.0"),
+        (Verdict::Unavailable, 0, 0, "454 4.7.0"),
+        (Verdict::Unavailable, late, 1, "454 4.7.0"),
+    ] {
+        let seen = talk(world(verdict, refuses), &[SCRAM.as_bytes()]);
+        let out = String::from_utf8(seen.out).expect("ASCII");
+        let count = out.lines().filter(|line| line.starts_with("334 ")).count();
+        assert!(count == challenges && out.contains(&format!("\r\n{reply}")), "{verdict:?} {refuses}: {out}");
+    }
+    for (refuses, greetings) in [(0, 2), (1 << 2, 1)] {
+        let seen = talk(world(Verdict::Right, refuses), &[b"XCLIENT ADDR=192.0.2.1 LOGIN=anna\r\n"]);
+        let out = String::from_utf8(seen.out).expect("ASCII");
+        assert_eq!(out.lines().filter(|line| line.starts_with("220 ")).count(), greetings, "{out}");
+    }
 }
 
 proptest! {
