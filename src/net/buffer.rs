@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A window without memory costs three words. It gets its memory from the pool when bytes are about to arrive and
-//! gives it back when they have been eaten. The pool keeps a bounded number of buffers and frees the rest, and those that
+//! gives it back when they have been eaten, or when nothing comes for a while; then it keeps a copy of what is unread. The pool keeps a bounded number of buffers and frees the rest, and those that
 //! nobody needs any more.
 
 use std::cell::{Cell, RefCell};
@@ -101,6 +101,22 @@ impl Window {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Gives the memory back, but for what is unread: that is copied into as much as it needs.
+    pub fn shrink(&mut self, pool: &Pool) {
+        if self.bytes.capacity() > self.unread().len() {
+            // `to_vec` takes no more than it needs.
+            let rest = self.unread().to_vec();
+            self.head = 0;
+            pool.give(std::mem::replace(&mut self.bytes, rest));
+        }
+    }
+
+    /// Octets of memory that it holds.
+    #[cfg(test)]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Is there memory that [`Window::release`] would give back?
     pub fn has_memory(&self) -> bool {
         self.bytes.capacity() > 0
@@ -125,6 +141,11 @@ impl Window {
     /// is as full as it may become. Hand it back with [`Window::restore`].
     pub fn lend(&mut self, pool: &Pool) -> Option<Vec<u8>> {
         self.supply(pool);
+        if self.bytes.capacity() < BUFFER_BYTES {
+            let mut whole = pool.take();
+            whole.extend_from_slice(self.unread());
+            (self.bytes, self.head) = (whole, 0);
+        }
         if self.head > 0 {
             self.bytes.copy_within(self.head.., 0);
             self.bytes.truncate(self.bytes.len() - self.head);
@@ -216,6 +237,26 @@ mod tests {
         window.eat(WINDOW_BYTES_MAX);
         window.release(&pool);
         assert!(!window.has_memory());
+    }
+
+    #[test]
+    fn window_shrinks_to_what_is_unread_and_grows_again() {
+        let pool = Pool::default();
+        for unread in [0, 1, 5000, BUFFER_BYTES - 1, BUFFER_BYTES, 3 * BUFFER_BYTES] {
+            let text: Vec<u8> = (0..unread + 10).map(|at| at as u8).collect();
+            let mut window = Window::default();
+            window.append(&text, &pool);
+            window.eat(10);
+            window.shrink(&pool);
+            window.shrink(&pool);
+            assert_eq!((window.unread(), window.memory_bytes()), (&text[10..], unread));
+            let mut lent = window.lend(&pool).unwrap();
+            assert!(lent == text[10..] && lent.capacity() > lent.len() && lent.capacity() >= BUFFER_BYTES);
+            lent.push(1);
+            window.restore(lent);
+            window.eat(unread);
+            assert_eq!(window.unread(), [1]);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //!
 //! | verdict | when | the stream |
 //! |---|---|---|
-//! | `Idle` | a read that has waited a whole tick | gives its buffer back and waits for readiness |
+//! | `Idle` | a read that has waited a whole tick | gives its buffer back, keeps what is unread in a small one, and waits for readiness |
 //! | `TimedOut` | the deadline has passed | ends with `ErrorKind::TimedOut` |
 //! | `Interrupted` | draining, and nothing had arrived | ends with `ErrorKind::Interrupted` |
 //!
@@ -205,9 +205,11 @@ impl Hook {
         self.0.wait.get() != Wait::Nothing
     }
 
-    /// Ends the wait with `ErrorKind::Interrupted`, unless what it waits for has come already; false if there is none.
+    /// Ends the wait with `ErrorKind::Interrupted`; false if there is none. What it waits for may have come already: then
+    /// it counts, and the next read ends so instead, before it begins. What is written goes out all the same.
     pub fn interrupt(&self) -> bool {
         let waiting = self.is_waiting();
+        self.0.hooked.set(self.0.hooked.get() || waiting);
         self.0.end_wait(Verdict::Interrupted);
         waiting
     }
@@ -234,8 +236,8 @@ pub(super) struct Watch {
     verdict: Cell<Verdict>,
     /// Waits for the first byte of something new, so draining may end it.
     interruptible: Cell<bool>,
-    /// A read need not keep its buffer while it waits.
-    spares_buffer: Cell<bool>,
+    /// Somebody has ended a wait by a hook.
+    pub(super) hooked: Cell<bool>,
     since_tick: Cell<u64>,
     until_tick: Cell<u64>,
     /// Only while operations are under way: it costs an idle connection nothing.
@@ -275,9 +277,9 @@ impl Watch {
         self.verdict.take()
     }
 
-    /// Says whether the read that is about to begin may be asked for its buffer.
-    pub fn set_spares_buffer(&self, spares: bool) {
-        self.spares_buffer.set(spares);
+    /// Err, for ever: somebody has ended a wait by a hook, so there is nothing to read for.
+    pub fn check_hook(&self) -> io::Result<()> {
+        if self.hooked.get() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 
     /// For the operation that is about to begin.
@@ -316,7 +318,7 @@ impl Watch {
         }
         if now >= self.until_tick.get() {
             self.end_wait(Verdict::TimedOut);
-        } else if self.wait.get() == Wait::Read && self.spares_buffer.get() && now > self.since_tick.get() + 1 {
+        } else if self.wait.get() == Wait::Read && now > self.since_tick.get() + 1 {
             self.end_wait(Verdict::Idle);
         }
     }

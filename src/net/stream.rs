@@ -6,7 +6,7 @@
 //!
 //! Reading follows how busy the connection is. A busy one has a read under way that holds a pooled buffer: one
 //! operation per read. One that has waited for a tick gives the buffer back and waits for readiness: two more
-//! operations, once per pause.
+//! operations, once per pause. What it has of a record that is not complete is copied into memory of that size.
 
 use std::io;
 use std::rc::Rc;
@@ -41,6 +41,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// With so many unread octets [`Stream::unless_gone`] reads no more.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// So much of something incomplete is copied at once when there are many that wait; more only after a tick.
+const SMALL_REST_BYTES: usize = 1024;
 
 /// A TCP or Unix connection, in the clear or under TLS.
 pub struct Stream {
@@ -186,7 +189,10 @@ impl Stream {
             match self.receive(until_tick, interruptible).await {
                 Ok(0) if !heard => return Err(SaidNothing::error(io::ErrorKind::UnexpectedEof)),
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => heard = true,
+                Ok(_) => {
+                    heard = true;
+                    self.watch.check_hook()?;
+                }
                 Err(error)
                     if !heard && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut) =>
                 {
@@ -233,6 +239,7 @@ impl Stream {
         }
         let until_tick = self.until_tick();
         self.flush_tls(until_tick).await?;
+        self.watch.check_hook()?;
         let first_byte = self.input.is_empty() && self.plain.is_empty();
         self.receive(until_tick, first_byte && !self.flags.exempt).await
     }
@@ -353,7 +360,10 @@ impl Stream {
     async fn receive_raw(&mut self, until_tick: u64, interruptible: bool) -> io::Result<usize> {
         loop {
             self.input.release(&self.shared.pool);
-            if !self.input.has_memory() && (self.flags.paused || self.shared.is_crowded()) {
+            // A large rest is the middle of something: who sends that is about to go on, and copying it would cost more.
+            let crowded = self.shared.is_crowded() && self.input.unread().len() <= SMALL_REST_BYTES;
+            if self.flags.paused || crowded {
+                self.input.shrink(&self.shared.pool);
                 self.wait_until_readable(until_tick, interruptible).await?;
             }
             self.flags.paused = false;
@@ -381,7 +391,6 @@ impl Stream {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "more unread input than a message may have"));
         };
         let unread = buffer.len();
-        self.watch.set_spares_buffer(unread == 0);
         let (result, buffer) = self.socket.recv(buffer.slice_mut(unread..), self.watch.cancel_handle()).await;
         self.input.restore(buffer.into_inner());
         match (result, self.watch.finish(&self.shared)) {
@@ -411,9 +420,9 @@ impl Stream {
             bytes = rest.into_inner();
             result = match (written, self.watch.finish(&self.shared)) {
                 (Ok(0), _) => Err(io::ErrorKind::WriteZero.into()),
-                (Ok(count), _) => {
+                (Ok(count), verdict) => {
                     sent += count;
-                    Ok(())
+                    verdict.error().filter(|_| sent < bytes.len()).map_or(Ok(()), Err)
                 }
                 (Err(error), verdict) => Err(verdict.error().filter(|_| is_cancelled(&error)).unwrap_or(error)),
             };
@@ -421,6 +430,26 @@ impl Stream {
         bytes.clear();
         *out = bytes;
         result
+    }
+}
+
+/// For tests of what happens between a record's octets.
+#[cfg(test)]
+impl Stream {
+    /// `bytes` as records that are not sent.
+    pub(super) fn sealed(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.encrypt(bytes).expect("under TLS");
+        self.tls.as_mut().map(|tls| std::mem::take(&mut tls.out)).unwrap_or_default()
+    }
+
+    /// Sends octets as they are, also under TLS.
+    pub(super) async fn send_raw(&mut self, bytes: &[u8]) {
+        let until_tick = self.until_tick();
+        self.send_all(&mut bytes.to_vec(), until_tick).await.expect("sent");
+    }
+
+    pub(super) fn input_memory_bytes(&self) -> usize {
+        self.input.memory_bytes()
     }
 }
 

@@ -106,6 +106,95 @@ fn an_idle_stream_holds_no_buffer_and_wakes_up() {
     });
 }
 
+/// Otherwise one octet of a record that never ends would cost 20 KiB for as long as we are patient.
+#[test]
+fn an_idle_stream_holds_no_more_than_what_is_incomplete() {
+    under_both_drivers(|shared| async move {
+        let (mut client, mut server) = tls_streams(&shared).await;
+        let sealed = client.sealed(&[b'x'; 5000]);
+        let reading = monoio::spawn(async move {
+            server.set_deadline(6 * TICK);
+            loop {
+                assert!(server.feed(|_| -> (usize, Option<()>) { panic!("no record is complete") }).unwrap().is_none());
+                if let Err(error) = server.fill().await {
+                    assert_eq!(error.kind(), ErrorKind::TimedOut);
+                    break;
+                }
+            }
+            server
+        });
+        for part in [&sealed[..1], &sealed[1..2], &sealed[2..3000]] {
+            client.send_raw(part).await;
+            monoio::time::sleep(4 * TICK).await;
+            assert_eq!(shared.waiting_buffers(), 0);
+        }
+        let mut server = reading.await;
+        assert_eq!(server.input_memory_bytes(), 3000);
+        client.send_raw(&sealed[3000..]).await;
+        server.set_deadline(Duration::from_secs(20));
+        assert_eq!(read(&mut server, 5000).await.unwrap(), vec![b'x'; 5000]);
+        close(client, server).await;
+    });
+}
+
+/// What arrives in the moment in which a hook ends the wait for it counts, and then it is over all the same.
+#[test]
+fn a_hook_ends_the_next_read_if_not_this_one() {
+    let mut kept = 0;
+    for flags in [RingFlags::None, RingFlags::SingleIssuerDeferTaskrun] {
+        for rounds in 0..6 {
+            let first = run_with_flags(flags, None, async {
+                let shared = Shared::start();
+                let (mut client, mut server) = {
+                    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                    (client, Stream::tcp(listener.accept().await.unwrap().0, shared.clone()))
+                };
+                let hook = server.hook();
+                let reading = monoio::spawn(async move {
+                    let first = server.fill().await;
+                    server.write(&mut b"last words".to_vec()).await.unwrap();
+                    server.set_deadline(SHORT);
+                    (first.map_err(|error| error.kind()), server.fill().await.map_err(|error| error.kind()))
+                });
+                monoio::time::sleep(Duration::from_millis(5)).await;
+                std::io::Write::write_all(&mut client, b"x").unwrap();
+                for _ in 0..rounds {
+                    runtime::next_round().await;
+                }
+                let hooked = hook.interrupt();
+                let (first, second) = reading.await;
+                let ended = Err(ErrorKind::Interrupted);
+                assert!(first == Ok(1) || first == ended);
+                assert_eq!(second, if hooked { ended } else { Err(ErrorKind::TimedOut) });
+                shared.stop();
+                hooked && first == Ok(1)
+            });
+            kept += u32::from(first.unwrap());
+        }
+    }
+    assert!(kept > 0, "no read won, so nothing was tested");
+}
+
+#[test]
+fn a_hook_ends_a_handshake_that_has_just_heard_something() {
+    under_both_drivers(|shared| async move {
+        let (client, server) = pair().await;
+        let (mut client, mut server) = (client, Stream::tcp(server, shared.clone()));
+        let hook = server.hook();
+        let accepting = monoio::spawn(async move {
+            server.set_deadline(Duration::from_secs(5));
+            server.accept_tls(&certificate()).await.unwrap_err().kind()
+        });
+        monoio::time::sleep(SHORT).await;
+        // As if both had come in the same turn.
+        assert!(hook.is_waiting());
+        hook.0.hooked.set(true);
+        client.write_all(vec![22, 3]).await.0.unwrap();
+        assert_eq!(accepting.await, ErrorKind::Interrupted);
+    });
+}
+
 #[test]
 fn draining_ends_present_and_future_waits_for_something_new() {
     under_both_drivers(|shared| async move {
