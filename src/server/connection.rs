@@ -134,7 +134,9 @@ impl Connection {
     async fn run(&mut self) -> Result<Infallible, End> {
         let rules = self.service().rules.clone();
         let secured = rules.tls == TlsMode::Implicit;
-        self.meet().await.map_err(|_| End::NoHeader)?;
+        if self.meet().await.is_err() {
+            return Err(Box::pin(self.unmet()).await);
+        }
         self.trusted = self.is_trusted();
         if let Err(refused) = self.admitted.meet(&self.peer, self.trusted) {
             return self.refuse(refused).await;
@@ -319,7 +321,7 @@ impl Connection {
     }
 
     /// The last words before the connection is closed: for those that read.
-    async fn tell(&mut self, text: &[u8]) {
+    pub(super) async fn tell(&mut self, text: &[u8]) {
         self.out.clear();
         self.out.extend_from_slice(text);
         Box::pin(self.last_words()).await;
@@ -340,6 +342,11 @@ impl Connection {
         };
         let Err(error) = result else {
             self.core.counters.tls_handshakes.add(1);
+            // In the moment in which it was done. It is told here what it would be told instead of its first command's answer.
+            if self.admitted.place.is_lost() {
+                self.tell(reply::TOO_MANY_CONNECTIONS).await;
+                return Err(End::Displaced);
+            }
             return Ok(());
         };
         self.core.counters.tls_failed.add(1);

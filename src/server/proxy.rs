@@ -2,7 +2,7 @@
 //!
 //! | the peer is in | what counts |
 //! |---|---|
-//! | `proxy_from` | the header's address. No header, or none in time: closed without a greeting |
+//! | `proxy_from` | the header's address. No header, or none in time: closed without a greeting (421 if displaced) |
 //! | `xclient_from` | its own address, until it says XCLIENT; then the one given |
 //! | neither | its own address; PROXY is an unknown command, XCLIENT 550 5.7.0 |
 //!
@@ -19,7 +19,8 @@ use crate::config;
 use crate::log::Level;
 use crate::net::Stream;
 use crate::net::proxy::{NoHeader, Proxied, Scanner};
-use crate::policy::UsernameForm;
+use crate::policy::{TlsMode, UsernameForm};
+use crate::smtp::reply;
 use crate::smtp::session::{Answer, MayXclient};
 use crate::smtp::xclient::Xclient;
 use std::fmt;
@@ -94,6 +95,18 @@ impl Connection {
                 Err(error)
             }
         }
+    }
+
+    /// Why there is no header. Its place may have been given to somebody else meanwhile, of which it is told where that is
+    /// not before TLS.
+    pub(super) async fn unmet(&mut self) -> End {
+        if !self.admitted.place.is_lost() {
+            return End::NoHeader;
+        }
+        if self.service().rules.tls != TlsMode::Implicit {
+            self.tell(reply::TOO_MANY_CONNECTIONS).await;
+        }
+        End::Displaced
     }
 
     /// May the client relay because of its network?
