@@ -52,7 +52,25 @@ pub struct Seed {
     pub rates: Option<Arc<Rates>>,
     pub counters: Arc<metrics::Counters>,
     pub drain: oneshot::Receiver<()>,
-    pub ready: mpsc::Sender<Result<(), String>>,
+}
+
+/// Says once whether a core could start, and lets go of the channel then: whoever waits for all cores must hear that one of
+/// them has ended without a word, also while others run.
+pub struct Ready(Cell<Option<mpsc::Sender<Result<(), String>>>>);
+
+impl Ready {
+    /// Through this channel.
+    pub fn new(sender: mpsc::Sender<Result<(), String>>) -> Ready {
+        Ready(Cell::new(Some(sender)))
+    }
+
+    /// Only the first word counts.
+    fn say(&self, outcome: Result<(), String>) {
+        if let Some(sender) = self.0.take() {
+            // An error means that nobody waits any more.
+            let _ = sender.send(outcome);
+        }
+    }
 }
 
 /// What the connections of a core share.
@@ -146,21 +164,20 @@ impl Bodies {
     }
 }
 
-/// The thread's whole life. `seed.ready` hears whether it could start.
-pub fn run(seed: Seed) {
-    let (driver, processor, ready) = (seed.driver, seed.processor, seed.ready.clone());
-    if let Err(error) = net::run(driver, processor, life(seed)) {
-        let _ = ready.send(Err(format!("a core cannot run: {error}; check ulimits and `cores`")));
+/// The thread's whole life. `ready` hears whether it could start.
+pub fn run(seed: Seed, ready: Ready) {
+    let (driver, processor) = (seed.driver, seed.processor);
+    if let Err(error) = net::run(driver, processor, life(seed, &ready)) {
+        ready.say(Err(format!("a core cannot run: {error}; check ulimits and `cores`")));
     }
 }
 
-async fn life(seed: Seed) {
+async fn life(seed: Seed, ready: &Ready) {
     let shared = Shared::start();
     let writer = match Writer::start(seed.writer, seed.driver) {
         Ok(writer) => writer,
         Err(error) => {
-            let _ =
-                seed.ready.send(Err(format!("a core cannot write the spool: {error}; check the spool's directory")));
+            ready.say(Err(format!("a core cannot write the spool: {error}; check the spool's directory")));
             return shared.stop();
         }
     };
@@ -188,11 +205,11 @@ async fn life(seed: Seed) {
     let listeners = match listeners {
         Ok(listeners) => listeners,
         Err(error) => {
-            let _ = seed.ready.send(Err(format!("a core cannot listen: {error}")));
+            ready.say(Err(format!("a core cannot listen: {error}")));
             return shared.stop();
         }
     };
-    let _ = seed.ready.send(Ok(()));
+    ready.say(Ok(()));
     let mut accepting = Vec::new();
     for (index, listener) in listeners.into_iter().enumerate() {
         let canceller = Canceller::new();
@@ -288,6 +305,19 @@ mod tests {
         });
         assert!(ran_on.expect("a runtime"));
         assert_eq!(counters.sessions_panicked.get(), 1);
+    }
+
+    /// One core runs, another has panicked before it was ready: who waits for both is not kept waiting.
+    #[test]
+    fn a_core_that_ends_without_a_word_is_noticed_while_others_run() {
+        let (sender, started) = mpsc::channel();
+        let (running, broken) = (Ready::new(sender.clone()), Ready::new(sender));
+        running.say(Ok(()));
+        running.say(Err("not heard".into()));
+        drop(broken);
+        assert_eq!(started.recv_timeout(Duration::from_secs(5)), Ok(Ok(())));
+        assert_eq!(started.recv_timeout(Duration::from_secs(5)), Err(mpsc::RecvTimeoutError::Disconnected));
+        drop(running);
     }
 
     /// Whatever a session needs is in its box, and nowhere else a second time.

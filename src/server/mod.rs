@@ -133,9 +133,9 @@ pub fn start(setup: Setup) -> Result<Cores, String> {
             rates: rates.clone(),
             counters: metrics::register(),
             drain: drained,
-            ready: ready.clone(),
         };
-        let spawned = std::thread::Builder::new().name(format!("core-{index}")).spawn(move || core::run(seed));
+        let ready = core::Ready::new(ready.clone());
+        let spawned = std::thread::Builder::new().name(format!("core-{index}")).spawn(move || core::run(seed, ready));
         match spawned {
             Ok(thread) => cores.threads.push(CoreThread { drain: Some(drain), thread }),
             Err(error) => {
