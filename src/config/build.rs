@@ -32,6 +32,7 @@ pub struct Marks {
     pub crowded_timeout: Range<usize>,
     pub brake: Range<usize>,
     pub per_network: Range<usize>,
+    pub recipients: Range<usize>,
     pub per_user: Range<usize>,
     pub auth: Range<usize>,
     pub relay: Range<usize>,
@@ -208,6 +209,7 @@ fn limits(section: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Li
     marks.idle_timeout = section.at("idle_timeout_s");
     marks.login_timeout = section.at("login_timeout_s");
     marks.crowded_timeout = section.at("crowded_timeout_s");
+    marks.recipients = section.at("recipients_max");
     marks.per_user = section.at("user_recipients_per_hour");
     marks.per_network = section.at("connections_per_network");
     Limits {

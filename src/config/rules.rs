@@ -8,6 +8,11 @@ use crate::policy::{Role, TlsMode, UsernameForm};
 use std::net::IpAddr;
 use std::ops::Range;
 
+/// Octets of a recipient in an envelope at about the most: a mailbox of 256, ORCPT, NOTIFY.
+const RECIPIENT_BYTES: u64 = 600;
+/// Octets of a segment that are kept free of recipients and content: its header, the rest of the envelope.
+const SEGMENT_SPARE_BYTES: u64 = 64 * 1024;
+
 /// Looks at everything and notes what it finds.
 pub fn check(draft: &Draft, notices: &mut Notices) {
     let (config, marks) = (&draft.config, &draft.places);
@@ -159,6 +164,7 @@ fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
         let remedy = format!("write at most spill_kib = {}, or a larger segment_mib", room >> 10);
         notices.mistake(&marks.spill, what, remedy);
     }
+    envelopes(config, marks, notices);
     if config.limits.receiving_bytes_per_core < config.spool.spill_bytes {
         let what = "receiving_mib_per_core holds not even one message of spill_kib";
         notices.mistake(&marks.receiving, what, "raise it, or lower spool.spill_kib");
@@ -211,6 +217,24 @@ fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
             relay.expire_s, relay.retry_max_s
         );
         notices.mistake(&marks.expire, what, "write expire_s = 432000 (five days), or lower retry_max_s");
+    }
+}
+
+/// The largest envelope lies in one segment, together with a content that is just too small for a file of its own.
+fn envelopes(config: &Config, marks: &Marks, notices: &mut Notices) {
+    let room = config.spool.segment_bytes.saturating_sub(config.spool.spill_bytes + SEGMENT_SPARE_BYTES);
+    let recipients_max = config.limits.recipients_max;
+    let fitting = room / RECIPIENT_BYTES;
+    if u64::from(recipients_max) > fitting {
+        let what = format!(
+            "a message to {recipients_max} recipients with DSN parameters does not fit into a segment: it is answered 452 \
+             each time"
+        );
+        let remedy = match fitting {
+            ..100 => "write a larger segment_mib".to_owned(),
+            fitting => format!("write a larger segment_mib, or recipients_max = {fitting}"),
+        };
+        notices.warning(&marks.recipients, what, remedy);
     }
 }
 

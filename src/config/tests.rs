@@ -340,6 +340,13 @@ fn warnings_let_it_start() {
             "or write recipients_max = 999",
         ),
         ("[tls]", "[limits]\nuser_recipients_per_hour = 99\n[tls]", "5", "never gets through", "write 100 at least"),
+        (
+            "[tls]",
+            "segment_mib = 1\n[limits]\nrecipients_max = 1202\n[tls]",
+            "6",
+            "a message to 1202 recipients with DSN parameters does not fit",
+            "segment_mib, or recipients_max = 1201",
+        ),
         ("[tls]", "[limits]\nidle_timeout_s = 10\n[tls]", "5", "five minutes", "write idle_timeout_s = 300"),
         (
             "[tls]",
@@ -405,6 +412,7 @@ fn nothing_is_said_of_what_is_just_right() {
         ("smtp.example.edu", "localhost"),
         ("[auth]", "[auth]\nbrake_account_failures = 7\nbrake_address_failures = 7"),
         ("[tls]", "segment_mib = 4\nspill_kib = 1024\n[limits]\nreceiving_mib_per_core = 1\n[tls]"),
+        ("[tls]", "segment_mib = 1\n[limits]\nrecipients_max = 1201\n[tls]"),
         ("[tls]", "[limits]\nlogin_timeout_s = 60\nstranger_timeout_s = 60\n[tls]"),
         ("[tls]", "[limits]\ncrowded_timeout_s = 60\nstranger_timeout_s = 60\n[tls]"),
         ("[tls]", "[limits]\nconnections_per_network = 50\nconnections_per_address = 50\n[tls]"),
