@@ -130,9 +130,13 @@ fn log_panics() {
         let name = current.name().unwrap_or_default();
         let line = event(Level::Error, "panicked at").field("place", place).octets("what", what.as_bytes());
         line.field("thread", name).emit();
-        log::flush();
         if is_fatal(name) {
+            log::flush();
             std::process::abort();
+        }
+        // The line of a session waits for its turn like any other: the core's other clients are not kept waiting for a disk.
+        if !server::is_contained() {
+            log::flush();
         }
     }));
 }
