@@ -34,6 +34,7 @@ use penstock::clock::now_ms;
 use penstock::net::{Driver, probe_io_uring};
 use report::Report;
 use rustls::pki_types::ServerName;
+use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,9 +55,19 @@ fn main() -> ExitCode {
         Side::Sink(sink) => take(sink),
     };
     ended.unwrap_or_else(|error| {
-        eprintln!("penstock-loadgen: {error}");
+        complain(&format!("penstock-loadgen: {error}"));
         ExitCode::FAILURE
     })
+}
+
+/// Prints `text`. False: it did not get there, because nobody reads (`| head`) or the disk is full.
+fn say(text: &str) -> bool {
+    std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()).is_ok()
+}
+
+/// A line on standard error, where there is nobody left to tell if nobody reads.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// `run`
@@ -74,8 +85,8 @@ fn send(run: Run) -> Result<ExitCode, String> {
     let (elapsed, after) = (begun.0.elapsed(), cpu());
     let cpu = (after.0.saturating_sub(begun.1.0), after.1.saturating_sub(begun.1.1));
     let report = Report { seen, elapsed, cpu, seed, driver: name(driver), threads };
-    print!("{}", if json { report.json() } else { report.text() });
-    Ok(if report.is_success(strict) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let said = say(&if json { report.json() } else { report.text() });
+    Ok(if said && report.is_success(strict) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// `sink`
@@ -85,11 +96,12 @@ fn take(options: Sink) -> Result<ExitCode, String> {
     let driver = driver(options.io)?;
     let threads = options.threads.unwrap_or_else(processors);
     let (address, counts) = sink::start(options, driver, threads)?;
-    println!("listening on {address} ({}, threads {threads})", name(driver));
+    // Whoever does not read it knows the address already.
+    say(&format!("listening on {address} ({}, threads {threads})\n", name(driver)));
     signals.wait().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let (user, system) = cpu();
-    println!("{counts}; own CPU {:.2} s user + {:.2} s system", user.as_secs_f64(), system.as_secs_f64());
-    Ok(ExitCode::SUCCESS)
+    let own = format!("own CPU {:.2} s user + {:.2} s system", user.as_secs_f64(), system.as_secs_f64());
+    Ok(if say(&format!("{counts}; {own}\n")) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn job(run: Run, seed: u64) -> Result<Job, String> {
@@ -132,7 +144,7 @@ fn driver(io: Io) -> Result<Driver, String> {
         (_, Ok(())) => Ok(Driver::IoUring),
         (Io::Uring, Err(why)) => Err(format!("io_uring cannot be used here: {why}; try --io epoll")),
         (Io::Auto, Err(why)) => {
-            eprintln!("penstock-loadgen: io_uring cannot be used here: {why}; going on with epoll");
+            complain(&format!("penstock-loadgen: io_uring cannot be used here: {why}; going on with epoll"));
             Ok(Driver::Epoll)
         }
     }

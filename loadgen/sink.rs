@@ -343,6 +343,6 @@ fn keep(ledger: &Ledger, message: &Receiving, recipients: u32) {
 }
 
 fn fatal(what: &str) -> ! {
-    eprintln!("penstock-loadgen: {what}");
+    crate::complain(&format!("penstock-loadgen: {what}"));
     std::process::exit(1);
 }

@@ -427,7 +427,7 @@ impl Thread {
         let checksum = Checksum::of(&[message.header.as_bytes(), &workload.body()]);
         let entry = Entry { outcome, tag: &message.tag, size: workload.size(), checksum, recipients, queue_id };
         if let Err(error) = ledger.append(&entry) {
-            eprintln!("penstock-loadgen: cannot write the ledger: {error}");
+            crate::complain(&format!("penstock-loadgen: cannot write the ledger: {error}"));
             std::process::exit(1);
         }
     }

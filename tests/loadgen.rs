@@ -95,6 +95,20 @@ fn what_is_accepted_is_what_came() {
     }
 }
 
+/// A reader that has gone (`| head -1`) ends nothing by a panic, and is no success.
+#[test]
+fn a_closed_output_is_said_by_the_status_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let sink = Sink::start(&directory.path().join("received"), &[]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_penstock-loadgen"));
+    command.args(["run", "--address", &sink.address, "--messages", "1"]).stdout(writer);
+    let output = command.stderr(Stdio::piped()).output().expect("the run ends");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(1), ""));
+    sink.stop();
+}
+
 #[test]
 fn refusals_are_entered_and_strict_minds_them() {
     let (output, [sent, received]) = both(&["--reject-every", "4"], &["--messages", "40", "--strict"]);
