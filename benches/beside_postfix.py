@@ -10,6 +10,7 @@ Needs Debian's postfix (smtp-source drives the plain rows) and dovecot (Postfix'
 lives in a temporary folder under target/ and stops with the script.
 """
 import argparse
+import contextlib
 import os
 import pathlib
 import re
@@ -158,7 +159,7 @@ def stat_of(pid):
 
 
 class Server:
-    """A server, and the processor time of its process tree in seconds."""
+    """A server, and the processor time of its process tree in seconds. What `start` has begun when it fails, `stop` ends."""
 
     def cpu(self):
         children, times = {}, {}
@@ -179,6 +180,7 @@ class Server:
 
 class Penstock(Server):
     name = "penstock"
+    process = None
 
     def __init__(self, folder, cores):
         self.port = free_port()
@@ -189,21 +191,25 @@ class Penstock(Server):
         (folder / "users").touch(0o600)
         subprocess.run([RELEASE / "penstock", "user", "add", "--config", config, USER], input=PASSWORD + "\n",
                        text=True, check=True, capture_output=True)
-        self.log = open(folder / "penstock.log", "w")
-        self.process = subprocess.Popen([RELEASE / "penstock", "serve", "--config", config], stderr=self.log)
+        self.config, self.log = config, open(folder / "penstock.log", "w")
+
+    def start(self):
+        self.process = subprocess.Popen([RELEASE / "penstock", "serve", "--config", self.config], stderr=self.log)
         wait_for(self.port)
 
     def pids(self):
         return [self.process.pid]
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
         self.log.close()
 
 
 class Postfix(Server):
     name = "postfix"
+    dovecot = None
 
     def __init__(self, folder):
         self.port = free_port()
@@ -219,18 +225,21 @@ class Postfix(Server):
         (self.folder / "master.cf").write_text(MASTER_CF.format(**values))
         (self.folder / "passwords").write_text(f"{USER}:{PASSWORD}\n")
         (self.folder / "dovecot.conf").write_text(DOVECOT.format(**values))
+
+    def start(self):
         subprocess.run(["postfix", "-c", self.folder, "start"], check=True, capture_output=True)
         self.dovecot = subprocess.Popen(["dovecot", "-F", "-c", self.folder / "dovecot.conf"])
         wait_for(self.port)
-        self.master = int((queue / "pid/master.pid").read_text())
+        self.master = int((self.folder / "queue/pid/master.pid").read_text())
 
     def pids(self):
         return [self.master, self.dovecot.pid]
 
     def stop(self):
         subprocess.run(["postfix", "-c", self.folder, "stop"], check=False, capture_output=True)
-        self.dovecot.terminate()
-        self.dovecot.wait(10)
+        if self.dovecot:
+            self.dovecot.terminate()
+            self.dovecot.wait(10)
 
 
 def smtp_source(server, messages, connections):
@@ -284,17 +293,24 @@ def main():
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--cores", type=int, default=1)
     options = parser.parse_args()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="beside-postfix-", dir=ROOT / "target"))
+    with tempfile.TemporaryDirectory(prefix="beside-postfix-", dir=ROOT / "target", ignore_cleanup_errors=True) as folder:
+        compare(options, pathlib.Path(folder))
+
+
+def compare(options, folder):
     # Postfix's unprivileged processes must be able to reach their folder.
     folder.chmod(0o755)
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                     "-days", "2", "-subj", "/CN=localhost", "-keyout", folder / "key.pem", "-out",
                     folder / "cert.pem"], check=True, capture_output=True)
     (folder / "password").write_text(PASSWORD + "\n")
-    messages, connections, servers = options.messages, options.connections, []
-    try:
-        servers.append(Penstock(folder, options.cores))
-        servers.append(Postfix(folder))
+    messages, connections = options.messages, options.connections
+    servers = [Penstock(folder, options.cores), Postfix(folder)]
+    # Whatever fails, all that was started is stopped.
+    with contextlib.ExitStack() as running:
+        for server in servers:
+            running.callback(server.stop)
+            server.start()
         print(f"{options.rounds} rounds in turn, {messages} messages a round, penstock on {options.cores} core(s)")
         row(f"smtp-source, plain, 4 KiB, {connections} connections, 20 per connection", servers,
             lambda server: smtp_source(server, messages, connections), options.rounds)
@@ -302,12 +318,8 @@ def main():
             lambda server: loadgen(server, folder, messages, connections, 20, False), options.rounds)
         row(f"penstock-loadgen, STARTTLS + AUTH, 4 KiB, {connections} connections, 1 per connection", servers,
             lambda server: loadgen(server, folder, messages // 4, connections, 1, True), options.rounds)
-    finally:
-        for server in servers:
-            server.stop()
     totals = re.findall(r"\b(?:durable_writes|records|messages_accepted)=\S+", (folder / "penstock.log").read_text())
     print("penstock's own counters:", " ".join(totals))
-    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
