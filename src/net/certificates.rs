@@ -11,7 +11,7 @@
 //! |---|---|
 //! | a name that stands in a certificate | the first such certificate whose signature it can check |
 //! | a name that a wildcard covers, for one label (RFC 9525 section 6.3) | likewise |
-//! | another name, or none | the default (RFC 9325 section 3.7) |
+//! | another name, or none | the default (RFC 9325 section 3.7), or the first that has its names and can be checked |
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -130,6 +130,11 @@ impl Certificate {
         Some(format!("{}: {what}", self.file.display()))
     }
 
+    /// Has it all names of `other`, of which there is at least one?
+    fn has_names_of(&self, other: &Certificate) -> bool {
+        !other.names.is_empty() && other.names.iter().all(|name| self.is_for(name))
+    }
+
     fn is_for(&self, name: &str) -> bool {
         self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
@@ -150,12 +155,15 @@ fn date(epoch_s: i64) -> String {
 
 /// Which of `certificates` a client is shown that asks for `name` and can check `schemes`. The first is the default.
 fn choose(certificates: &[Certificate], name: Option<&str>, schemes: &[SignatureScheme]) -> usize {
-    let Some(name) = name else { return 0 };
     let checkable = |certificate: &&Certificate| certificate.signing.key.choose_scheme(schemes).is_some();
     let find = |fits: &dyn Fn(&Certificate) -> bool| {
         certificates.iter().position(|certificate| fits(certificate) && checkable(&certificate))
     };
-    find(&|certificate| certificate.is_for(name)).or_else(|| find(&|certificate| certificate.covers(name))).unwrap_or(0)
+    let named = name.and_then(|name| {
+        find(&|certificate| certificate.is_for(name)).or_else(|| find(&|certificate| certificate.covers(name)))
+    });
+    // The default may have a twin with a key of another type, for clients that know no other.
+    named.or_else(|| find(&|certificate| certificate.has_names_of(&certificates[0]))).unwrap_or(0)
 }
 
 /// Chooses for one connection, and remembers what it chose: rustls does not tell.

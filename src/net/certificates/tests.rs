@@ -80,6 +80,30 @@ fn the_name_asked_for_chooses_and_all_others_get_the_default() {
     assert_eq!(choose(&loaded, Some("smtp.example.edu"), &[SignatureScheme::RSA_PSS_SHA256]), 0);
 }
 
+/// Old programs often name no host, and know only one type of key.
+// covers: 9.8
+#[test]
+fn without_a_name_the_default_s_twin_is_shown_to_whom_can_check_only_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |names: &[&str], algorithm| load(&with_key(folder.path(), "x", names, algorithm, |_| {})).unwrap();
+    let (ed25519, p256) = (&rcgen::PKCS_ED25519, &rcgen::PKCS_ECDSA_P256_SHA256);
+    let mut loaded = vec![
+        of(&["mail.example.org", "smtp.example.org"], ed25519),
+        of(&["mail.example.org", "other.example.org"], p256),
+        of(&["more.example.org", "SMTP.example.org", "mail.example.org"], p256),
+    ];
+    let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256];
+    for name in [None, Some("unknown.example"), Some("smtp.example.org")] {
+        assert_eq!(choose(&loaded, name, &schemes), 2, "{name:?}");
+        assert_eq!(choose(&loaded, name, &[SignatureScheme::ED25519]), 0, "{name:?}");
+        assert_eq!(choose(&loaded, name, &[SignatureScheme::RSA_PSS_SHA256]), 0, "{name:?}: nobody can help");
+    }
+    // One of another name is no better than none.
+    loaded.remove(2);
+    assert_eq!(choose(&loaded, None, &schemes), 0);
+    assert_eq!(choose(&[of(&["192.0.2.1"], ed25519), of(&["a.example"], p256)], None, &schemes), 0);
+}
+
 #[test]
 fn a_certificate_whose_names_all_came_before_is_never_shown() {
     let folder = tempfile::tempdir().unwrap();
