@@ -33,7 +33,7 @@
 //! | [`auth`] | who it is: users file, verdict cache, verifier threads | `sasl`, `policy`, `services` |
 //! | [`spool`] | durability: records, segments, group commit, following | `smtp::envelope` |
 //! | [`relay`] | delivery: queue, routes, bounces | `net`, `spool`, `message`, `smtp`, `sasl`, `services` |
-//! | [`net`] | bytes: buffers, TCP and TLS streams, the runtime | - |
+//! | [`net`] | bytes: buffers, TCP and TLS streams, the runtime | of `services` how files are read |
 //! | [`server`] | the appliance: core threads, listeners, connections, what they share | `net`, `spool`, `auth`, `policy`, `message`, `smtp` |
 //! | [`services`] | what is slow: name resolution, files that an operator writes | - |
 //! | [`admin`] | what the operator does: user commands, demo | all |

@@ -21,7 +21,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auth", &["sasl", "policy", "services", "config", "log", "clock"]),
     ("spool", &["smtp::envelope", "smtp::Envelope", "net::Driver", "log", "clock"]),
     ("relay", &["net", "spool", "message", "smtp", "sasl", "policy", "services", "config", "log", "metrics", "clock"]),
-    ("net", &["log"]),
+    // Certificates and keys are read as the users file is: bounded, and never from what could keep the reader waiting.
+    ("net", &["log", "services::plain_file"]),
     (
         "server",
         &["net", "spool", "auth", "policy", "message", "smtp", "sasl", "services", "config", "log", "metrics", "clock"],

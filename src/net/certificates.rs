@@ -28,8 +28,12 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 
+use crate::services::plain_file;
+
 /// The fewest bits of an RSA key (RFC 9325 section 4.5).
 const RSA_BITS_MIN: usize = 2048;
+/// Octets of a PEM file at the most: some ten times the certificates of all public CAs.
+const PEM_BYTES_MAX: u64 = 4 << 20;
 /// Time before its end at which a certificate is reported, seconds, or a third of its life if that is shorter: some
 /// certificates live for six days.
 const EXPIRY_NOTICE_S: i64 = 14 * 86_400;
@@ -321,7 +325,7 @@ pub enum Holds {
 
 /// What there is in the file at `path`.
 pub fn holds(path: &Path) -> Holds {
-    let pem = std::fs::read(path).unwrap_or_default();
+    let pem = plain_file::read(path, PEM_BYTES_MAX).unwrap_or_default();
     let has = |mark: &[u8]| memchr::memmem::find(&pem, mark).is_some();
     match (has(b"-----BEGIN CERTIFICATE-----"), has(b"PRIVATE KEY-----")) {
         (true, true) => Holds::Both,
@@ -335,11 +339,11 @@ pub fn holds(path: &Path) -> Holds {
 const ENCRYPTED_MARKS: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| {
+    plain_file::read(path, PEM_BYTES_MAX).map_err(|error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::NotFound => "check the path",
             std::io::ErrorKind::PermissionDenied => "let the server's user read it",
-            _ => "check that it is a readable file",
+            _ => "give a plain file of PEM text",
         };
         format!("{}: cannot be read ({error}); {remedy}", path.display())
     })

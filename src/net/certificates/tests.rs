@@ -218,8 +218,31 @@ fn says_what_is_wrong_with_which_file() {
     assert_refused(load(&files), Some(["key.pem: cannot be read", "check the path"]));
     assert_refused(
         load(&PemFiles { certificate: folder.path().into(), ..files }),
-        Some(["cannot be read", "readable file"]),
+        Some(["cannot be read (not a plain file)", "give a plain file"]),
     );
+}
+
+/// A FIFO would be waited for until somebody writes, at start and at each reload.
+#[test]
+fn what_is_no_plain_file_or_too_large_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = made(folder.path(), "x", &["x.example"]);
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let words = Some(["fifo: cannot be read (not a plain file)", "give a plain file"]);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let chain = files.clone();
+    // Not joined: it would wait for ever where this test fails.
+    std::thread::spawn(move || {
+        let as_chain = load(&PemFiles { certificate: fifo.clone(), ..chain.clone() });
+        sender.send((as_chain, load(&PemFiles { key: fifo, ..chain })))
+    });
+    let (as_chain, as_key) = receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("it does not wait");
+    assert_refused(as_chain, words);
+    assert_refused(as_key, words);
+    let file = std::fs::OpenOptions::new().append(true).open(&files.certificate).unwrap();
+    file.set_len(PEM_BYTES_MAX + 1).unwrap();
+    assert_refused(load(&files), Some(["x-chain.pem: cannot be read (larger than 4194304 octets)", "plain file"]));
 }
 
 fn assert_refused(result: Result<Certificate, String>, words: Option<[&str; 2]>) {
