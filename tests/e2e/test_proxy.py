@@ -115,6 +115,22 @@ def test_a_header_that_is_late(behind_proxy):
     behind_proxy.wait_log("no PROXY header", times=len(wires))
 
 
+# covers: 2.10 11.3
+def test_who_is_displaced_before_the_header_is_told_and_counted(appliance):
+    server = appliance(top={"cores": 1}, limits={"connections_per_core": 8, "connections_exempt_networks": []})
+    listeners_of(server, proxy_from=["127.0.0.1"])
+    with server:
+        # Seven strangers fit; the one that has waited longest goes.
+        first = Wire(server.port["smtp"], greeting=False)
+        second = Wire(server.port["smtps"], greeting=False)
+        others = [Wire(server.port["smtp"], greeting=False) for _ in range(7)]
+        assert first.reply().startswith("421 4.3.2") and first.at_end()
+        assert second.at_end(), "in the clear a client of implicit TLS is told nothing"
+        server.wait_log('"event":"displaced"', times=2)
+        for wire in [first, second, *others]:
+            wire.close()
+
+
 def drip(wire):
     """An octet a second, of a header that would take a minute."""
     try:
