@@ -121,7 +121,7 @@ fn a_star_cancels_at_every_prompt() {
     assert_eq!(run(Mechanism::Plain, None, &["*"]).1, Step::Cancelled);
     assert_eq!(run(Mechanism::Login, None, &["*"]).1, Step::Cancelled);
     assert_eq!(run(Mechanism::Login, None, &["dXNlcg==", "*"]).1, Step::Cancelled);
-    assert_eq!(run(Mechanism::Login, Some("dXNlcg==".into()), &["*"]).1, Step::Cancelled);
+    assert_eq!(run(Mechanism::Login, Some("dXNlcg=="), &["*"]).1, Step::Cancelled);
     assert_eq!(run(Mechanism::Plain, None, &["* "]).1, Step::Malformed);
 }
 

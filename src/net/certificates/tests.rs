@@ -235,7 +235,8 @@ fn what_is_no_plain_file_or_too_large_is_refused_at_once() {
     // Not joined: it would wait for ever where this test fails.
     std::thread::spawn(move || {
         let as_chain = load(&PemFiles { certificate: fifo.clone(), ..chain.clone() });
-        sender.send((as_chain, load(&PemFiles { key: fifo, ..chain })))
+        let as_key = load(&PemFiles { key: fifo, ..chain });
+        sender.send((as_chain, as_key)).expect("somebody waits");
     });
     let (as_chain, as_key) = receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("it does not wait");
     assert_refused(as_chain, words);
