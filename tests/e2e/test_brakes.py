@@ -286,16 +286,18 @@ def test_content_below_the_least_rate(appliance, tls):
 
 
 def ask_and_never_read(port, tls, count):
-    """So many clients at once, each of which asks until nothing goes through any more."""
+    """So many trusted clients at once, each of which asks until nothing goes through any more. Strangers are sent away before."""
 
     def one(_):
-        wire = Wire(port, tls=tls, receive_bytes=4096)
-        wire.say("EHLO client.example", "250")
-        wire.say("MAIL FROM:<stranger@example.org>", "250")
+        wire = Wire(port, tls=tls, receive_bytes=4096, source="127.9.9.9")
+        wire.say("EHLO printer.example.edu", "250")
+        wire.say("MAIL FROM:<printer@example.edu>", "250")
         wire.socket.settimeout(0.5)
         try:
             while True:
-                wire.send(b"RCPT TO:<x@y>\r\n" * 1000)
+                # So many may be refused, and a message in between starts the count anew.
+                wire.send(b"RCPT TO:<nobody-of-this-name@example.edu>\r\n" * 9_000)
+                wire.send(b"RCPT TO:<anna@example.edu>\r\nDATA\r\nSubject: clog\r\n\r\n.\r\nMAIL FROM:<printer@example.edu>\r\n")
         except (OSError, ValueError):
             return wire
 
@@ -307,7 +309,10 @@ def ask_and_never_read(port, tls, count):
 @pytest.mark.parametrize("tls", [False, True], ids=["clear", "TLS"])
 def test_clients_that_never_read(appliance, tls):
     """Each asks for more than the kernel's buffers hold. Our memory does not grow by it, and the connections end."""
-    with appliance(limits=limits(reply_timeout_s=1, connections_per_address=500), top={"cores": 1}) as server:
+    changes = limits(reply_timeout_s=1, recipients_max=10_000)
+    server = appliance(limits=changes, top={"cores": 1, "local_recipients": "recipients", **TRUSTED})
+    (server.directory / "recipients").write_text("anna@example.edu\nben@example.edu\n")
+    with server:
         port = server.port["smtps" if tls else "smtp"]
         honest(server, "before")
         before = descriptors(server)
