@@ -192,7 +192,6 @@ fn private(path: &Path, place: &Range<usize>, notices: &mut Notices) {
 }
 
 fn users_file(loaded: &mut Loaded, file: &Path) {
-    scram_without_secret(loaded);
     let Some(auth) = &loaded.config.auth else { return };
     let (path, place, notices) = (&auth.users_file, &loaded.places.users_file, &mut loaded.notices);
     let add = format!("run: penstock user add --config {} NAME", named(file));
@@ -220,18 +219,6 @@ fn users_file(loaded: &mut Loaded, file: &Path) {
     }
 }
 
-/// SCRAM is listed, and [auth] does not want it. Not a rule of the configuration's text: `penstock user add` must work.
-fn scram_without_secret(loaded: &mut Loaded) {
-    if loaded.config.auth.as_ref().is_none_or(|auth| auth.scram) {
-        return;
-    }
-    if let Some(at) = lists_scram(&loaded.config) {
-        let what = "SCRAM is listed, and [auth] does not have scram = true: nobody's keys are used, whoever has some";
-        let remedy = "write scram = true into [auth], or list PLAIN and LOGIN only";
-        loaded.notices.mistake(&loaded.places.mechanisms[at], what, remedy);
-    }
-}
-
 /// The first listener that lists SCRAM.
 fn lists_scram(config: &Config) -> Option<usize> {
     let mut listeners = config.listeners.iter();
@@ -245,13 +232,15 @@ fn scram(loaded: &mut Loaded, entries: &[Entry]) {
     let listed = lists_scram(config);
     let without: Vec<&Entry> = entries.iter().filter(|entry| entry.scram.is_none()).collect();
     let (count, all) = (without.len(), entries.len());
-    if auth.scram {
-        if let Some(fault) = secret_fault(&auth.users_file) {
-            let (what, remedy) = fault.rsplit_once("; ").unwrap_or((&fault, "mend it"));
-            notices.mistake(&places.scram, what, remedy);
-        }
-    } else if listed.is_none() && count == all {
+    if !auth.scram && listed.is_none() && count == all {
         return;
+    }
+    if let Some(fault) = secret_fault(&auth.users_file) {
+        let (what, remedy) = fault.rsplit_once("; ").unwrap_or((&fault, "mend it"));
+        match auth.scram || listed.is_some() {
+            true => notices.mistake(&places.scram, what, remedy),
+            false => notices.warning(&places.scram, format!("SCRAM cannot be offered: {what}"), remedy),
+        }
     }
     let Some(first) = without.first() else { return };
     let file = named(&auth.users_file);

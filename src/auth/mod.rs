@@ -150,7 +150,7 @@ impl Authenticator {
     }
 
     /// What SCRAM needs for `user`, as a client names him, and our part of the nonce. Keys for a user who does not exist,
-    /// or has none, are made up. Errors: braked, or SCRAM is not configured.
+    /// or has none, are made up. Errors: braked, or nobody can log in by SCRAM.
     pub fn scram_keys(&self, user: &str, from: IpAddr) -> Result<(Keys, String), Verdict> {
         let account = self.file.names().account(user).unwrap_or_else(|_| user.to_owned());
         if !self.admits(&self.file.current(), &account, from) {
@@ -178,8 +178,18 @@ impl Authenticator {
     }
 
     /// Can every user log in by SCRAM now?
-    pub fn all_have_keys(&self) -> bool {
-        self.file.all_have_keys()
+    pub fn offers_scram(&self) -> bool {
+        self.file.offers_scram()
+    }
+
+    /// The users as they are now.
+    pub fn users(&self) -> Arc<Users> {
+        self.file.current()
+    }
+
+    /// The generation of the users as they are now: cheap enough to be asked with each read.
+    pub fn generation(&self) -> u64 {
+        self.file.generation()
     }
 
     /// What was wrong with a login that was refused. Some look-ups whoever it is: it takes the same time for all, but for

@@ -355,10 +355,55 @@ fn who_does_not_exist_and_who_has_no_keys_look_like_who_has() {
     assert_eq!(house.start().scram_keys("nobody", HERE).expect("keys").0, before);
     let nonces = [(); 2].map(|()| authenticator.scram_keys("ann", HERE).expect("keys").1);
     assert!(nonces[0] != nonces[1] && nonces[0].len() == 24 && !nonces[0].contains(','), "{nonces:?}");
-    assert!(!authenticator.all_have_keys());
+}
+
+/// Whoever wanted the keys: `auth.scram`, or somebody who said `penstock user add --scram` to each user.
+// covers: 3.7
+#[test]
+fn scram_is_offered_while_every_user_has_keys() {
+    for wanted in [false, true] {
+        let mut house = House::new(&[("bob", "two")]);
+        house.config.scram = wanted;
+        let bob = fs::read_to_string(house.path()).expect("read");
+        let secret = house.path().with_file_name("users.scram-secret");
+        let authenticator = house.start();
+        assert_eq!((authenticator.offers_scram(), secret.exists()), (false, wanted));
+        let both = scram_line("ann", "one") + &scram_line("bob", "two");
+        for (text, offers) in [
+            (scram_line("ann", "one") + &bob, false),
+            (both.clone(), true),
+            (both.clone() + &format!("cleo:{}\n", bob.trim_end().split_once(':').expect("a hash").1), false),
+            (both.clone(), true),
+            ("# nobody\n".into(), false),
+            (both, true),
+        ] {
+            house.write_text(&text);
+            authenticator.reload();
+            assert_eq!(authenticator.offers_scram(), offers, "wanted {wanted}: {text}");
+        }
+        assert!(secret.exists(), "made when it is first needed");
+        let keys = |authenticator: &Authenticator, user: &str| authenticator.scram_keys(user, HERE).expect("keys").0;
+        assert_eq!(keys(&authenticator, "ann"), Keys::derive("one", b"0123456789abcdef", 8192));
+        let nobody = keys(&authenticator, "nobody");
+        let again = house.start();
+        assert!(again.offers_scram(), "from the start");
+        assert_eq!(keys(&again, "nobody"), nobody, "the same secret");
+    }
+}
+
+/// Keys that nobody asked [auth] for do not keep a server from starting, and it catches up when the secret is mended.
+#[test]
+fn without_its_secret_scram_is_not_offered() {
+    let house = House::new(&[]);
     house.write_text(&scram_line("ann", "one"));
+    let secret = house.path().with_file_name("users.scram-secret");
+    fs::write(&secret, "none\n").expect("written");
+    let authenticator = house.start();
+    assert!(!authenticator.offers_scram());
+    assert_eq!(authenticator.scram_keys("ann", HERE), Err(Verdict::Unavailable));
+    fs::remove_file(&secret).expect("removed");
     authenticator.reload();
-    assert!(authenticator.all_have_keys());
+    assert!(authenticator.offers_scram() && secret.exists());
 }
 
 #[test]
@@ -381,8 +426,8 @@ fn proofs_are_judged_like_passwords() {
     assert_eq!(authenticator.scram_keys("ann", HERE), Err(braked.clone()));
     assert_eq!(check(&authenticator, "ann", "one"), braked, "the same brake for all mechanisms");
     assert!(authenticator.scram_keys("ann", THERE).is_ok());
-    house.config.scram = false;
-    assert_eq!(house.start().scram_keys("ann", HERE), Err(Verdict::Unavailable), "not configured");
+    let nobody = House::new(&[("ann", "one")]);
+    assert_eq!(nobody.start().scram_keys("ann", HERE), Err(Verdict::Unavailable), "nobody has keys");
 }
 
 /// Else the old password would be good once more, for as long as a client takes for its answer.

@@ -198,6 +198,17 @@ impl Users {
         self.with_keys == self.accounts.len() && self.with_keys > 0
     }
 
+    /// Has anybody keys?
+    pub fn have_keys(&self) -> bool {
+        self.with_keys > 0
+    }
+
+    /// How many cannot log in by SCRAM, and the first of them by name.
+    pub fn lacks_keys(&self) -> Option<(usize, Arc<str>)> {
+        let without = self.accounts.iter().filter(|(_, account)| account.scram.is_none()).map(|(name, _)| name);
+        Some((self.accounts.len() - self.with_keys, without.min()?.clone()))
+    }
+
     /// What the keys of an unknown user are to look like, if any have keys: `draw`, a number out of all, takes one of
     /// theirs, each as often as it is in use, so that none tells who exists. It stays, for nearly all, when a user is added.
     pub fn made_up_shape(&self, draw: u64) -> Option<Shape> {

@@ -22,8 +22,8 @@ impl Connection {
 
     /// SCRAM that some user could not use, unless the operator wants it all the same.
     pub(super) fn withhold_mechanisms(&self, session: &mut Session) {
-        let all_have_keys = self.core.authenticator.as_ref().is_some_and(|authenticator| authenticator.all_have_keys());
-        if self.service().scram_when_all && !all_have_keys {
+        let offers = self.core.authenticator.as_ref().is_some_and(|authenticator| authenticator.offers_scram());
+        if self.service().scram_when_all && !offers {
             session.withhold(Mechanisms::SCRAM);
         }
     }

@@ -179,7 +179,7 @@ fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
         role: listener.role,
         tls: listener.tls,
         mechanisms: match &config.auth {
-            Some(auth) => listener.mechanisms.unwrap_or(usual_mechanisms(auth.scram)),
+            Some(_) => listener.mechanisms.unwrap_or(usual_mechanisms()),
             None => Mechanisms::NONE,
         },
         message_bytes_max: config.limits.message_bytes_max,
@@ -204,11 +204,10 @@ fn service(setup: &Setup, listener: &crate::config::Listener) -> Service {
     }
 }
 
-/// Where the operator lists none. Not -PLUS: of those that bind to TLS 1.3 most know `tls-exporter` only (RFC 9266), prefer
+/// Where the operator lists none; SCRAM is withheld while somebody could not use it. Not -PLUS: of those that bind to TLS 1.3 most know `tls-exporter` only (RFC 9266), prefer
 /// -PLUS where it is offered, and would fail each time, because ours is `tls-server-end-point`.
-fn usual_mechanisms(scram: bool) -> Mechanisms {
-    let scram = scram.then_some(Mechanism::ScramSha256);
-    Mechanisms::PASSWORD.with(scram.into_iter().collect())
+fn usual_mechanisms() -> Mechanisms {
+    Mechanisms::PASSWORD.with([Mechanism::ScramSha256].into_iter().collect())
 }
 
 /// May a client of this network relay on a listener of this role?

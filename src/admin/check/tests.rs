@@ -224,24 +224,32 @@ fn scram_that_users_cannot_use_is_named() {
 
 /// All users may have keys, given by `penstock user add --scram`, and [auth] not have `scram = true`.
 #[test]
-fn scram_that_auth_does_not_have_is_named() {
+fn scram_that_auth_does_not_have_is_as_good() {
     let listed = TEXT.replace("tls = \"required\"\n", "tls = \"required\"\nmechanisms = [\"SCRAM-SHA-256\"]\n");
-    let (_directory, file) = complete(&listed);
+    let (directory, file) = complete(&listed);
     let mut auth = config::load(&file).expect("its text has no mistake").config.auth.expect("auth");
-    let unset = "penstock.toml:14: SCRAM is listed, and [auth] does not have scram = true";
-    let lacking = |count: &str| format!("{count} users have no SCRAM keys");
-    assert!(said(&file).starts_with(unset) && said(&file).contains(&lacking("1 of 1")), "{}", said(&file));
+    let nobody = "penstock.toml:14: nobody could log in by SCRAM: 1 of 1 users have no SCRAM keys";
+    let remedy = "set their passwords anew with penstock user add --scram";
+    assert!(said(&file).starts_with(nobody) && said(&file).contains(remedy), "{}", said(&file));
     auth.scram = true;
     auth.scram_iterations = 4096;
     user::add(&auth, "anna", "secret of anna").expect("changed");
-    assert!(said(&file).starts_with(unset) && said(&file).lines().count() == 1, "{}", said(&file));
+    assert_eq!(said(&file), "");
+    fs::write(&file, TEXT).expect("written");
+    assert_eq!(said(&file), "");
     auth.scram = false;
     user::add(&auth, "ben", "secret of ben").expect("added");
-    assert!(said(&file).starts_with(unset) && said(&file).contains(&lacking("1 of 2")), "{}", said(&file));
-    // Nobody lists it, and somebody has keys.
-    fs::write(&file, TEXT).expect("written");
     let words = said(&file);
-    assert!(words.contains("warning: SCRAM is not offered yet: 1 of 2") && words.contains("--scram"), "{words}");
+    assert!(words.contains("warning: SCRAM is not offered yet: 1 of 2") && words.contains(remedy), "{words}");
+    // The way that it names leads there.
+    auth.scram = true;
+    user::add(&auth, "ben", "secret of ben").expect("changed");
+    assert_eq!(said(&file), "");
+    fs::write(directory.path().join("users.scram-secret"), "x").expect("written");
+    let words = said(&file);
+    assert!(words.contains("warning: SCRAM cannot be offered: users.scram-secret is not 64"), "{words}");
+    fs::write(&file, listed).expect("written");
+    assert!(said(&file).contains("penstock.toml:8: users.scram-secret is not 64"), "{}", said(&file));
 }
 
 #[test]
