@@ -134,6 +134,7 @@ impl<'a> Run<'a> {
         }
         match self.expected.first().map(|expected| &expected.event) {
             Some(Event::ShutDown) => self.session.shut_down(),
+            Some(Event::EndLogin) => self.session.end_login(),
             Some(Event::TimeOut) => {
                 self.session.timed_out(&mut self.out);
                 self.expected = &self.expected[1..];

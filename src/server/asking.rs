@@ -5,12 +5,38 @@
 
 use super::connection::Connection;
 use super::ending::End;
+use crate::auth::users::Users;
 use crate::auth::{Authenticator, Verdict};
 use crate::log::Level;
 use crate::sasl::{Mechanism, Mechanisms};
 use crate::smtp::Session;
 use crate::smtp::session::{Answer, Question};
 use std::io::{self, ErrorKind};
+
+/// As what the session's user was known when it logged in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Login {
+    /// Of the users that were last looked at; 0: nobody has logged in.
+    generation: u64,
+    /// Of the account, then.
+    stamp: u64,
+}
+
+impl Login {
+    /// `user` logged in when `users` were those.
+    fn new(users: &Users, user: &str) -> Login {
+        Login { generation: users.generation(), stamp: users.stamp(user) }
+    }
+
+    /// Is `user` still the same in `users`? A hash that was set anew is another, of the same password too.
+    fn holds(&mut self, users: &Users, user: &str) -> bool {
+        let holds = users.stamp(user) == self.stamp;
+        if holds {
+            self.generation = users.generation();
+        }
+        holds
+    }
+}
 
 impl Connection {
     /// Tells the session which channel it speaks through, if TLS is up.
@@ -30,14 +56,36 @@ impl Connection {
 
     /// Errors: the client has gone meanwhile, or may not be here.
     pub(super) async fn ask(&mut self, question: Question) -> Result<Answer, End> {
-        let question = match question {
-            Question::Client(xclient) => return self.take_xclient(&xclient).await,
-            question => question,
+        // Those before the check: a password that was changed while it was checked is one of before.
+        let users = self.core.authenticator.as_ref().map(|authenticator| authenticator.users());
+        let answer = match question {
+            Question::Client(xclient) => self.take_xclient(&xclient).await?,
+            question => self.ask_authenticator(question).await?,
         };
+        if let (Some(users), Answer::Accepted(user) | Answer::Client { user: Some(user), .. }) = (users, &answer) {
+            self.login = Login::new(&users, user);
+        }
+        Ok(answer)
+    }
+
+    /// After a read: a user who was removed, or has another password, sends no more messages in a session of before. Costs
+    /// the comparison of a number until the users change.
+    pub(super) fn look_after_login(&mut self, session: &mut Session) {
+        let Some(authenticator) = &self.core.authenticator else { return };
+        if self.login.generation == 0 || self.login.generation == authenticator.generation() {
+            return;
+        }
+        let users = authenticator.users();
+        if session.finish().1.user.is_some_and(|user| !self.login.holds(&users, user)) {
+            session.end_login();
+        }
+    }
+
+    async fn ask_authenticator(&mut self, question: Question) -> Result<Answer, End> {
         let Some(authenticator) = self.core.authenticator.clone() else { return Ok(Answer::Unavailable) };
         let from = self.peer.ip();
         Ok(match question {
-            Question::Client(_) => unreachable!("answered above"),
+            Question::Client(_) => unreachable!("answered by ask"),
             Question::Password(credentials) => {
                 let (name, mechanism) = (credentials.user.clone(), credentials.mechanism);
                 // Nobody waits for the answer to a guess whose author has gone: it costs no hash.
@@ -93,5 +141,31 @@ impl Connection {
             monoio::time::sleep(delay).await;
         }
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::hash::{Cost, create};
+    use crate::auth::users::{Names, parse};
+    use crate::policy::UsernameForm;
+
+    fn users(lines: &[String], generation: u64) -> Users {
+        let names = Names { form: UsernameForm::Either, domain: None };
+        Users::new(parse(lines.join("\n").as_bytes(), &names).expect("users"), generation).expect("snapshot")
+    }
+
+    // covers: 11.8
+    #[test]
+    fn a_login_holds_while_the_account_is_the_same() {
+        let hash = || create(b"sesame", Cost { memory_kib: 8, passes: 1, lanes: 1 }).expect("a hash");
+        let (ann, ben) = (format!("ann:{}", hash()), format!("ben:{}", hash()));
+        let mut login = Login::new(&users(&[ann.clone(), ben.clone()], 1), "ann");
+        assert!(login.holds(&users(std::slice::from_ref(&ann), 2), "ann") && login.generation == 2, "ben has gone");
+        assert!(!login.holds(&users(&[ben, format!("ann:{}", hash())], 3), "ann"), "set anew, to the same");
+        assert!(!login.holds(&users(&[], 4), "ann") && login.generation == 2, "and asked again until it is told");
+        // Whom a mail proxy vouches for need not be in the file.
+        assert!(Login::new(&users(&[], 4), "cleo").holds(&users(&[ann], 5), "cleo"));
     }
 }

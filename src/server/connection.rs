@@ -30,6 +30,7 @@
 use super::Service;
 use super::admission::Refused;
 use super::arriving::{Admitted, note_refused};
+use super::asking::Login;
 use super::committing::{begin, refusal};
 use super::core::Core;
 use super::ending::{End, Tls};
@@ -76,6 +77,7 @@ pub(super) struct Connection {
     pub(super) admitted: Admitted,
     /// Its network may relay.
     trusted: bool,
+    pub(super) login: Login,
     patience: Patience,
     pub(super) tls: Tls,
     out: Vec<u8>,
@@ -111,6 +113,7 @@ pub fn serve(
         stream,
         admitted,
         trusted: false,
+        login: Login::default(),
         tls: Tls::default(),
         out: Vec::new(),
         consumed: 0,
@@ -289,6 +292,7 @@ impl Connection {
             Ok(0) => Err(End::Failed(ErrorKind::UnexpectedEof.into())),
             Ok(_) => {
                 self.core.brief(session);
+                self.look_after_login(session);
                 Ok(())
             }
             // The next step says 421 and closes.

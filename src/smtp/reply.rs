@@ -39,6 +39,8 @@ pub const TOO_MANY_IDLE: &[u8] = b"421 4.7.0 Too many commands without a message
 pub const TOO_MANY_REFUSED: &[u8] = b"421 4.7.0 Too many refused recipients\r\n";
 /// 421 past the messages of one session, which EHLO has told. RFC 9422.
 pub const TOO_MANY_MESSAGES: &[u8] = b"421 4.7.0 Too many messages in one session, open another\r\n";
+/// 421 to a user who is removed, or has another password, since the session's AUTH.
+pub const LOGIN_ENDED: &[u8] = b"421 4.7.0 Your account has changed since you logged in, log in again\r\n";
 /// 421 when what follows cannot be told from commands, or is too much to be swallowed.
 pub const OUT_OF_STEP: &[u8] = b"421 4.7.0 Cannot keep in step, closing\r\n";
 /// 421 to TLS from the first octet where clients begin in the clear. RFC 8314 section 3.

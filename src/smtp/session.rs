@@ -166,6 +166,8 @@ pub struct Session {
     secured: bool,
     trusted: bool,
     stopping: bool,
+    /// What the user proved at AUTH is true no more.
+    login_ended: bool,
     may_xclient: MayXclient,
     /// A RCPT of this transaction was refused.
     recipient_refused: bool,
@@ -208,6 +210,7 @@ impl Session {
             secured,
             trusted,
             stopping: false,
+            login_ended: false,
             may_xclient: MayXclient::No,
             recipient_refused: false,
         }
@@ -318,6 +321,12 @@ impl Session {
         self.stopping = true;
     }
 
+    /// The user was removed, or has another password, since AUTH: the next MAIL is told so, and the session ends. A message
+    /// that is under way is received.
+    pub fn end_login(&mut self) {
+        self.login_ended = self.user.is_some();
+    }
+
     /// What the session waits for.
     pub fn phase(&self) -> Phase {
         match &self.mode {
@@ -394,6 +403,7 @@ impl Session {
         self.helo = Box::default();
         self.extended = false;
         self.user = None;
+        self.login_ended = false;
         self.binding = None;
         self.lines.forget();
         self.envelope.clear();

@@ -43,6 +43,7 @@
 //! !abort                       the driver is told to forget the message
 //! !tls                         the driver shakes hands. The client waits here
 //! !shutdown                    the server is told to stop. The client waits here
+//! !end-login                   the user is removed or has another password. The client waits here
 //! !timeout                     the client is silent for too long. The client waits here
 //! !close                       the driver closes the connection
 //! ```
@@ -197,6 +198,7 @@ pub enum Event {
     Abort,
     Tls,
     ShutDown,
+    EndLogin,
     TimeOut,
     Close,
 }
@@ -306,11 +308,12 @@ impl Dialogue {
             "abort" => Event::Abort,
             "tls" => Event::Tls,
             "shutdown" => Event::ShutDown,
+            "end-login" => Event::EndLogin,
             "timeout" => Event::TimeOut,
             "close" => Event::Close,
             _ => return Err(format!("unknown directive !{word}")),
         };
-        if matches!(event, Event::Tls | Event::ShutDown | Event::TimeOut) {
+        if matches!(event, Event::Tls | Event::ShutDown | Event::EndLogin | Event::TimeOut) {
             self.stretches.push(Vec::new());
         }
         self.expected.push(Expected { line, event });

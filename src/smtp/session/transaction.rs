@@ -22,6 +22,9 @@ const HOLD: Parameters = Parameters::of(&[Parameter::HoldFor, Parameter::HoldUnt
 impl Session {
     /// MAIL. RFC 5321 section 4.1.1.2.
     pub(super) fn mail(&mut self, mail: Mail, out: &mut Vec<u8>) -> Option<Action<'static>> {
+        if self.login_ended {
+            return self.refuse_and_close(reply::LOGIN_ENDED, out);
+        }
         if self.messages >= self.rules.messages_per_session {
             return self.refuse_and_close(reply::TOO_MANY_MESSAGES, out);
         }
