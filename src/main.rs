@@ -154,9 +154,13 @@ fn users(command: &UserCommand) -> Result<String, String> {
     }
 }
 
-/// The `[auth]` of a configuration, which need be without mistakes in its text only: the first user is often added
-/// before there is a certificate.
+/// The `[auth]` of a configuration, which need be without mistakes in the text of this section only: the first user is often
+/// added before there is a certificate, and a user who has to go, or is braked, cannot wait until the rest is mended.
 fn auth(file: &Path) -> Result<Auth, String> {
-    let loaded = config::load(file).map_err(|notices| format!("the configuration has mistakes:\n{notices}"))?;
-    loaded.config.auth.ok_or_else(|| format!("{} has no [auth]; add it with users_file = \"users\"", file.display()))
+    let mistakes = |notices| format!("the configuration has mistakes:\n{notices}");
+    let (auth, notices) = config::load_auth(file).map_err(mistakes)?;
+    if auth.is_some() && notices.has_mistakes() {
+        complain(&format!("penstock: warning: outside [auth] {}", mistakes(notices)));
+    }
+    auth.ok_or_else(|| format!("{} has no [auth]; add it with users_file = \"users\"", file.display()))
 }

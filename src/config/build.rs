@@ -90,6 +90,19 @@ pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) ->
     Draft { config, places: marks }
 }
 
+/// `[auth]` alone, if there is one, with its mistakes. None: what stands there cannot be read as a section.
+pub fn auth_alone(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) -> Option<Option<Auth>> {
+    // What is said of other sections is said where the whole is read.
+    let mut of_others = notices.clone();
+    let top = Section::read("", document, 0..0, &mut of_others);
+    let mut marks = Marks::default();
+    let auth = auth(&top, directory, &mut marks, notices);
+    if let Some(auth) = &auth {
+        rules::users(auth, &marks, notices);
+    }
+    (!top.has_flawed("auth")).then_some(auth)
+}
+
 /// `[name]`; if it is missing, its defaults. That a required one is missing has been noted with the top.
 fn section<'i>(top: &Section<'i>, name: &'static str, notices: &mut Notices) -> Section<'i> {
     match top.table(name) {

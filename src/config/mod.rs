@@ -76,6 +76,23 @@ pub struct Places {
     pub ca_files: Vec<Range<usize>>,
 }
 
+/// `[auth]` of `file`, whatever else has mistakes, and all that there is to say about the file. Errors: as of [`load`], if
+/// `[auth]` itself, or the file's notation, has a mistake.
+pub fn load_auth(file: &Path) -> Result<(Option<Auth>, Notices), Notices> {
+    let notices = match load(file) {
+        Ok(loaded) => return Ok((loaded.config.auth, loaded.notices)),
+        Err(notices) => notices,
+    };
+    let Ok(text) = std::fs::read_to_string(file) else { return Err(notices) };
+    let (document, errors) = toml::de::DeTable::parse_recoverable(&text);
+    let mut own = Notices::new(file, &text);
+    let auth = build::auth_alone(document.get_ref(), &directory(file), &mut own);
+    match auth {
+        Some(auth) if errors.is_empty() && !own.has_mistakes() => Ok((auth, notices)),
+        _ => Err(notices),
+    }
+}
+
 /// Reads `file`. Relative paths in it are relative to its directory. Errors: a file that cannot be read, or all its
 /// mistakes and warnings.
 pub fn load(file: &Path) -> Result<Loaded, Notices> {
@@ -98,15 +115,18 @@ pub fn parse(text: &str, file: &Path) -> Result<Loaded, Notices> {
         syntax::note(text, &errors, &mut notices);
         return Err(notices);
     }
-    // Log lines name files: of a relative path they would not tell where it is.
-    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    let directory = absolute.parent().unwrap_or(Path::new("/"));
-    let draft = build::build(document.get_ref(), directory, &mut notices);
+    let draft = build::build(document.get_ref(), &directory(file), &mut notices);
     rules::check(&draft, &mut notices);
     match notices.has_mistakes() {
         true => Err(notices),
         false => Ok(Loaded { config: draft.config, notices, places: draft.places.files }),
     }
+}
+
+/// What relative paths in `file` are relative to. Log lines name files: of a relative path they would not tell where it is.
+fn directory(file: &Path) -> PathBuf {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    absolute.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// The whole configuration.

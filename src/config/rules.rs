@@ -142,7 +142,8 @@ fn mechanisms(config: &Config, marks: &Marks, notices: &mut Notices) {
     }
 }
 
-fn users(auth: &Auth, marks: &Marks, notices: &mut Notices) {
+/// Contradictions within `[auth]`.
+pub fn users(auth: &Auth, marks: &Marks, notices: &mut Notices) {
     if auth.username_form == UsernameForm::AppendDomain && auth.domain.is_none() {
         let what = "append-domain needs a domain to append";
         notices.mistake(&marks.auth, what, "add domain = \"example.edu\" to [auth]");

@@ -572,3 +572,33 @@ fn there_is_something_to_listen_on() {
         "/etc/penstock/penstock.toml:2: there is nothing to listen on; add [[listener]] to the file\n"
     );
 }
+
+/// For `penstock user`: a user who must go, or is braked, cannot wait until the rest of the file is mended.
+#[test]
+fn auth_is_read_beside_mistakes_of_others() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("penstock.toml");
+    let of = |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        load_auth(&file)
+    };
+    let sound = "[auth]\nusers_file = \"users\"\nscram = true\n";
+    for rest in ["", "[limits]\nrecipient_max = 3\n", "hostnam = \"x\"\n", "[spool]\ndirectory = 3\n"] {
+        let text = if rest.starts_with('[') { format!("{sound}{rest}") } else { format!("{rest}{sound}") };
+        let (auth, notices) = of(&text).expect(rest);
+        let auth = auth.expect("auth");
+        assert!(auth.scram && auth.users_file == directory.path().join("users"), "{rest}");
+        assert!(notices.has_mistakes(), "{rest}");
+    }
+    for text in [
+        "[auth]\nuser_file = \"users\"\n",
+        "[auth]\nusers_file = \"users\"\nusername_form = \"append-domain\"\n",
+        "[auth]\nusers_file = \"users\"\nscram = 1\n",
+        "[auht]\nusers_file = \"users\"\n",
+        "auth = 3\n",
+        "[auth]\nusers_file = \"users\n[limits]\n",
+    ] {
+        assert!(of(text).is_err_and(|notices| notices.has_mistakes()), "{text}");
+    }
+    assert!(of("[limits]\nrecipient_max = 3\n").is_ok_and(|(auth, _)| auth.is_none()));
+}
