@@ -13,26 +13,26 @@ use crate::smtp::Session;
 use crate::smtp::session::{Answer, Question};
 use std::io::{self, ErrorKind};
 
-/// As what the session's user was known when it logged in.
+/// As what the session's user was known when it logged in. The lower halves: each connection has room for these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Login {
     /// Of the users that were last looked at; 0: nobody has logged in.
-    generation: u64,
+    generation: u32,
     /// Of the account, then.
-    stamp: u64,
+    stamp: u32,
 }
 
 impl Login {
     /// `user` logged in when `users` were those.
     fn new(users: &Users, user: &str) -> Login {
-        Login { generation: users.generation(), stamp: users.stamp(user) }
+        Login { generation: users.generation() as u32, stamp: users.stamp(user) as u32 }
     }
 
     /// Is `user` still the same in `users`? A hash that was set anew is another, of the same password too.
     fn holds(&mut self, users: &Users, user: &str) -> bool {
-        let holds = users.stamp(user) == self.stamp;
+        let holds = users.stamp(user) as u32 == self.stamp;
         if holds {
-            self.generation = users.generation();
+            self.generation = users.generation() as u32;
         }
         holds
     }
@@ -72,7 +72,7 @@ impl Connection {
     /// the comparison of a number until the users change.
     pub(super) fn look_after_login(&mut self, session: &mut Session) {
         let Some(authenticator) = &self.core.authenticator else { return };
-        if self.login.generation == 0 || self.login.generation == authenticator.generation() {
+        if self.login.generation == 0 || self.login.generation == authenticator.generation() as u32 {
             return;
         }
         let users = authenticator.users();

@@ -71,7 +71,8 @@ enum Wait {
 /// One connection.
 pub(super) struct Connection {
     pub(super) core: Rc<Core>,
-    pub(super) index: usize,
+    /// Of its listener.
+    pub(super) index: u32,
     pub(super) peer: Peer,
     pub(super) stream: Stream,
     pub(super) admitted: Admitted,
@@ -82,7 +83,7 @@ pub(super) struct Connection {
     pub(super) tls: Tls,
     out: Vec<u8>,
     /// Octets that the session took since the last read.
-    consumed: u64,
+    consumed: u32,
     /// Replies were written since the last read.
     replied: bool,
     /// Of the core's memory, for the envelope.
@@ -108,7 +109,7 @@ pub fn serve(
         patience: Patience::new(core.shared.tick()),
         share: core.share(),
         core,
-        index,
+        index: index as u32,
         peer: Peer::direct(peer),
         stream,
         admitted,
@@ -234,7 +235,7 @@ impl Connection {
             loop {
                 let (took, action) = session.step(&input[used..], out);
                 used += took;
-                *consumed += took as u64;
+                *consumed += took as u32;
                 let wait = match action {
                     Action::NeedInput => return (used, None),
                     Action::Flush => Some(Wait::Flush),
@@ -276,7 +277,7 @@ impl Connection {
             who: self.who(session),
             in_transaction: session.is_in_transaction(),
             replied: std::mem::take(&mut self.replied),
-            octets: std::mem::take(&mut self.consumed),
+            octets: u64::from(std::mem::take(&mut self.consumed)),
             crowded: self.core.places.are_crowded(),
         };
         let (until, reason) = self.patience.until(&self.core.limits, &moment, self.core.shared.tick());
@@ -414,7 +415,7 @@ impl Connection {
     }
 
     pub(super) fn service(&self) -> &Service {
-        &self.core.services[self.index]
+        &self.core.services[self.index as usize]
     }
 
     pub(super) fn event(&self, level: Level, what: &'static str) -> Event {

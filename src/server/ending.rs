@@ -106,7 +106,7 @@ impl Connection {
             return;
         }
         self.core.counters.never_secured.add(1);
-        if let Some(due) = self.core.admission.note_unsecured(self.index, self.peer.ip(), now_ms()) {
+        if let Some(due) = self.core.admission.note_unsecured(self.index as usize, self.peer.ip(), now_ms()) {
             log_unsecured(&self.service().name, due);
         }
     }
