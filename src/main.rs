@@ -66,7 +66,7 @@ enum UserCommand {
         /// The configuration, whose [auth] names the users file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Keep what SCRAM needs too, as with scram = true in [auth]
+        /// Keep what SCRAM needs too, as with scram = true in [auth]; who has it keeps it without this
         #[arg(long)]
         scram: bool,
         /// The user
@@ -80,7 +80,7 @@ enum UserCommand {
         /// The user
         name: String,
     },
-    /// List all users
+    /// List all users; SCRAM behind a tab marks those who have its keys
     List {
         /// The configuration, whose [auth] names the users file
         #[arg(long, value_name = "FILE")]
@@ -133,13 +133,25 @@ fn users(command: &UserCommand) -> Result<String, String> {
             auth.scram |= *scram;
             let account = user::account(&auth, name)?;
             let password = user::read_password(&account)?;
-            let added = user::add(&auth, name, &password)?;
+            let (added, keys) = user::add(&auth, name, &password)?;
             if let Some(warning) = user::weakness(&password) {
                 complain(&format!("penstock: {warning}\n"));
             }
+            let keys = match keys {
+                user::ScramKeys::None => "",
+                user::ScramKeys::Made => ", and SCRAM keys",
+                user::ScramKeys::Renewed => ", and new SCRAM keys, as before",
+                user::ScramKeys::Missed => {
+                    complain(
+                        "penstock: warning: all others have SCRAM keys; without --scram for this user too SCRAM is not \
+                         offered\n",
+                    );
+                    ""
+                }
+            };
             match added {
-                user::Added::New => Ok(format!("{account} added\n")),
-                user::Added::Changed => Ok(format!("{account} has a new password\n")),
+                user::Added::New => Ok(format!("{account} added{keys}\n")),
+                user::Added::Changed => Ok(format!("{account} has a new password{keys}\n")),
             }
         }
         UserCommand::Remove { config, name } => {
@@ -148,8 +160,8 @@ fn users(command: &UserCommand) -> Result<String, String> {
             Ok(format!("{} removed\n", user::account(&auth, name)?))
         }
         UserCommand::List { config } => {
-            let names = user::list(&auth(config)?)?;
-            Ok(names.into_iter().map(|name| name + "\n").collect())
+            let line = |user: user::Listed| user.name + if user.scram { "\tSCRAM\n" } else { "\n" };
+            Ok(user::list(&auth(config)?)?.into_iter().map(line).collect())
         }
     }
 }

@@ -249,7 +249,8 @@ mod tests {
             assert!(greeting.contains(part), "{part} is not in {greeting}");
         }
         let config = config::load(&file).expect("no mistakes").config;
-        assert_eq!(user::list(&config.auth.expect("auth")), Ok(vec![USER.to_owned()]));
+        let users = user::list(&config.auth.expect("auth")).expect("users");
+        assert_eq!(users.iter().map(|user| &*user.name).collect::<Vec<_>>(), [USER]);
 
         let users = fs::read(directory.join("users")).expect("users");
         fs::write(&file, fs::read_to_string(&file).expect("text") + "# mine\n").expect("written");

@@ -50,40 +50,65 @@ pub enum Added {
     Changed,
 }
 
+/// What [`add`] did about SCRAM keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScramKeys {
+    /// None were asked for, and the user had none.
+    None,
+    /// Made, because they were asked for.
+    Made,
+    /// Made anew, because the user had some: without them the user could no more log in as before.
+    Renewed,
+    /// None, and every other user has some: SCRAM is not offered any more.
+    Missed,
+}
+
+/// What [`list`] tells of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The canonical name.
+    pub name: String,
+    /// Has SCRAM keys.
+    pub scram: bool,
+}
+
 /// The canonical name of the account `name`, as it stands in the file. Errors: it is no user name under the configured
 /// `username_form`.
 pub fn account(config: &config::Auth, name: &str) -> Result<String, String> {
     Names::new(config).account(name).map_err(|what| format!("\"{}\": {what}", name.escape_debug()))
 }
 
-/// Adds the user `name`, or gives him another password. Makes the file if there is none. With `auth.scram` the line has
-/// what SCRAM needs; without it keys of the old password go.
-pub fn add(config: &config::Auth, name: &str, password: &str) -> Result<Added, String> {
+/// Adds the user `name`, or gives him another password. Makes the file if there is none. With `auth.scram`, or if the
+/// user has it already, the line has what SCRAM needs.
+pub fn add(config: &config::Auth, name: &str, password: &str) -> Result<(Added, ScramKeys), String> {
     add_at_cost(config, name, password, Cost::default())
 }
 
-fn add_at_cost(config: &config::Auth, name: &str, password: &str, cost: Cost) -> Result<Added, String> {
+fn add_at_cost(config: &config::Auth, name: &str, password: &str, cost: Cost) -> Result<(Added, ScramKeys), String> {
     let account = account(config, name)?;
     let password = checked(password)?;
     let mut line = Zeroizing::new(format!("{account}:{}", hash::create(password.as_bytes(), cost)?));
-    if config.scram {
-        line = Zeroizing::new(format!("{}:{}", *line, *scram_keys(&password, config.scram_iterations)?));
-    }
-    line = Zeroizing::new(format!("{}\n", *line));
     let file = Locked::open(config)?;
     let (text, entries) = match file.exists() {
         true => file.read()?,
         false => (HEADING.to_owned(), Vec::new()),
     };
-    let added = match entries.iter().find(|entry| entry.name == account) {
-        Some(entry) => file.replace(&with_line(&text, entry.line, &line)).map(|()| Added::Changed),
-        None => file.replace(&with_line(&text, usize::MAX, &line)).map(|()| Added::New),
-    }?;
-    if config.scram {
-        // Made by whoever may write there, because the server often may not.
+    let old = entries.iter().find(|entry| entry.name == account);
+    let mut others = entries.iter().filter(|entry| entry.name != account).peekable();
+    let keys = match old.is_some_and(|entry| entry.scram.is_some()) {
+        _ if config.scram => ScramKeys::Made,
+        true => ScramKeys::Renewed,
+        false if others.peek().is_some() && others.all(|entry| entry.scram.is_some()) => ScramKeys::Missed,
+        false => ScramKeys::None,
+    };
+    if matches!(keys, ScramKeys::Made | ScramKeys::Renewed) {
+        // Made by whoever may write there, because the server often may not, and before the server sees the first keys.
         Secret::open(&file.path)?;
+        line = Zeroizing::new(format!("{}:{}", *line, *scram_keys(&password, config.scram_iterations)?));
     }
-    Ok(added)
+    line = Zeroizing::new(format!("{}\n", *line));
+    file.replace(&with_line(&text, old.map_or(usize::MAX, |entry| entry.line), &line))?;
+    Ok((old.map_or(Added::New, |_| Added::Changed), keys))
 }
 
 /// What SCRAM needs of a prepared password, under a fresh salt, as the users file has it.
@@ -106,20 +131,23 @@ pub fn remove(config: &config::Auth, name: &str) -> Result<(), String> {
     file.replace(if rest.is_empty() { "# no users\n" } else { &rest })
 }
 
-/// The canonical names of all users, in the order of the file.
-pub fn list(config: &config::Auth) -> Result<Vec<String>, String> {
+/// All users, in the order of the file.
+pub fn list(config: &config::Auth) -> Result<Vec<Listed>, String> {
     let text = read(&config.users_file)?;
     let entries = parse(&config.users_file, &text, &Names::new(config))?;
-    Ok(entries.into_iter().map(|entry| entry.name).collect())
+    Ok(entries.into_iter().map(|entry| Listed { name: entry.name, scram: entry.scram.is_some() }).collect())
 }
 
-/// A new password for `account`: asked for twice without echo if standard input is a terminal, else one line of it.
+/// A new password for `account`: asked for twice without echo if standard input is a terminal, else all of it, which
+/// is one line. Errors: there is more.
 pub fn read_password(account: &str) -> Result<Zeroizing<String>, String> {
     let stdin = std::io::stdin();
     let unbuffered = stdin.as_fd().try_clone_to_owned().map_err(|error| format!("standard input: {error}"))?;
     let mut input = File::from(unbuffered);
     if !stdin.is_terminal() {
-        return read_line(&mut input);
+        let line = read_line(&mut input)?;
+        nothing_follows(&mut input)?;
+        return Ok(line);
     }
     let first = prompt(&mut input, &format!("Password for {account}: "))?;
     checked(&first)?;
@@ -134,6 +162,29 @@ fn prompt(input: &mut File, text: &str) -> Result<Zeroizing<String>, String> {
     let line = silent.line_or_signal().and_then(|()| read_line(input));
     complain("\n");
     line
+}
+
+/// How long whoever feeds us a password by pipe has for what follows it. Not until the end: some keep the pipe open until
+/// we have ended.
+const MORE_PAUSE_MS: u8 = 100;
+
+/// Errors: behind the line that was read stands another. Which of them is the password?
+fn nothing_follows(input: &mut File) -> Result<(), String> {
+    let mut octet = Zeroizing::new([0]);
+    loop {
+        let mut waited = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waited, PollTimeout::from(MORE_PAUSE_MS)) {
+            Ok(1..) => {}
+            Ok(_) | Err(_) => return Ok(()),
+        }
+        match input.read(&mut octet[..]) {
+            Ok(1..) if octet[0] == b'\r' || octet[0] == b'\n' => {}
+            Ok(1..) => {
+                return Err("standard input has more than one line; give the password alone, once, in one line".into());
+            }
+            Ok(_) | Err(_) => return Ok(()),
+        }
+    }
 }
 
 /// One line without its end; read octet by octet, so that no buffer keeps a copy.

@@ -37,7 +37,11 @@ fn mode(config: &config::Auth) -> u32 {
 }
 
 fn put(config: &config::Auth, name: &str, password: &str) -> Result<Added, String> {
-    add_at_cost(config, name, password, CHEAP)
+    add_at_cost(config, name, password, CHEAP).map(|(added, _)| added)
+}
+
+fn names(config: &config::Auth) -> Result<Vec<String>, String> {
+    list(config).map(|users| users.into_iter().map(|user| user.name).collect())
 }
 
 fn has_password(config: &config::Auth, account: &str, password: &str) -> bool {
@@ -71,11 +75,11 @@ fn comments_blank_lines_and_order_stay() {
     assert!(has_password(&config, "ann", "new") && has_password(&config, "eve", "old"));
     assert_eq!(text(&config).lines().count(), 6);
     assert!(text(&config).starts_with("# staff\nann:$argon2id$"));
-    assert_eq!(list(&config), Ok(vec!["ann".into(), "eve".into(), "dan".into()]));
+    assert_eq!(names(&config), Ok(vec!["ann".into(), "eve".into(), "dan".into()]));
 }
 
 #[test]
-fn scram_keys_are_kept_when_asked_for_and_go_with_the_old_password() {
+fn scram_keys_are_made_when_asked_for_and_anew_for_who_has_some() {
     let (directory, mut config) = house(UsernameForm::Either);
     put(&config, "ann", "old").expect("added");
     assert!(!text(&config).contains("SCRAM-SHA-256$"));
@@ -92,9 +96,17 @@ fn scram_keys_are_kept_when_asked_for_and_go_with_the_old_password() {
     assert_ne!(entry().scram.expect("keys").salt, keys.salt, "a salt of its own each time");
     assert_eq!(fs::read_to_string(&secret).expect("read"), made, "and kept");
     config.scram = false;
-    put(&config, "ann", "new").expect("changed");
-    let entries = users::parse(text(&config).as_bytes(), &Names::new(&config)).expect("users");
-    assert!(entries[0].scram.is_none(), "keys of the old password");
+    let add = |name: &str| add_at_cost(&config, name, "new", CHEAP);
+    assert_eq!(add("ann"), Ok((Added::Changed, ScramKeys::Renewed)));
+    let entry = users::parse(text(&config).as_bytes(), &Names::new(&config)).expect("users").remove(0);
+    let keys = entry.scram.expect("keys");
+    assert_eq!(keys, Keys::derive("new", &keys.salt, 4096), "of the new password");
+    assert_eq!(add("ben"), Ok((Added::New, ScramKeys::Missed)), "the first without");
+    assert_eq!(add("ben"), Ok((Added::Changed, ScramKeys::Missed)));
+    assert_eq!(add("cleo"), Ok((Added::New, ScramKeys::None)));
+    let listed = |name: &str, scram| Listed { name: name.into(), scram };
+    let all = vec![listed("ann", true), listed("ben", false), listed("cleo", false)];
+    assert_eq!(list(&config), Ok(all));
 }
 
 #[test]
@@ -106,7 +118,7 @@ fn names_are_written_in_the_configured_form() {
     ] {
         let (_directory, config) = house(form);
         assert_eq!(put(&config, given, "password"), Ok(Added::New));
-        assert_eq!(list(&config), Ok(vec![account.into()]));
+        assert_eq!(names(&config), Ok(vec![account.into()]));
     }
     let (_directory, config) = house(UsernameForm::RequireDomain);
     let error = put(&config, "ann", "password").expect_err("bare");
@@ -215,7 +227,7 @@ fn runs_at_once_lose_nobody() {
             });
         }
     });
-    let mut names = list(&config).expect("list");
+    let mut names = names(&config).expect("list");
     names.sort();
     assert_eq!(names, (0..8).map(|runner| format!("user{runner}")).collect::<Vec<_>>());
 }
@@ -237,6 +249,25 @@ fn one_line_of_standard_input() {
     }
     let endless = read_line(&mut std::io::repeat(b'p')).expect("bounded");
     assert!(checked(&endless).is_err(), "too long, not cut");
+}
+
+/// Nobody could tell which of two lines the password is.
+#[test]
+fn a_second_line_of_standard_input_is_refused() {
+    for (input, refused) in [
+        ("password\n", false),
+        ("password\r\n\n", false),
+        ("one\ntwo\n", true),
+        ("one\n\nx", true),
+    ] {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let mut reader = File::from(std::os::fd::OwnedFd::from(reader));
+        writer.write_all(input.as_bytes()).expect("written");
+        read_line(&mut reader).expect("a line");
+        let rest = nothing_follows(&mut reader);
+        assert_eq!(rest.is_err(), refused, "{input:?}, and the pipe stays open: {rest:?}");
+        drop(writer);
+    }
 }
 
 #[test]
