@@ -10,7 +10,7 @@ use crate::auth::users_file;
 use crate::clock::now_ms;
 use crate::config::{self, Config, Loaded, Notices, RouteTls, Target};
 use crate::net::{self, Certificate, Holds, PemFiles, holds};
-use crate::policy::Domains;
+use crate::policy::{Domains, Recipients};
 use crate::sasl::Mechanisms;
 use crate::server::recipients;
 use nix::errno::Errno;
@@ -212,10 +212,32 @@ fn users_file(loaded: &mut Loaded, file: &Path) {
             notices.warning(place, format!("{} names nobody, so nobody can log in", named(path)), add);
         }
         Ok(entries) => scram(loaded, &entries),
-        Err(mistake) => {
-            let what = format!("{}:{}: {}", path.display(), mistake.line, mistake.what);
-            notices.mistake(place, what, "mend the line, or remove it and use penstock user add");
+        Err(_) => {
+            let names = Names::new(auth);
+            let mistakes = users::lines(&text, &names).filter_map(Result::err);
+            let remedy = "mend the line, or remove it and use penstock user add";
+            let mistakes = mistakes.map(|mistake| (mistake.line, mistake.what, remedy.to_owned()));
+            lines(path, mistakes, place, notices);
         }
+    }
+}
+
+/// Mistakes of a file's lines that are shown; how many more there are is said.
+const LINES_SHOWN: usize = 20;
+
+/// The mistakes of a file that is no configuration: line, what is wrong, remedy.
+fn lines(
+    path: &Path,
+    mut mistakes: impl Iterator<Item = (usize, String, String)>,
+    place: &Range<usize>,
+    notices: &mut Notices,
+) {
+    for (line, what, remedy) in mistakes.by_ref().take(LINES_SHOWN) {
+        notices.mistake(place, format!("{}:{line}: {what}", named(path)), remedy);
+    }
+    let more = mistakes.count();
+    if more > 0 {
+        notices.mistake(place, format!("{}: and {more} more lines with mistakes", named(path)), "mend these first");
     }
 }
 
@@ -265,18 +287,30 @@ fn local_recipients(loaded: &mut Loaded) {
     let Some(path) = &loaded.config.local_recipients else { return };
     let (domains, place) = (&loaded.config.local_domains, &loaded.places.local_recipients);
     let notices = &mut loaded.notices;
-    let read = recipients::read(path).map_err(|what| format!("{} {what}", named(path)));
-    let parsed = read.and_then(|text| {
-        recipients::parse(&text).map_err(|mistake| match mistake.line {
-            0 => format!("{}: {}", named(path), mistake.what),
-            line => format!("{}:{line}: {}", named(path), mistake.what),
-        })
-    });
-    let table = match parsed {
-        Ok(table) => table,
+    let text = match recipients::read(path) {
+        Ok(text) => text,
         Err(error) => {
             let (what, remedy) = error.rsplit_once("; ").unwrap_or((&error, "mend it"));
-            return notices.mistake(place, what, remedy);
+            return notices.mistake(place, format!("{} {what}", named(path)), remedy);
+        }
+    };
+    let table = match recipients::parse(&text) {
+        Ok(table) => table,
+        Err(first) => {
+            let split = |what: &str| {
+                let (what, remedy) = what.rsplit_once("; ").unwrap_or((what, "mend it"));
+                (what.to_owned(), remedy.to_owned())
+            };
+            if first.line == 0 {
+                let (what, remedy) = split(&first.what);
+                return notices.mistake(place, format!("{}: {what}", named(path)), remedy);
+            }
+            let mut others = Recipients::default();
+            let mistakes = recipients::mistakes(&text, &mut others).map(|mistake| {
+                let (what, remedy) = split(&mistake.what);
+                (mistake.line, what, remedy)
+            });
+            return lines(path, mistakes, place, notices);
         }
     };
     if let Some(entry) = table.outside(&Domains::new(domains.iter().map(String::as_str))) {

@@ -67,7 +67,7 @@ impl Hash {
         if !text.starts_with("$argon2id$") {
             return Err(other_kind(text));
         }
-        let phc = PasswordHash::new(text).map_err(|error| format!("the hash is not a PHC string: {error}"))?;
+        let phc = PasswordHash::new(text).map_err(|error| format!("the hash is damaged: {}", damage(error)))?;
         let (Some(salt), Some(output)) = (phc.salt, phc.hash) else {
             return Err("the hash is cut short: salt or output is missing".into());
         };
@@ -181,6 +181,23 @@ impl Memory {
     }
 }
 
+/// What the parser of PHC strings says, in plain words.
+fn damage(error: argon2::password_hash::Error) -> &'static str {
+    use argon2::password_hash::Error;
+    use argon2::password_hash::errors::InvalidValue;
+    match error {
+        Error::SaltInvalid(InvalidValue::TooShort) => "its salt is too short",
+        Error::SaltInvalid(InvalidValue::TooLong) => "its salt is too long",
+        Error::OutputSize { .. } => "its last part, the output, is too short or too long",
+        Error::SaltInvalid(_) | Error::B64Encoding(_) => "salt or output has a character that does not belong there",
+        Error::ParamNameDuplicated | Error::ParamNameInvalid | Error::ParamValueInvalid(_) => {
+            "m=, t= and p= do not stand there once each, with a number"
+        }
+        Error::PhcStringTrailingData => "something stands behind its last part",
+        _ => "it has not the form $argon2id$v=19$m=..,t=..,p=..$salt$output",
+    }
+}
+
 /// What somebody probably brought along from another server.
 fn other_kind(text: &str) -> String {
     const KINDS: [(&str, &str); 10] = [
@@ -282,7 +299,10 @@ mod tests {
         for (text, part) in [
             ("$argon2id$v=19$m=64,t=1,p=1", "cut short"),
             ("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ", "cut short"),
-            ("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAAA", "not a PHC string"),
+            ("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAAA", "damaged: its last part, the output, is too short"),
+            ("$argon2id$v=19$m=64,t=1,p=1$abc$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc", "its salt is too short"),
+            ("$argon2id$v=19$m=64,t=1,p=1$c29tZXN!bHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc", "a character that"),
+            ("$argon2id$v=19$m=64,t=x=1,p=1$c29tZXNhbHQ", "the hash is damaged: "),
             ("$argon2id$v=19$m=64,t=1,p=1$YWFhYQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc", "has 4 octets"),
             ("", "nothing known"),
         ] {

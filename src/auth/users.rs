@@ -96,23 +96,33 @@ impl Names {
     }
 }
 
-/// Reads the text of a users file.
+/// Reads the text of a users file. Errors: the first mistake.
 pub fn parse(text: &[u8], names: &Names) -> Result<Vec<Entry>, Mistake> {
     let mut entries = Vec::new();
-    let mut lines: HashMap<String, usize> = HashMap::new();
-    for (number, line) in (1..).zip(text.split(|&octet| octet == b'\n')) {
-        let mistake = |what: String| Mistake { line: number, what };
-        let line = std::str::from_utf8(line).map_err(|_| mistake("not UTF-8".into()))?.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let entry = parse_line(number, line, names).map_err(mistake)?;
-        if let Some(first) = lines.insert(entry.name.clone(), number) {
-            return Err(mistake(format!("the account \"{}\" is already in line {first}", entry.name)));
-        }
-        entries.push(entry);
+    for entry in lines(text, names) {
+        entries.push(entry?);
     }
     Ok(entries)
+}
+
+/// The lines of a users file that name a user, each with its mistake if it has one.
+pub fn lines(text: &[u8], names: &Names) -> impl Iterator<Item = Result<Entry, Mistake>> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    (1..).zip(text.split(|&octet| octet == b'\n')).filter_map(move |(number, line)| {
+        let mistake = |what: String| Mistake { line: number, what };
+        let line = match std::str::from_utf8(line) {
+            Ok(line) => line.trim(),
+            Err(_) => return Some(Err(mistake("not UTF-8".into()))),
+        };
+        if line.is_empty() || line.starts_with('#') {
+            return None;
+        }
+        let entry = parse_line(number, line, names).map_err(mistake);
+        Some(entry.and_then(|entry| match seen.insert(entry.name.clone(), number) {
+            Some(first) => Err(mistake(format!("the account \"{}\" is already in line {first}", entry.name))),
+            None => Ok(entry),
+        }))
+    })
 }
 
 fn parse_line(line: usize, text: &str, names: &Names) -> Result<Entry, String> {

@@ -129,15 +129,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
 
 /// The recipients that `text` names. Errors: the first mistake.
 pub fn parse(text: &[u8]) -> Result<Recipients, Mistake> {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut recipients = Recipients::default();
-    for (index, line) in text.split(|&octet| octet == b'\n').enumerate() {
-        let line = line.trim_ascii();
-        if !line.is_empty() && !line.starts_with(b"#") && !add(line, &mut recipients) {
-            let line = line.escape_ascii();
-            let what = format!("\"{line}\" is no address; write one a line as in anna@example.edu, or @example.edu");
-            return Err(Mistake { line: index + 1, what });
-        }
+    if let Some(mistake) = mistakes(text, &mut recipients).next() {
+        return Err(mistake);
     }
     match recipients.count() {
         0 => {
@@ -147,6 +141,20 @@ pub fn parse(text: &[u8]) -> Result<Recipients, Mistake> {
         }
         _ => Ok(recipients),
     }
+}
+
+/// The lines that are neither an address nor a domain; adds those between them to `recipients`.
+pub fn mistakes(text: &[u8], recipients: &mut Recipients) -> impl Iterator<Item = Mistake> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    (1..).zip(text.split(|&octet| octet == b'\n')).filter_map(move |(number, line)| {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") || add(line, recipients) {
+            return None;
+        }
+        let line = line.escape_ascii();
+        let what = format!("\"{line}\" is no address; write one a line as in anna@example.edu, or @example.edu");
+        Some(Mistake { line: number, what })
+    })
 }
 
 /// False: the line is neither an address nor a domain. The same rules as for RCPT decide.

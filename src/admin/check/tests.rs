@@ -253,6 +253,32 @@ fn scram_that_auth_does_not_have_is_as_good() {
 }
 
 #[test]
+fn every_line_that_is_wrong_is_named() {
+    let text = TEXT.replace("[spool]", "local_domains = [\"example.edu\"]\nlocal_recipients = \"known\"\n[spool]");
+    let (directory, file) =
+        complete(&format!("{text}[[relay.route]]\ndomains = [\"example.edu\"]\nmaildir = \"Maildir\"\n"));
+    let users = fs::read_to_string(directory.path().join("users")).expect("read");
+    fs::write(
+        directory.path().join("users"),
+        format!("ben\n{users}cleo:x\nanna:{}", &users[users.find("$").unwrap_or(0)..]),
+    )
+    .expect("written");
+    fs::write(directory.path().join("known"), "anna@example.edu\nben\ncleo\n").expect("written");
+    let words = said(&file);
+    for part in ["users:1: ", "users:4: ", "users:5: the account \"anna\" is already", "known:2: ", "known:3: "] {
+        assert_eq!(words.matches(part).count(), 1, "{part}: {words}");
+    }
+    for name in ["users", "known"] {
+        fs::write(directory.path().join(name), "x\n".repeat(LINES_SHOWN + 7)).expect("written");
+    }
+    let words = said(&file);
+    for name in ["users", "known"] {
+        assert_eq!(words.matches(&format!("{name}:")).count(), LINES_SHOWN + 1, "{words}");
+        assert!(words.contains(&format!("{name}: and 7 more lines with mistakes")), "{words}");
+    }
+}
+
+#[test]
 fn without_self_signed_a_missing_pair_is_two_mistakes() {
     let (directory, file) = complete(TEXT);
     fs::write(&file, TEXT.replace("self_signed = true\n", "")).expect("written");
