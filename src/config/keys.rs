@@ -124,7 +124,7 @@ const KEYS: &[Key] = &[
     count("auth", "scram_iterations", "iterations", 4096, 65_536, 600_000, "65536",
         "PBKDF2 iterations of new SCRAM keys: what each guess costs whoever has read the users file, and each login the client; RFC 7677 section 4 asks for 4096 at least"),
     count("auth", "brake_account_failures", "failures", 1, 20, 10_000, "20",
-        "failed logins of one user from one address (IPv6: one /64) after which that user is not checked from there, 454 4.7.0, until half of them are forgiven; enough for a telephone that still has the old password; elsewhere the user can log in"),
+        "failed logins of one user from one address (IPv6: one /64) after which that user is not checked from there, 454 4.7.0, until half of them are forgiven; the same wrong password again counts once, while auth.cache_s remembers it: a telephone that still has the old one; elsewhere the user can log in"),
     count("auth", "brake_address_failures", "failures", 1, 100, 100_000, "100",
         "the same for all users of one address together; users who have logged in from there before are still checked"),
     count("auth", "brake_window_s", "seconds", 1, 900, 86_400, "900",
