@@ -103,10 +103,71 @@ def test_a_file_that_goes_keeps_the_old_users(server):
 def test_sighup_keeps_sessions_and_reads_again(server):
     with Wire(server.port["submissions"], tls=True) as wire:
         wire.login()
-        write_users(server.users, {"dan": "new here"})
+        with open(server.users, "a") as file:
+            file.write(f"dan:{cheap_hash('new here')}\n")
         server.reload()
         wait_login(server, "dan", "new here", "235")
         assert wire.mail(message("over")).startswith("250")
+
+
+# covers: 11.8
+@pytest.mark.parametrize("change", [["remove"], ["add"]])
+def test_an_open_session_ends_with_its_user(server, change):
+    """Who was removed, or has another password, finishes the message under way and begins no other."""
+    with Wire(server.port["submissions"], tls=True) as gone, Wire(server.port["submissions"], tls=True) as other:
+        gone.login("ben", "open up, please")
+        other.login()
+        assert gone.mail(message("before"), sender="ben@example.edu").startswith("250")
+        gone.say("MAIL FROM:<ben@example.edu>", "250")
+        loads = server.log_text().count("users file loaded")
+        done = server.hands("user", *change, "--config", server.config, "ben", stdin="another one\n")
+        assert done.returncode == 0, done.stderr
+        server.wait_log("users file loaded", times=loads + 1)
+        gone.say("RCPT TO:<ben@example.org>", "250")
+        gone.say("RSET", "250")
+        gone.send("MAIL FROM:<ben@example.edu>\r\n")
+        assert gone.reply().startswith("421 4.7.0 Your account has changed")
+        assert other.mail(message("of somebody else")).startswith("250")
+    server.wait_log("Your account has changed")
+
+
+# covers: 3.7
+def test_scram_is_offered_on_the_way_that_readme_describes(appliance):
+    """Without auth.scram: each user by `penstock user add --scram`, while the server runs."""
+    def offered():
+        with Wire(server.port["submissions"], tls=True) as wire:
+            return "SCRAM-SHA-256" in wire.say("EHLO client.example", "250")
+
+    with appliance() as server:
+        for user, password in USERS.items():
+            assert not offered()
+            done = server.hands("user", "add", "--scram", "--config", server.config, user, stdin=password + "\n")
+            assert done.returncode == 0 and "SCRAM keys" in done.stdout, done
+        server.wait_log("SCRAM is offered")
+        assert offered()
+        with Wire(server.port["submissions"], tls=True) as wire:
+            reply, shown = scram(wire, "anna", "sesame")
+            assert (reply[:3], shown) == ("235", True)
+        checked = server.hands("check", "--config", server.config)
+        assert "SCRAM" not in checked.stdout + checked.stderr
+        done = server.hands("user", "add", "--config", server.config, "cleo", stdin="correct horse\n")
+        assert "all others have SCRAM keys" in done.stderr
+        server.wait_log("SCRAM is no longer offered")
+        assert not offered()
+        listed = server.hands("user", "list", "--config", server.config).stdout.splitlines()
+        assert "anna\tSCRAM" in listed and "cleo" in listed
+
+
+def test_users_are_changed_whatever_else_is_wrong(server):
+    text = server.config.read_text()
+    server.config.write_text("recipients_maximum = 3\n" + text)
+    try:
+        done = server.hands("user", "add", "--config", server.config, "cleo", stdin="correct horse\n")
+        assert done.returncode == 0 and "recipients_maximum" in done.stderr, done
+        done = server.hands("user", "add", "--config", server.config, "cleo", stdin="correct horse\nanother\n")
+        assert done.returncode == 1 and "more than one line" in done.stderr, done
+    finally:
+        server.config.write_text(text)
 
 
 def test_the_second_login_is_free_of_hashing(appliance):
