@@ -86,11 +86,14 @@ counters! {
     auth_failed,
     /// Attempts that were not checked, or not answered, because too many had failed.
     auth_braked,
-    /// Recipients refused because their user was over the limit.
+    /// Recipients refused, whatever for: unknown, over a limit, no relaying, no path at all.
+    recipients_refused,
+    /// Those of them that were refused because their user was over the limit.
     recipients_over_rate,
     /// Messages made durable and answered 250.
     messages_accepted,
-    /// Messages refused for want of room or for disk trouble.
+    /// Messages refused, whatever for: at MAIL, or at or behind DATA or BDAT. Not those whose recipients were all refused, which
+    /// are counted as recipients only.
     messages_refused,
     /// Octets of content of accepted messages.
     bytes_accepted,

@@ -28,10 +28,7 @@ impl Connection {
                 self.log_accepted(session, id, bytes);
                 Answer::Committed
             }
-            Err(refusal) => {
-                self.core.counters.messages_refused.add(1);
-                Answer::Refused(refusal)
-            }
+            Err(refusal) => Answer::Refused(refusal),
         }
     }
 
@@ -137,7 +134,6 @@ pub(super) fn begin(core: &Rc<Core>, session: &mut Session, out: &mut Vec<u8>) -
             Some(Receiving::new(core.clone(), id))
         }
         Err(error) => {
-            core.counters.messages_refused.add(1);
             session.answered(Answer::Refused(refusal(error)), out);
             None
         }

@@ -46,7 +46,7 @@ use crate::net::proxy::is_header as is_proxy_header;
 use crate::policy::TlsMode;
 use crate::smtp::Session;
 use crate::smtp::reply;
-use crate::smtp::session::{About, Action, Answer, Question, REPLIES_BYTES_MAX, Refusal};
+use crate::smtp::session::{Action, Answer, Question, REPLIES_BYTES_MAX, Refusal};
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -392,25 +392,6 @@ impl Connection {
         if let Err(error) = message.spill().await {
             self.message = None;
             self.trouble = Some(refusal(error));
-        }
-    }
-
-    fn note_refused(&mut self, session: &mut Session) {
-        while let Some(refused) = session.take_refused() {
-            if refused.about == About::Tls && self.tls == Tls::Unknown {
-                self.tls = Tls::Told;
-            }
-            let mut line = self.event(Level::Info, "refused");
-            if let Some(user) = session.finish().1.user {
-                line = line.octets("user", user.as_bytes());
-            }
-            let line = line.octets("reply", refused.reply.trim_ascii_end());
-            match refused.about {
-                About::Size { announced_bytes: announced @ 1.. } => line.field("announced_bytes", announced),
-                About::Recipients { over } => line.field("recipients", over),
-                About::Size { .. } | About::Tls | About::Other => line,
-            }
-            .emit();
         }
     }
 

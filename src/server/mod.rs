@@ -9,6 +9,7 @@
 //!  connection.rs  drives one smtp::Session: reads, writes
 //!  asking.rs      answers what it asks: passwords, proofs
 //!  committing.rs  makes its messages durable
+//!  refusing.rs    logs and counts what it refused
 //!  proxy.rs       who the client is when a load balancer or mail proxy speaks for it
 //!  rates.rs       how many recipients users have used up; shared by all cores
 //!  recipients.rs  who there is in our own domains: a file that is read again when it changes
@@ -37,6 +38,7 @@ mod proxy;
 mod rates;
 mod receiving;
 pub mod recipients;
+mod refusing;
 mod share;
 mod tally;
 

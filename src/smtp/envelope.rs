@@ -157,6 +157,12 @@ impl Envelope {
         Mark { fields: self.fields.len(), recipients: self.recipients }
     }
 
+    /// The path of the first recipient that was appended since; empty if there was none.
+    pub fn recipient_since(&self, mark: Mark) -> &[u8] {
+        let mut fields = Fields::new(&self.fields[mark.fields..]).flatten();
+        fields.find(|(tag, _)| *tag == Tag::Recipient).map_or(b"", |(_, value)| value)
+    }
+
     /// Takes back what was appended since.
     pub fn return_to(&mut self, mark: Mark) {
         self.fields.truncate(mark.fields);

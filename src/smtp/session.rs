@@ -250,8 +250,10 @@ impl Session {
         match (wait, answer) {
             (Wait::Recipient(_), Answer::Granted) => drop(self.recipient_taken(out)),
             (Wait::Recipient(mark), Answer::Refused(refusal)) => {
+                let path = self.envelope.recipient_since(mark).into();
                 self.envelope.return_to(mark);
                 self.refuse_recipient(refused(refusal), out);
+                self.note_recipient(path);
             }
             (Wait::Begin(incoming), Answer::Begun(queue_name)) => self.begun(incoming, queue_name, out),
             (Wait::Commit, Answer::Committed) => {
@@ -267,6 +269,7 @@ impl Session {
             }
             (Wait::Begin(Incoming::Data) | Wait::Commit, Answer::Refused(refusal)) => {
                 self.refuse(refused(refusal), out);
+                self.note_message();
                 self.reset();
             }
             (Wait::Client, Answer::Client { trusted, user }) => self.client_known(trusted, user, out),

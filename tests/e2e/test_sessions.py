@@ -1,6 +1,7 @@
 """Sessions over real sockets where a read may end anywhere: what the cores promise must survive their drivers."""
 
 import re
+import signal
 import socket
 import time
 
@@ -76,7 +77,11 @@ def test_odd_content_of_a_stranger_is_refused_in_step(appliance):
             wire.send(HEADER + tail)
             assert wire.reply().startswith("550 5.6.0")
         wire.say("NOOP", "250")
-        server.wait_log(r'"event":"refused".*550 5\.6\.0', times=3)
+        server.wait_log(
+            r'"event":"refused".*"sender":"stranger@example\.org","recipient":"ben@example\.edu","reply":"550 5\.6\.0', times=3
+        )
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_log(r'"event":"totals".*"messages_refused":"3"')
 
 
 def test_too_many_wrong_passwords_end_the_connection(server):
@@ -93,7 +98,8 @@ def test_relaying_denied_is_logged(server):
         wire.say("EHLO client.example", "250")
         wire.say("MAIL FROM:<stranger@example.org>", "250")
         wire.say("RCPT TO:<victim@example.org>", "550 5.7.1 Relaying denied. Authentication required.")
-    server.wait_log(r'"event":"refused".*"client":"127\.0\.0\.1:\d+".*550 5\.7\.1')
+        wire.say('RCPT TO:<"\\"\x1b[2J">', "5")
+    server.wait_log(r'"event":"refused".*"client":"127\.0\.0\.1:\d+".*"recipient":"victim@example\.org","reply":"550 5\.7\.1')
 
 
 def resident_kib(server):

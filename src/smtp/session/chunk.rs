@@ -121,11 +121,13 @@ impl Session {
         let action = match text {
             // A pipelining client has sent the others before it knew.
             _ if self.chunk_lost => self.idle_command(text, out),
-            [b'5', b'0', ..] => self.bad_command(text, out),
+            [b'5', b'0', ..] if self.state < State::Recipients => self.bad_command(text, out),
+            [b'5', b'0', ..] => self.bad_transaction_command(text, out),
             [b'5', b'3', ..] => self.idle_command(text, out),
             _ => self.refuse(text, out),
         };
         if self.state >= State::Recipients {
+            self.note_message();
             self.reset();
             self.chunk_lost = true;
         }

@@ -87,6 +87,7 @@ impl Session {
     pub(super) fn complete(&mut self, refused: bool, found: Findings, out: &mut Vec<u8>) -> Option<Action<'static>> {
         if let Some(text) = self.verdict(refused, found) {
             self.refuse(text, out);
+            self.note_message();
             self.reset();
             return (text != reply::TOO_BIG).then_some(Action::Abort);
         }
@@ -118,6 +119,9 @@ impl Session {
     /// Refuses, and closes because what follows is too much to swallow or cannot be told from commands.
     pub(super) fn give_up(&mut self, text: &'static [u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
         self.refuse(text, out);
+        if self.state >= State::Recipients {
+            self.note_message();
+        }
         self.close(reply::OUT_OF_STEP, out)
     }
 

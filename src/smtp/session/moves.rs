@@ -1,4 +1,4 @@
-//! The moves: what each command does in each state, one `match` in [`Session::command`]. RFC 5321 section 4.1.4.
+//! The moves: what each command does in each state, one `match` in `Session::make_move`. RFC 5321 section 4.1.4.
 
 use super::content::Incoming;
 use super::foreign::is_http;
@@ -16,6 +16,15 @@ const TRANSACTION: [&[u8]; 4] = [b"MAIL", b"RCPT", b"DATA", b"BDAT"];
 impl Session {
     /// One command line; `rest` is the input behind it.
     pub(super) fn command(&mut self, line: &[u8], rest: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
+        let refusals = self.refusals();
+        let action = self.make_move(line, rest, out);
+        if self.refusals() > refusals {
+            self.note_command(line);
+        }
+        action
+    }
+
+    fn make_move(&mut self, line: &[u8], rest: &[u8], out: &mut Vec<u8>) -> Option<Action<'static>> {
         let command = match (Command::parse(line), self.gate(verb(line))) {
             (Err(Mistake::Unknown | Mistake::Octets), _) if is_http(line) => {
                 return self.refuse_and_close(reply::HTTP, out);

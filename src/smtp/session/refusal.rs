@@ -19,9 +19,13 @@
 //! list with many dead addresses is not cut off by it, and where it is, what was refused is settled and the next session goes
 //! on behind it. Postfix has the same 1000 (`smtpd_recipient_overshoot_limit`), and counts the others like any error, of which
 //! it takes 20 (`smtpd_hard_error_limit`).
+//!
+//! Paths are kept for the log in the box of the refusal: a session that refuses nothing allocates nothing for them.
 
-use super::{Action, Session};
+use super::{Action, Session, State};
 use crate::message::header::HEADER_BYTES_MAX;
+use crate::smtp::command::verb;
+use crate::smtp::path::path_length;
 use crate::smtp::reply;
 
 /// What a client hears in the clear that needs TLS for what it wants.
@@ -32,13 +36,29 @@ const OVERSHOOT_MAX: u16 = 1000;
 /// Recipients that a session may refuse a stranger, for something else than their number, before it is closed.
 const STRANGERS_REFUSED_MAX: u32 = 100;
 
-/// A refusal, for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A refusal, for the log and for the counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The reply as the table has it, without what stands behind it.
     pub reply: &'static [u8],
     /// What else there is to say.
     pub about: About,
+    /// The reverse-path as it was given, without its angle brackets; none outside a transaction.
+    pub sender: Option<Box<[u8]>>,
+    /// The forward-path that was refused, as it was given, or the only one of a message that was.
+    pub recipient: Option<Box<[u8]>>,
+    /// How many refusals this stands for: itself, and those before it that were not asked for in time.
+    pub count: u32,
+    /// Messages among those: refused at MAIL, or at or behind DATA or BDAT.
+    pub messages: u32,
+    /// Recipients among those.
+    pub recipients: u32,
+}
+
+impl Refused {
+    fn new(reply: &'static [u8], about: About) -> Refused {
+        Refused { reply, about, sender: None, recipient: None, count: 0, messages: 0, recipients: 0 }
+    }
 }
 
 /// What a refusal was about.
@@ -56,6 +76,11 @@ pub enum About {
         /// At least 1.
         over: u32,
     },
+    /// A message with so many recipients.
+    Message {
+        /// At least 1.
+        recipients: u32,
+    },
     /// Something else.
     Other,
 }
@@ -64,7 +89,11 @@ impl Session {
     /// The last refusal of mail, a recipient or a secret in the clear since the last call, then how many recipients were over
     /// the limit in transactions that are over. To be asked until there is none.
     pub fn take_refused(&mut self) -> Option<Refused> {
-        let over = |over| Refused { reply: reply::TOO_MANY_RECIPIENTS, about: About::Recipients { over } };
+        let over = |over| Refused {
+            count: over,
+            recipients: over,
+            ..Refused::new(reply::TOO_MANY_RECIPIENTS, About::Recipients { over })
+        };
         self.refused.take().map(|refused| *refused).or_else(|| match std::mem::take(&mut self.overshot) {
             0 => None,
             count => Some(over(count)),
@@ -122,7 +151,46 @@ impl Session {
             _ if !self.secured && NEED_TLS.contains(&text) => About::Tls,
             _ => About::Other,
         };
-        self.refused = Some(Box::new(Refused { reply: text, about }));
+        let sender = (self.state >= State::Sender).then(|| self.envelope.reverse_path().into());
+        let refused = self.refused.get_or_insert_with(|| Box::new(Refused::new(text, about)));
+        let Refused { count, messages, recipients, .. } = **refused;
+        **refused = Refused { sender, count: count + 1, messages, recipients, ..Refused::new(text, about) };
+    }
+
+    /// How many refusals the log has not asked for.
+    pub(super) fn refusals(&self) -> u32 {
+        self.refused.as_ref().map_or(0, |refused| refused.count)
+    }
+
+    /// What was just refused was `line`: its path is kept, and MAIL and RCPT are counted.
+    pub(super) fn note_command(&mut self, line: &[u8]) {
+        let Some(refused) = &mut self.refused else { return };
+        let is = |name: &[u8]| verb(line).eq_ignore_ascii_case(name);
+        if is(b"MAIL") {
+            refused.sender = Some(given_path(line).into());
+            refused.messages += 1;
+        } else if is(b"RCPT") {
+            refused.recipient = Some(given_path(line).into());
+            refused.recipients += 1;
+        }
+    }
+
+    /// What was just refused was the recipient `path`.
+    pub(super) fn note_recipient(&mut self, path: Box<[u8]>) {
+        if let Some(refused) = &mut self.refused {
+            refused.recipient = Some(path);
+            refused.recipients += 1;
+        }
+    }
+
+    /// What was just refused was the message, whose envelope is still there.
+    pub(super) fn note_message(&mut self) {
+        let Some(refused) = &mut self.refused else { return };
+        refused.messages += 1;
+        refused.recipient = self.envelope.only_recipient().map(Into::into);
+        if refused.about == About::Other {
+            refused.about = About::Message { recipients: self.envelope.recipients() };
+        }
     }
 
     fn write_refusal(&self, text: &'static [u8], out: &mut Vec<u8>) {
@@ -136,5 +204,15 @@ impl Session {
             }
             _ => out.extend_from_slice(text),
         }
+    }
+}
+
+/// The path in a line of MAIL or RCPT, legal or not, without its angle brackets.
+fn given_path(line: &[u8]) -> &[u8] {
+    let Some(colon) = line.iter().position(|octet| *octet == b':') else { return b"" };
+    let given = line[colon + 1..].trim_ascii();
+    match path_length(given) {
+        Some(length) => &given[1..length - 1],
+        None => given,
     }
 }

@@ -235,6 +235,96 @@ fn what_a_refusal_was_about_is_for_the_log() {
     }
 }
 
+/// A postmaster is asked for an address, so the log must have it, whatever it looks like; and its totals what its lines say.
+// covers: 4.7 5.8 11.6
+#[test]
+fn who_was_refused_is_for_the_log_and_counted() {
+    let (strange, to) = ("MAIL FROM:<a@x>\r\n", "MAIL FROM:<a@x>\r\nRCPT TO:<b@Example.edu>\r\n");
+    let (message, recipient) = ((1, 0), (0, 1));
+    let somebody = Arc::new({
+        let mut known = Recipients::default();
+        known.add(b"b", b"example.edu");
+        known
+    });
+    for (input, code, sender, path, counts) in [
+        (
+            format!("{strange}RCPT TO:<Carl@example.EDU>\r\n"),
+            "550 5.1.1",
+            Some("a@x"),
+            Some("Carl@example.EDU"),
+            recipient,
+        ),
+        (
+            format!("{to}RCPT TO: <c@example.org> ORCPT=x\r\n"),
+            "501 5.5.4",
+            Some("a@x"),
+            Some("c@example.org"),
+            recipient,
+        ),
+        (
+            "MAIL FROM:<>\r\nRCPT TO:<c@example.org>\r\n".to_owned(),
+            "550 5.7.1",
+            Some(""),
+            Some("c@example.org"),
+            recipient,
+        ),
+        (
+            format!("{to}RCPT TO:<\"a>b\\\"\"@example.org>\r\n"),
+            "550 5.7.1",
+            Some("a@x"),
+            Some("\"a>b\\\"\"@example.org"),
+            recipient,
+        ),
+        (format!("{to}RCPT TO:<c\u{202e}d@x> \r\n"), "501 5.1.3", Some("a@x"), Some("c\u{202e}d@x"), recipient),
+        (format!("{to}RCPT TO:carl\r\n"), "501 5.1.3", Some("a@x"), Some("carl"), recipient),
+        ("MAIL FROM:<a@x> SIZE=101\r\n".to_owned(), "552 5.3.4", Some("a@x"), None, message),
+        ("MAIL FROM:<a b@x>\r\n".to_owned(), "501 5.1.7", Some("a b@x"), None, message),
+        ("MAIL FROM:<j\u{f6}rg@x>\r\n".to_owned(), "553 5.6.7", Some("j\u{f6}rg@x"), None, message),
+        (format!("{to}DATA\r\na\rb\r\n.\r\n"), "550 5.6.0", Some("a@x"), Some("b@Example.edu"), message),
+        (
+            format!("{to}DATA\r\n{}.\r\n", "0123456789\r\n".repeat(12)),
+            "552 5.3.4",
+            Some("a@x"),
+            Some("b@Example.edu"),
+            message,
+        ),
+        (format!("{to}BDAT 3 LAST\r\na\rb"), "550 5.6.0", Some("a@x"), Some("b@Example.edu"), message),
+        (format!("{to}BDAT 3\r\na\rb"), "550 5.6.0", Some("a@x"), Some("b@Example.edu"), message),
+        (format!("{to}BDAT 3 FIRST\r\nabcRSET\r\n"), "501 5.5.4", Some("a@x"), Some("b@Example.edu"), message),
+        (format!("{to}BDAT 201 LAST\r\n"), "552 5.3.4", Some("a@x"), Some("b@Example.edu"), message),
+        ("MAIL\r\n".to_owned(), "501 5.5.4", Some(""), None, message),
+    ] {
+        let rules =
+            Rules { odd_bytes_of_strangers: OddBytes::Reject, ..Rules::clone(&rules(Role::Smtp, TlsMode::Offered)) };
+        let mut session = Session::new(Arc::new(rules), false, false, &mut Vec::new());
+        session.set_local_recipients(&somebody);
+        talk(&mut session, b"EHLO x\r\n");
+        let (replies, _) = talk(&mut session, input.as_bytes());
+        let refused = session.take_refused().unwrap_or_else(|| panic!("{input}{replies}"));
+        let text =
+            |octets: &Option<Box<[u8]>>| octets.as_ref().map(|octets| String::from_utf8_lossy(octets).into_owned());
+        assert!(refused.reply.starts_with(code.as_bytes()), "{input}{replies}");
+        assert_eq!(text(&refused.sender).as_deref(), sender, "{input}{replies}");
+        assert_eq!(text(&refused.recipient).as_deref(), path, "{input}{replies}");
+        assert_eq!((refused.messages, refused.recipients), counts, "{input}{replies}");
+        assert_eq!(session.take_refused(), None, "{input}{replies}");
+    }
+}
+
+/// What came in one read is one line, and none of it is lost to the totals.
+// covers: 5.8
+#[test]
+fn refusals_of_one_read_are_counted_together() {
+    let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
+    talk(&mut session, b"EHLO x\r\nMAIL FROM:<a@x> SIZE=101\r\nMAIL FROM:<a@x>\r\nRCPT TO:<b@y>\r\nRCPT TO:<c@y>\r\n");
+    let refused = session.take_refused().expect("three");
+    assert_eq!((refused.count, refused.messages, refused.recipients), (3, 1, 2));
+    assert_eq!(refused.recipient.as_deref(), Some(&b"c@y"[..]));
+    talk(&mut session, b"RCPT TO:<b@example.edu>\r\nRCPT TO:<b2@example.edu>\r\nDATA\r\na\rb\r\n.\r\n");
+    let refused = session.take_refused().expect("a message");
+    assert_eq!((refused.recipient.clone(), refused.about), (None, About::Message { recipients: 2 }));
+}
+
 /// One read may hold thousands of short commands: a step ends before their replies fill memory, and goes on where it ended.
 // covers: 8.4
 #[test]
@@ -314,7 +404,17 @@ fn times(code: &str, count: usize) -> (String, usize) {
 // covers: 5.15 11.8
 #[test]
 fn recipients_far_over_the_limit_end_the_session() {
-    let over = |over| Some(Refused { reply: reply::TOO_MANY_RECIPIENTS, about: About::Recipients { over } });
+    let over = |over| {
+        Some(Refused {
+            reply: reply::TOO_MANY_RECIPIENTS,
+            about: About::Recipients { over },
+            sender: None,
+            recipient: None,
+            count: over,
+            messages: 0,
+            recipients: over,
+        })
+    };
     let (mut session, _) = session(Role::Smtp, TlsMode::Offered, false);
     talk(&mut session, b"EHLO x\r\nMAIL FROM:<>\r\n");
     assert_eq!(
@@ -377,6 +477,8 @@ fn a_user_over_the_rate_is_told_so_for_each_recipient() {
             break;
         }
         session.answered(Answer::Refused(Refusal::OverRate), &mut out);
+        let noted = session.take_refused().expect("for the log");
+        assert_eq!((noted.recipient.as_deref(), noted.recipients), (Some(&b"b@example.org"[..]), 1));
         refused += 1;
     }
     let told = out.split_inclusive(|octet| *octet == b'\n').filter(|line| *line == reply::OVER_RATE).count();
