@@ -39,6 +39,15 @@ pub const VALUE_BYTES_MAX: usize = 512;
 /// Octets of a line past which it takes no more fields.
 const LINE_BYTES_MAX: usize = 16 << 10;
 
+/// An error of the system in words, without the ` (os error 111)` that tells people nothing.
+pub fn without_number(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((words, number)) if number.ends_with(')') => words.to_owned(),
+        _ => text,
+    }
+}
+
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -242,6 +251,12 @@ mod tests {
         assert!(text.ends_with("helo=\"\\u{1b}[2J\\r\\n\\u{9b}\\u{202e}\\u{2028}\\u{0}\\u{7f}\\\\\"\n"), "{text}");
         assert!(line(Format::Human, |event| event.octets("helo", b"a\xff")).ends_with("helo=\"a\\xff\"\n"));
         assert!(line(Format::Human, |event| event.field("helo", "")).ends_with("helo=\"\"\n"));
+    }
+
+    #[test]
+    fn errors_are_in_words() {
+        assert_eq!(without_number(&std::io::Error::from_raw_os_error(111)), "Connection refused");
+        assert_eq!(without_number(&std::io::Error::other("no (os error")), "no (os error");
     }
 
     #[test]

@@ -337,21 +337,21 @@ impl Connection {
                     (used, Event::NeedInput) => (used, None),
                     (used, event) => (used, Some(event)),
                 };
-                event = stream.feed(eat).map_err(|error| lost(client.phase(), &error.to_string()))?;
+                event = stream.feed(eat).map_err(|error| lost(client.phase(), &log::without_number(&error)))?;
             }
             let phase = client.phase();
             if let Some(event) = event {
                 return Ok(event);
             }
             stream.set_deadline(reply_limit(phase));
-            stream.write(out).await.map_err(|error| lost(phase, &error.to_string()))?;
+            stream.write(out).await.map_err(|error| lost(phase, &log::without_number(&error)))?;
             // One reply, however many reads it takes.
             let heard = client.replies_heard();
             stream.set_deadline_at(reply_due.after(heard, || stream.tick_after(reply_limit(phase))));
             match stream.fill().await {
                 Ok(0) => return Err(lost(phase, CLOSED)),
                 Ok(_) => {}
-                Err(error) => return Err(lost(phase, &error.to_string())),
+                Err(error) => return Err(lost(phase, &log::without_number(&error))),
             }
         }
     }
@@ -387,7 +387,7 @@ impl Connection {
     /// that says 250 too early would otherwise be believed to have taken what it has not seen.
     async fn listen(&mut self) -> Result<(), Unsent> {
         let Connection { stream, client, out, .. } = self;
-        let broken = |error: std::io::Error| Unsent::Lost(lost(Phase::Content, &error.to_string()));
+        let broken = |error: std::io::Error| Unsent::Lost(lost(Phase::Content, &log::without_number(&error)));
         if stream.has_arrived() && stream.fill().await.map_err(broken)? == 0 {
             return Err(Unsent::Lost(lost(Phase::Content, CLOSED)));
         }
@@ -408,7 +408,7 @@ impl Connection {
         }
         self.listen().await?;
         let written = self.stream.write(&mut self.out).await;
-        written.map_err(|error| Unsent::Lost(lost(Phase::Content, &error.to_string())))
+        written.map_err(|error| Unsent::Lost(lost(Phase::Content, &log::without_number(&error))))
     }
 }
 

@@ -68,12 +68,38 @@ pub fn trouble(what: &'static str, id: u64, why: &str) {
     log::event(Level::Error, what).field("queue_id", QueueId(id)).octets("reason", why.as_bytes()).emit();
 }
 
+/// What a server said has its code. What we say ourselves has none, so that nobody looks for it in the server's log.
 fn with_reply(event: log::Event, reply: &Reply) -> log::Event {
-    event.field("code", reply.code).octets("reply", reply.text.as_bytes())
+    let (code, name) = said(reply);
+    let event = match code {
+        Some(code) => event.field("code", code),
+        None => event,
+    };
+    event.octets(name, reply.text.as_bytes())
+}
+
+/// The code, if a server said it, and the name of the text.
+fn said(reply: &Reply) -> (Option<u16>, &'static str) {
+    match reply.ours {
+        true => (None, "reason"),
+        false => (Some(reply.code), "reply"),
+    }
 }
 
 /// RFC 3339.
 fn moment(epoch_ms: u64) -> jiff::Timestamp {
     let seconds = i64::try_from(epoch_ms / 1000).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_say_does_not_look_like_what_a_server_said() {
+        let theirs = Reply { code: 451, text: "4.3.0 later".into(), ours: false };
+        assert_eq!(said(&theirs), (Some(451), "reply"));
+        assert_eq!(said(&Reply::ours(451, "4.4.2 not SMTP".into())), (None, "reason"));
+    }
 }

@@ -11,6 +11,7 @@
 //! with 5.6.1. Each recipient gets a file of its own. What is made here is the owner's alone: directories 0700, files 0600; a
 //! directory that is there keeps the mode that its owner gave it.
 
+use crate::log::without_number;
 use crate::message::mime::Converter;
 use crate::relay::content::Cutter;
 use crate::relay::conversion::{self, Unplanned};
@@ -120,8 +121,8 @@ fn deliver(job: &mut Job, names: &Names) -> Vec<Fate> {
     published
         .into_iter()
         .zip(copies.drain(..))
-        .map(|(done, (_, name))| match done {
-            Ok(()) => Fate::Delivered(Reply::ours(250, format!("2.0.0 saved as {name}"))),
+        .map(|(done, _)| match done {
+            Ok(()) => Fate::Delivered(Reply::ours(250, "2.0.0 saved".into())),
             Err(error) => fate(&error),
         })
         .collect()
@@ -137,18 +138,18 @@ fn publish(
     let (tmp, new) = (directory.join("tmp"), directory.join("new"));
     let link = |(_, name): &(u32, String)| fs::hard_link(tmp.join(name), new.join(name));
     let linked: Vec<io::Result<()>> = copies.iter().map(link).collect();
-    let synced = sync(&new).map_err(|error| error.to_string());
+    let synced = sync(&new).map_err(|error| without_number(&error));
     for (_, name) in copies {
         let _ = fs::remove_file(tmp.join(name));
     }
-    let done = |linked: io::Result<()>| linked.map_err(|error| error.to_string()).and_then(|()| synced.clone());
+    let done = |linked: io::Result<()>| linked.map_err(|error| without_number(&error)).and_then(|()| synced.clone());
     linked.into_iter().map(done).collect()
 }
 
 /// Writes and syncs a file in `tmp` for each copy, in one pass over the content.
 fn write_all(job: &mut Job, copies: &[(u32, String)], converter: Option<Converter>) -> Result<(), String> {
     let view = View::parse(&job.stored.envelope).map_err(|damage| format!("the envelope: {damage:?}"))?;
-    let text = |error: io::Error| error.to_string();
+    let text = |error: io::Error| without_number(&error);
     make_directories(&job.directory, sync_directory).map_err(text)?;
     let mut files = Vec::with_capacity(copies.len());
     for (recipient, name) in copies {

@@ -63,7 +63,8 @@ fn serve(waiting: &Mutex<Receiver<Question>>) {
 }
 
 fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let found = (host, port).to_socket_addrs().map_err(|error| format!("{host}: {error}"))?;
+    let found =
+        (host, port).to_socket_addrs().map_err(|error| format!("{host}: {}", crate::log::without_number(&error)))?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in found {
         if !addresses.contains(&address) {

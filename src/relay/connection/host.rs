@@ -106,7 +106,7 @@ pub async fn connect(address: &Address, context: &Context) -> Result<Stream, Str
     });
     match connected.await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(format!("connect: {error}")),
+        Ok(Err(error)) => Err(format!("connect: {}", log::without_number(&error))),
         Err(_) => Err("connect: timed out".into()),
     }
 }

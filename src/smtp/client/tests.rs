@@ -288,7 +288,7 @@ fn the_table_of_troubles() {
         (&[("", "450 later\r\n")], "closed temporary 450"),
         (&[("", "554 go away\r\n")], "closed permanent 554"),
         (&[("", "354 what\r\n")], "closed garbled 354 what at the wrong moment"),
-        (&[("", "SSH-2.0-x\r\n")], "closed garbled SSH-2.0-x\\r\\n"),
+        (&[("", "SSH-2.0-x\r\n")], "closed garbled SSH-2.0-x"),
         (&[("", "220 a\r\n"), (EHLO, "421 bye\r\n")], "closed temporary 421"),
         (&[("", "220 a\r\n"), (EHLO, "451 busy\r\n")], "closed temporary 451"),
         (
@@ -310,7 +310,7 @@ fn trouble_in_a_transaction_defers_whom_it_leaves_in_doubt() {
             "failed 550, deferred 421",
             "closed temporary 421",
         ),
-        (&[(MAIL, "nonsense\r\n")], "deferred 451, deferred 451", "closed garbled nonsense\\r\\n"),
+        (&[(MAIL, "nonsense\r\n")], "deferred 451, deferred 451", "closed garbled nonsense"),
         (
             &[
                 (MAIL, "250 ok\r\n"),
