@@ -20,7 +20,8 @@ pub struct Options {
 #[derive(Debug, Subcommand)]
 pub enum Side {
     /// Send messages and measure. Ends after --messages or --duration, whichever is first; SIGINT and SIGTERM end it
-    /// early, a second one at once.
+    /// early, a second one at once. What the server accepts it delivers, to whomever its route leads: point the route at
+    /// penstock-loadgen sink first.
     Run(Box<Run>),
     /// Take messages and throw them away. Runs until SIGINT or SIGTERM, then prints what came.
     Sink(Sink),

@@ -180,7 +180,7 @@ impl Report {
         let mut text = format!(
             "accepted {} messages in {:.2} s: {:.1} messages/s, {:.2} MiB/s\n\
              refused {}, unknown {}; sessions {}, broken {}\n\
-             own CPU {:.2} s user + {:.2} s system = {:.1} us/message ({}, threads {}); seed {}\n",
+             own CPU {:.2} s user + {:.2} s system{} ({}, threads {}); seed {}\n",
             counts.accepted,
             self.elapsed.as_secs_f64(),
             self.messages_per_s(),
@@ -191,7 +191,7 @@ impl Report {
             counts.broken_sessions,
             user.as_secs_f64(),
             system.as_secs_f64(),
-            self.cpu_us_per_message(),
+            self.cpu_us_per_message().map_or(String::new(), |us| format!(" = {us:.1} us/message")),
             self.driver,
             self.threads,
             self.seed,
@@ -249,8 +249,10 @@ impl Report {
         self.seen.counts.accepted_bytes as f64 / f64::from(1 << 20) / self.elapsed.as_secs_f64().max(1e-6)
     }
 
-    fn cpu_us_per_message(&self) -> f64 {
-        (self.cpu.0 + self.cpu.1).as_secs_f64() * 1e6 / self.seen.counts.accepted.max(1) as f64
+    /// None: nothing was accepted.
+    fn cpu_us_per_message(&self) -> Option<f64> {
+        let us = (self.cpu.0 + self.cpu.1).as_secs_f64() * 1e6;
+        (self.seen.counts.accepted > 0).then(|| us / self.seen.counts.accepted as f64)
     }
 }
 
@@ -325,6 +327,9 @@ mod tests {
         assert!(report.is_success(false) && !report.is_success(true));
         report.seen = Recorder::default();
         assert!(!report.is_success(false));
+        assert!(report.text().contains("0.10 s system (epoll"), "nothing to divide by: {}", report.text());
+        let json: Value = serde_json::from_str(&report.json()).expect("JSON");
+        assert!(json["cpu_us_per_message"].is_null() && json.get("cpu_us_per_message").is_some());
         report.seen.counts.accepted = 1;
         assert!(report.is_success(true));
     }
