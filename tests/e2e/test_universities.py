@@ -41,7 +41,7 @@ class University(Penstock):
             assert count == 1
         # What any machine here has: two cores, few descriptors, less free disk than a mail server.
         text = text.replace("[spool]\n", "[spool]\nsegment_mib = 4\nreserve_mib = 16\n")
-        text = f'io = "{io}"\ncores = 2\n' + text + "\n[limits]\nconnections_per_core = 200\n"
+        text = f'io = "{io}"\ncores = 2\n' + text.replace("[limits]\n", "[limits]\nconnections_per_core = 200\n")
         self.config.write_text(text)
         write_users(self.users, users or {f"anna@{domain}": "sesame"})
         self.domain = domain
