@@ -13,6 +13,7 @@ use crate::net::{self, Certificate, Holds, PemFiles, holds};
 use crate::policy::{Domains, Recipients};
 use crate::sasl::Mechanisms;
 use crate::server::recipients;
+use machine::Machine;
 use nix::errno::Errno;
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
@@ -39,8 +40,17 @@ pub fn check(file: &Path) -> ExitCode {
     if notices.has_mistakes() {
         return ExitCode::FAILURE;
     }
-    say(&format!("{}: no mistakes\n", file.display()));
+    say(&format!("{}: {}\n", file.display(), verdict(&notices)));
     ExitCode::SUCCESS
+}
+
+/// How a configuration without mistakes is.
+fn verdict(notices: &Notices) -> String {
+    match notices.iter().count() {
+        0 => "no mistakes".to_owned(),
+        1 => "no mistakes, 1 warning".to_owned(),
+        warnings => format!("no mistakes, {warnings} warnings"),
+    }
 }
 
 /// When each certificate that can be used ends: a line each.
@@ -69,6 +79,7 @@ pub fn files(loaded: &mut Loaded, file: &Path) {
 
 /// Looks at all of them but certificates, which `serve` makes in between.
 pub fn beside_certificates(loaded: &mut Loaded, file: &Path) {
+    machine::check(loaded, &Machine::this());
     users_file(loaded, file);
     local_recipients(loaded);
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
@@ -374,5 +385,6 @@ fn named(path: &Path) -> std::path::Display<'_> {
     path.display()
 }
 
+mod machine;
 #[cfg(test)]
 mod tests;

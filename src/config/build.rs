@@ -22,6 +22,7 @@ pub type Placed = (String, Range<usize>);
 pub struct Marks {
     pub files: Places,
     pub hostname: Range<usize>,
+    pub help: Range<usize>,
     pub local_domains: Range<usize>,
     /// As many as networks were given; with the text of each.
     pub trusted_networks: Vec<Placed>,
@@ -61,10 +62,16 @@ pub struct Marks {
 /// Reads the whole document.
 pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) -> Draft {
     let top = Section::read("", document, 0..0, notices);
-    let mut marks = Marks { hostname: top.at("hostname"), local_domains: top.at("local_domains"), ..Marks::default() };
+    let mut marks = Marks {
+        hostname: top.at("hostname"),
+        help: top.at("help"),
+        local_domains: top.at("local_domains"),
+        ..Marks::default()
+    };
     let local_domains = domains(&top, "local_domains", notices).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     marks.local_domains_complete =
         local_domains.len() == top.list("local_domains").len() && !top.has_flawed("local_domains");
+    marks.files.cores = top.at("cores");
     marks.auth_is_absent = !top.has("auth") && !top.has_flawed("auth");
     let hostname = top.text("hostname").and_then(|name| noted(values::hostname(name), &top.at("hostname"), notices));
     let config = Config {
@@ -272,6 +279,7 @@ fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec
         let mechanisms = mechanisms(&section, notices);
         if let Some(listener) = listener(&section, address, mechanisms, marks, notices) {
             listeners.push(listener);
+            marks.files.listeners.push(at.clone());
             marks.listeners.push(at);
             marks.files.mechanisms.push(section.at("mechanisms"));
         }

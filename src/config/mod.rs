@@ -51,9 +51,13 @@ pub struct Loaded {
     pub places: Places,
 }
 
-/// Where the file names other files: offsets into its text, for [`Notices`].
+/// Where the file names other files, or what else a machine must have: offsets into its text, for [`Notices`].
 #[derive(Clone, Debug, Default)]
 pub struct Places {
+    /// `cores`
+    pub cores: Range<usize>,
+    /// `address` of each listener, in the order of [`Config::listeners`].
+    pub listeners: Vec<Range<usize>>,
     /// `spool.directory`
     pub spool_directory: Range<usize>,
     /// `tls.certificate`
@@ -96,12 +100,17 @@ pub fn load_auth(file: &Path) -> Result<(Option<Auth>, Notices), Notices> {
 /// Reads `file`. Relative paths in it are relative to its directory. Errors: a file that cannot be read, or all its
 /// mistakes and warnings.
 pub fn load(file: &Path) -> Result<Loaded, Notices> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => parse(&text, file),
+    match std::fs::read(file).map(String::from_utf8) {
+        Ok(Ok(text)) => parse(&text, file),
+        Ok(Err(error)) => Err(syntax::not_utf8(&error, file)),
         Err(error) => {
             let mut notices = Notices::new(file, "");
             let remedy = "name a readable file with --config, or make one: penstock config example > penstock.toml";
-            notices.mistake(&(0..0), format!("cannot read the configuration: {error}"), remedy);
+            notices.mistake(
+                &(0..0),
+                format!("cannot read the configuration: {}", crate::log::without_number(&error)),
+                remedy,
+            );
             Err(notices)
         }
     }

@@ -17,6 +17,7 @@ const SEGMENT_SPARE_BYTES: u64 = 64 * 1024;
 pub fn check(draft: &Draft, notices: &mut Notices) {
     let (config, marks) = (&draft.config, &draft.places);
     name(config, marks, notices);
+    help(config, marks, notices);
     listeners(config, marks, notices);
     senders(config, marks, notices);
     proxies(marks, notices);
@@ -36,6 +37,14 @@ fn name(config: &Config, marks: &Marks, notices: &mut Notices) {
     if !config.hostname.is_empty() && !config.hostname.contains('.') && config.hostname != "localhost" {
         let what = format!("hostname \"{}\" has no domain (RFC 5321 section 2.3.5)", config.hostname);
         notices.warning(&marks.hostname, what, "write the name that clients connect to, as in \"smtp.example.edu\"");
+    }
+}
+
+/// The page that refused clients are sent to.
+fn help(config: &Config, marks: &Marks, notices: &mut Notices) {
+    if !config.help.is_empty() && !config.help.starts_with("https://") {
+        let what = format!("help = \"{}\" is no page that people can be sent to", config.help);
+        notices.warning(&marks.help, what, "write an address with https://, as in \"https://help.example.edu/mail\"");
     }
 }
 
@@ -104,14 +113,27 @@ fn senders(config: &Config, marks: &Marks, notices: &mut Notices) {
 /// Whoever may say who its client is can be anybody.
 fn proxies(marks: &Marks, notices: &mut Notices) {
     for (key, networks) in &marks.proxies {
-        for (text, place) in everybody(networks) {
+        let everybody = everybody(networks);
+        let is_said = !everybody.is_empty();
+        for (text, place) in everybody {
             let what = format!("{key} = {text}: everybody could pretend to be anybody");
             notices.mistake(place, what, "name the addresses of your own proxies only");
+        }
+        let whole = networks.iter().filter(|(text, _)| !is_said && is_large(text));
+        for (text, place) in whole {
+            let what = format!("{key} = {text}: every machine in that network could pretend to be anybody");
+            notices.warning(place, what, "name the addresses of your own proxies only, as in \"192.0.2.7\"");
         }
     }
     for (place, what, remedy) in &marks.idle {
         notices.warning(place, *what, *remedy);
     }
+}
+
+/// Is it a larger network than proxies have for themselves: shorter than /24, or /48 of IPv6?
+fn is_large(text: &str) -> bool {
+    let least = if text.contains(':') { 48 } else { 24 };
+    text.split_once('/').and_then(|(_, bits)| bits.parse::<u8>().ok()).is_some_and(|bits| bits < least)
 }
 
 /// Those of a list of networks that are everybody, or, if no single one is, all of them if they are it together.
@@ -168,7 +190,7 @@ fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
     envelopes(config, marks, notices);
     if config.limits.receiving_bytes_per_core < config.spool.spill_bytes {
         let what = "receiving_mib_per_core holds not even one message of spill_kib";
-        notices.mistake(&marks.receiving, what, "raise it, or lower spool.spill_kib");
+        notices.mistake(&marks.receiving, what, "raise receiving_mib_per_core, or lower spool.spill_kib");
     }
     if config.limits.idle_timeout_s < 300 {
         let what = "RFC 5321 section 4.5.3.2.7 asks a server to wait five minutes for a command";
@@ -201,8 +223,8 @@ fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
             limits.recipients_max, limits.user_recipients_per_hour
         );
         let remedy = match limits.user_recipients_per_hour {
-            ..100 => "write 100 at least (RFC 5321 section 4.5.3.1.8)".to_owned(),
-            fitting => format!("raise it, or write recipients_max = {fitting}"),
+            ..100 => "write user_recipients_per_hour = 100 at least (RFC 5321 section 4.5.3.1.8)".to_owned(),
+            fitting => format!("raise user_recipients_per_hour, or write recipients_max = {fitting}"),
         };
         notices.warning(&marks.per_user, what, remedy);
     }
@@ -210,7 +232,7 @@ fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
     if relay.retry_first_s > relay.retry_max_s {
         let what =
             format!("retry_first_s = {} is longer than retry_max_s = {}", relay.retry_first_s, relay.retry_max_s);
-        notices.mistake(&marks.retry, what, "lower the first or raise the second");
+        notices.mistake(&marks.retry, what, "lower retry_first_s or raise retry_max_s");
     }
     if relay.expire_s <= relay.retry_max_s {
         let what = format!(

@@ -1,9 +1,11 @@
 //! What is no TOML, in the words of an operator: one mistake a line, because the parser, once astray, finds one behind each
-//! character; and a section that must be in double brackets is named where it is not, rather than where it is.
+//! character, with the value as it should be written where that can be told; and a section that must be in double brackets is named where it is not, rather than where it is.
 
 use super::keys::{self, Kind};
 use super::notice::Notices;
 use std::ops::Range;
+use std::path::Path;
+use std::string::FromUtf8Error;
 use toml::de::Error;
 
 /// Notes the parser's `errors` in `text`, of which there is at least one.
@@ -20,9 +22,65 @@ pub fn note(text: &str, errors: &[Error], notices: &mut Notices) {
         let follows = error.message() == "duplicate key"
             && singles.iter().any(|(_, single)| section.is_some_and(|title| title == *single));
         if last.replace(line) != Some(line) && !follows {
-            notices.mistake(&at, format!("no valid TOML: {}", error.message()), "see https://toml.io for the notation");
+            let (what, remedy) = words(text, error.message(), &at, line);
+            notices.mistake(&at, what, remedy);
         }
     }
+}
+
+/// A file with an octet that no UTF-8 has: most often a letter as Latin-1 has it.
+pub fn not_utf8(error: &FromUtf8Error, file: &Path) -> Notices {
+    let legal = error.utf8_error().valid_up_to();
+    let text = String::from_utf8_lossy(&error.as_bytes()[..legal]);
+    let mut notices = Notices::new(file, &text);
+    let what = format!("this line is not UTF-8: it has the octet 0x{:02x}", error.as_bytes()[legal]);
+    notices.mistake(&(legal..legal), what, "save the file as UTF-8");
+    notices
+}
+
+/// What is wrong in `line`, counted from 1, and how to mend it, as far as its text tells.
+fn words(text: &str, message: &str, at: &Range<usize>, line: usize) -> (String, String) {
+    let whole = text.lines().nth(line - 1).unwrap_or_default();
+    let title = head(whole);
+    let given = title.or_else(|| text.get(at.clone())).unwrap_or_default().trim();
+    if message == "duplicate key" && !given.is_empty() {
+        let first = match title {
+            Some(title) => text.lines().take(line - 1).position(|other| head(other) == Some(title)),
+            None => first_of(text, line, given),
+        };
+        let there = first.map_or(String::new(), |first| format!(" in line {} already", first + 1));
+        let (name, remedy) = match title {
+            Some(title) => (format!("[{title}]"), "write all its keys under one of the two"),
+            None => (given.to_owned(), "remove one of the two"),
+        };
+        return (format!("no valid TOML: duplicate key: {name} stands{there}"), remedy.to_owned());
+    }
+    let remedy = match unquoted(whole) {
+        Some((key, value)) => format!("write {key} = \"{value}\""),
+        None => "see https://toml.io for the notation".to_owned(),
+    };
+    (format!("no valid TOML: {message}"), remedy)
+}
+
+/// The line, counted from 0, in which `key` stands first in the section of `line`.
+fn first_of(text: &str, line: usize, key: &str) -> Option<usize> {
+    let before: Vec<&str> = text.lines().take(line - 1).collect();
+    let start = before.iter().rposition(|other| head(other).is_some()).map_or(0, |at| at + 1);
+    let is_it = |other: &&str| other.split_once('=').is_some_and(|(name, _)| name.trim() == key);
+    before[start..].iter().position(is_it).map(|at| start + at)
+}
+
+/// Key and value of a line whose value has no quotes, or those of a word processor.
+fn unquoted(line: &str) -> Option<(&str, &str)> {
+    const CURLY: [char; 9] =
+        ['\u{201c}', '\u{201d}', '\u{201e}', '\u{201f}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{ab}', '\u{bb}'];
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.split('#').next()?.trim());
+    let plain = value.trim_matches(CURLY);
+    let is_key = !key.is_empty() && key.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_');
+    let begins = plain.starts_with(|first: char| first.is_alphanumeric() || "/.[:*".contains(first));
+    let is_list = plain.starts_with('[') && !plain.starts_with("[:") && !plain.contains("]:");
+    (is_key && begins && !is_list && !plain.contains(['"', '\'', '\\', ','])).then_some((key, plain))
 }
 
 /// Heads in single brackets of sections that stand in double ones, each with its place.

@@ -290,8 +290,19 @@ fn each_mistake_names_its_line_and_its_remedy() {
             "remove one of the two",
         ),
         ("smarthost = \"mail.example.edu:25\"", "lmtp = \"unix:run/l\"", "15", "no absolute path", "unix:/run/dovecot"),
-        ("[relay]", "[relay]\nretry_first_s = 7200", "13", "longer than retry_max_s", "lower the first"),
-        ("hostname", "hostname = \"a.b\"\nhostname", "2", "no valid TOML: duplicate key", "toml.io"),
+        ("[relay]", "[relay]\nretry_first_s = 7200", "13", "longer than retry_max_s", "lower retry_first_s"),
+        ("hostname", "hostname = \"a.b\"\nhostname", "2", "hostname stands in line 1 already", "remove one of the two"),
+        ("[tls]", "[spool]\n[tls]", "4", "[spool] stands in line 2 already", "under one of the two"),
+        ("tls = \"required\"", "tls = required", "12", "no valid TOML", "write tls = \"required\""),
+        (
+            "tls = \"required\"",
+            "tls = \u{201c}required\u{201d} # so",
+            "12",
+            "no valid TOML",
+            "write tls = \"required\"",
+        ),
+        ("\"0.0.0.0:587\"", "0.0.0.0:587", "10", "no valid TOML", "write address = \"0.0.0.0:587\""),
+        ("\"spool\"", "/var/spool", "3", "no valid TOML", "write directory = \"/var/spool\""),
         ("\"spool\"", "\"spool", "3", "no valid TOML", "toml.io"),
     ];
     for (from, to, line, what, remedy) in table {
@@ -311,6 +322,27 @@ fn warnings_let_it_start() {
     let smtp = "role = \"smtp\"";
     let table = [
         ("\"smtp.example.edu\"", "\"smtp\"", "1", "has no domain", "write the name that clients connect to"),
+        (
+            "[spool]",
+            "help = \"help.example.edu\"\n[spool]",
+            "2",
+            "no page that people",
+            "as in \"https://help.example.edu",
+        ),
+        (
+            "role =",
+            "proxy_from = [\"10.0.0.0/23\"]\nrole =",
+            "11",
+            "every machine in that network",
+            "your own proxies only",
+        ),
+        (
+            "role =",
+            "xclient_from = [\"::1\", \"2001:db8::/47\"]\nrole =",
+            "11",
+            "2001:db8::/47: every",
+            "your own proxies",
+        ),
         (
             "[spool]",
             "local_domains = [\"example.edu\"]\n[spool]",
@@ -339,7 +371,13 @@ fn warnings_let_it_start() {
             "never gets through",
             "or write recipients_max = 999",
         ),
-        ("[tls]", "[limits]\nuser_recipients_per_hour = 99\n[tls]", "5", "never gets through", "write 100 at least"),
+        (
+            "[tls]",
+            "[limits]\nuser_recipients_per_hour = 99\n[tls]",
+            "5",
+            "never gets through",
+            "write user_recipients_per_hour = 100 at least",
+        ),
         (
             "[tls]",
             "segment_mib = 1\n[limits]\nrecipients_max = 1202\n[tls]",
@@ -410,6 +448,9 @@ fn warnings_let_it_start() {
 fn nothing_is_said_of_what_is_just_right() {
     let table = [
         ("smtp.example.edu", "localhost"),
+        ("[spool]", "help = \"https://help.example.edu\"\n[spool]"),
+        ("role =", "proxy_from = [\"10.0.0.0/24\", \"10.1.0.1\"]\nrole ="),
+        ("role =", "xclient_from = [\"2001:db8::/48\"]\nrole ="),
         ("[auth]", "[auth]\nbrake_account_failures = 7\nbrake_address_failures = 7"),
         ("[tls]", "segment_mib = 4\nspill_kib = 1024\n[limits]\nreceiving_mib_per_core = 1\n[tls]"),
         ("[tls]", "segment_mib = 1\n[limits]\nrecipients_max = 1201\n[tls]"),
@@ -476,6 +517,19 @@ fn role_or_own(role: &str) -> &str {
 }
 
 #[test]
+fn what_is_no_utf8_is_said_of_its_line() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("penstock.toml");
+    let latin = [&b"# one\n# two f\xc3\xbcr\nhelp = \"f"[..], b"\xfcr\"\n"].concat();
+    std::fs::write(&file, latin).expect("written");
+    let said = load(&file).map(|_| ()).expect_err("a mistake").to_string();
+    assert!(
+        said.ends_with("penstock.toml:3: this line is not UTF-8: it has the octet 0xfc; save the file as UTF-8\n"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_is_no_toml_is_said_once_a_line_and_where_the_slip_is() {
     let said = said("\"spool\"\n[tls]\n", "\"spool\" segment_mib = 64 [tls] key = 5\n");
     assert_eq!(said.lines().count(), 1, "{said}");
@@ -522,6 +576,16 @@ fn no_route_is_needed_while_the_relay_is_paused_or_when_local_mail_has_one() {
     let two = local_only.replacen("[\"example.edu\"]", "[\"example.edu\", \"cs.example.edu\"]", 1);
     let said = read(&two).expect_err("a domain without route").to_string();
     assert!(said.contains("penstock.toml:2: mail to cs.example.edu is accepted and has no route"), "{said}");
+}
+
+/// 0 is no limit: then a stolen password could send without end.
+// covers: 5.17
+#[test]
+fn each_university_bounds_what_one_user_sends() {
+    for example in example::EXAMPLES.iter().filter(|example| example.name != "general") {
+        let limits = read(example.text).expect(example.name).config.limits;
+        assert!(limits.user_recipients_per_hour >= limits.recipients_max, "{}", example.name);
+    }
 }
 
 #[test]

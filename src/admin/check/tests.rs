@@ -15,7 +15,7 @@ self_signed = true
 [auth]
 users_file = "users"
 [[listener]]
-address = "127.0.0.1:587"
+address = "127.0.0.1:2587"
 role = "submission"
 tls = "required"
 [relay]
@@ -41,6 +41,20 @@ fn said(file: &Path) -> String {
         Err(notices) => notices,
     };
     notices.to_string().replace(&format!("{}/", file.parent().expect("a directory").display()), "")
+}
+
+#[test]
+fn warnings_are_counted_in_what_is_said_last() {
+    let words = |more: &str| {
+        let (_directory, file) = complete(&format!("{more}{TEXT}"));
+        verdict(&load(&file).expect("no mistakes").notices)
+    };
+    assert_eq!(words(""), "no mistakes");
+    assert_eq!(words("help = \"help.example.edu\"\n"), "no mistakes, 1 warning");
+    assert_eq!(
+        words("help = \"help.example.edu\"\ntrusted_networks = [\"192.0.2.0/24\"]\n"),
+        "no mistakes, 2 warnings"
+    );
 }
 
 #[test]
