@@ -20,7 +20,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run. SIGTERM and SIGINT drain and end, SIGHUP reads certificate and users again, SIGUSR1 logs the totals
+    /// Run. SIGTERM and SIGINT drain and end, SIGHUP reads certificates, users, the secret of SCRAM and local recipients
+    /// again, SIGUSR1 logs the totals
     Serve {
         /// The configuration
         #[arg(long, value_name = "FILE")]

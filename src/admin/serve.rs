@@ -5,7 +5,7 @@
 //!
 //!  signals thread: sigwait --Stop, Reload--> main thread: shut_down, reload
 //!                     TERM, INT   drain and end with 0; a second one ends at once with 1
-//!                     HUP         read certificate and users again
+//!                     HUP         read certificates, users, SCRAM's secret and local recipients again
 //!                     USR1        log the totals
 //! ```
 //!
@@ -14,13 +14,13 @@
 
 use super::{certificate, check, complain};
 use crate::appliance::{self, Appliance};
-use crate::config::{self, Config, LogFormat, Severity, Target};
+use crate::config::{self, Config, LogFormat, Notice, Severity, Target};
 use crate::log::{self, Level, event};
 use crate::metrics;
 use crate::server;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -55,6 +55,7 @@ fn signals() -> SigSet {
 
 /// Serves `file` until a signal ends it. `ready` runs when clients can connect.
 pub fn serve(file: &Path, ready: impl FnOnce()) -> ExitCode {
+    let source = Source::read(file);
     let config = match prepare(file) {
         Ok(config) => Arc::new(config),
         Err(text) => {
@@ -66,12 +67,61 @@ pub fn serve(file: &Path, ready: impl FnOnce()) -> ExitCode {
     match start(config) {
         Ok((appliance, wishes)) => {
             ready();
-            run(appliance, &wishes);
+            run(appliance, &wishes, &source);
             ExitCode::SUCCESS
         }
         Err(reason) => {
             refuse(format, &reason);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration as it was at start. What has changed in it since takes effect at the next start only, and who sends
+/// SIGHUP may think otherwise.
+struct Source {
+    file: PathBuf,
+    /// None: it could not be read.
+    text: Option<Vec<u8>>,
+}
+
+/// What there is to say about a configuration since the start.
+#[derive(Debug, PartialEq, Eq)]
+enum Since {
+    Same,
+    Changed,
+    /// It would not start any more; the first mistake.
+    Broken(Notice),
+}
+
+impl Source {
+    fn read(file: &Path) -> Source {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        Source { text: std::fs::read(&file).ok(), file }
+    }
+
+    fn since(&self) -> Since {
+        if std::fs::read(&self.file).ok() == self.text {
+            return Since::Same;
+        }
+        let Err(notices) = config::load(&self.file) else { return Since::Changed };
+        let mistake = notices.iter().find(|notice| notice.severity == Severity::Mistake);
+        mistake.map_or(Since::Changed, |mistake| Since::Broken(mistake.clone()))
+    }
+
+    /// Says what has changed.
+    fn look(&self) {
+        match self.since() {
+            Since::Same => {}
+            Since::Changed => event(Level::Warning, "configuration has changed; that takes effect at the next start")
+                .field("file", self.file.display())
+                .emit(),
+            Since::Broken(mistake) => event(Level::Error, "configuration has a mistake; the next start would fail")
+                .field("file", self.file.display())
+                .field("line", mistake.line)
+                .field("what", &mistake.what)
+                .field("remedy", &mistake.remedy)
+                .emit(),
         }
     }
 }
@@ -164,10 +214,13 @@ fn refuse(format: LogFormat, reason: &str) {
     log::flush();
 }
 
-fn run(appliance: Appliance, wishes: &Receiver<Wish>) {
+fn run(appliance: Appliance, wishes: &Receiver<Wish>, source: &Source) {
     loop {
         match wishes.recv_timeout(EXPIRY_LOOK_EVERY) {
-            Ok(Wish::Reload) => appliance.reload(),
+            Ok(Wish::Reload) => {
+                appliance.reload();
+                source.look();
+            }
             Err(RecvTimeoutError::Timeout) => appliance.warn_of_expiry(),
             // The sender lives as long as the signals thread, which never ends.
             Ok(Wish::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -257,6 +310,26 @@ mod tests {
         assert_eq!(said.matches("does not exist: there are no users yet").count(), 1, "{said}");
         assert_eq!(said.matches("a self-signed one is made at start").count(), 1, "{said}");
         assert_eq!(std::fs::read_dir(directory.path()).expect("read").count(), 1, "only the configuration is there");
+    }
+
+    #[test]
+    fn a_configuration_that_changes_while_it_is_served_is_spoken_of() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("penstock.toml");
+        let text = config::example::find("toronto").expect("there").text;
+        std::fs::write(&file, text).expect("written");
+        let source = Source::read(&file);
+        assert_eq!(source.since(), Since::Same);
+        std::fs::write(&file, format!("{text}# more\n")).expect("written");
+        assert_eq!(source.since(), Since::Changed);
+        std::fs::write(&file, text.replace("hostname", "hostnam")).expect("written");
+        assert!(matches!(source.since(), Since::Broken(mistake) if mistake.what.contains("unknown key \"hostnam\"")));
+        std::fs::write(&file, b"\xff").expect("written");
+        assert!(matches!(source.since(), Since::Broken(mistake) if mistake.what.contains("UTF-8")));
+        std::fs::remove_file(&file).expect("removed");
+        assert!(matches!(source.since(), Since::Broken(mistake) if mistake.what.contains("cannot read")));
+        std::fs::write(&file, text).expect("written");
+        assert_eq!(source.since(), Since::Same);
     }
 
     #[test]
