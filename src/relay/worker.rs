@@ -212,7 +212,7 @@ impl Worker {
         // Whoever still waits for a server ends now; a moment for the sockets to close.
         shared.interrupt_idle();
         monoio::time::sleep(Duration::from_millis(50)).await;
-        self.writer.drain().await;
+        self.writer.close().await;
         self.count_writes();
         while self.follow_one() {}
         let (queued, _) = self.queue.counts();

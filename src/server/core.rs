@@ -223,7 +223,7 @@ async fn life(seed: Seed, ready: &Ready) {
         task.await;
     }
     drain(&core).await;
-    core.writer.drain().await;
+    core.writer.close().await;
     core.count_writes();
     shared.stop();
 }

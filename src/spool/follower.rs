@@ -28,7 +28,7 @@ use super::published::Started;
 use super::record::{self, Found, Head, KIND_MESSAGE, KIND_SPILLED};
 use super::recovery::{Cursor, Limit, Met};
 use super::recycling::{Recycling, Segment};
-use super::segment::{BLOCK, End};
+use super::segment::{BLOCK, End, Sealed};
 use super::spill::SpillReader;
 use crate::log::{Level, event};
 use crate::smtp::envelope::View;
@@ -403,12 +403,24 @@ impl Follower {
         if following.and_then(|started| started.sealed).is_some_and(|sealed| sealed.end.failed) {
             self.recycling.mark_failed(open.started.number);
         }
+        if track == 0 && open.end.is_none() && open.whole {
+            self.close(&open);
+        }
         self.past_is_whole &= open.whole;
         self.recycling.leave(open.started.number, open.whole);
         if let Some(cursor) = open.cursor {
             self.tracks[track].memory = cursor.into_memory();
         }
         self.erase_dead();
+    }
+
+    /// The end of a segment whose writer had no time to say it was found by reading. From now on, what is bad before it is
+    /// damage and no torn tail.
+    fn close(&self, open: &Open) {
+        if let Some(at) = open.cursor.as_ref().and_then(Cursor::end) {
+            let Started { number, generation, .. } = open.started;
+            self.shared.ask(Request::Close(Sealed { number, generation, end: End { at, failed: false } }));
+        }
     }
 
     /// Copies a damaged range out, so that its segment can be recycled and an operator can still look.

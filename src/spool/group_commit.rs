@@ -198,6 +198,15 @@ impl GroupCommit {
         }
     }
 
+    /// The writer ends: its segment is over where it is durable. Nothing waits and nothing is in flight. Returns the
+    /// segment and its end, if there is one; whatever is appended all the same goes into the next.
+    pub fn retire(&mut self) -> Option<Sealed> {
+        assert!(self.in_flight.is_none() && self.filling.starts.is_empty(), "drained before");
+        let (segment, position) = self.segment?;
+        self.seal(segment, position, false);
+        self.sealed
+    }
+
     /// What became of a ticket's record; None: not known yet. `Some` takes the ticket back.
     pub fn outcome(&mut self, ticket: &Ticket) -> Option<Result<(), CommitError>> {
         let outcome = self.groups[(ticket.0 - self.first) as usize].outcome?;

@@ -55,6 +55,8 @@ pub struct Cursor {
     before: Option<Place>,
     window: Window,
     with_content: bool,
+    /// Where what was written ends, once that is found.
+    end: Option<u64>,
 }
 
 /// A piece of the file in memory.
@@ -73,7 +75,7 @@ impl Cursor {
     pub fn new(file: ReadFile, salt: u64, with_content: bool, mut memory: Vec<u8>) -> Cursor {
         memory.clear();
         let window = Window { bytes: memory, start: 0 };
-        Cursor { file, salt, position: FIRST_GROUP, before: None, window, with_content }
+        Cursor { file, salt, position: FIRST_GROUP, before: None, window, with_content, end: None }
     }
 
     /// Its memory, for the next cursor.
@@ -84,6 +86,7 @@ impl Cursor {
     /// The next record, or why there is none.
     pub fn next(&mut self, limit: Limit) -> Met {
         if self.position >= limit.end {
+            self.end.get_or_insert(self.position);
             return Met::End;
         }
         match self.parse_at(self.position, limit.end, self.with_content) {
@@ -91,6 +94,12 @@ impl Cursor {
             Ok(_) => self.judge(limit).unwrap_or_else(|error| Met::Unreadable(self.position, error)),
             Err(error) => Met::Unreadable(self.position, error),
         }
+    }
+
+    /// Where the last whole group ends, in octets, once `next` has said [`Met::End`] or [`Met::TornTail`]. None: it has not,
+    /// or a torn group begins with whole records.
+    pub fn end(&self) -> Option<u64> {
+        self.end.filter(|end| end.is_multiple_of(BLOCK))
     }
 
     /// The fields of the record that `next` gave last.
@@ -153,11 +162,12 @@ impl Cursor {
             at = found + record::ALIGNMENT as u64;
         }
         self.position = limit.end;
-        Ok(match limit.durable {
-            true => Met::Damaged(from, limit.end),
-            false if resume.is_some() || self.holds_our_salt(from)? => Met::TornTail(from),
-            false => Met::End,
-        })
+        if limit.durable {
+            return Ok(Met::Damaged(from, limit.end));
+        }
+        self.end = Some(from);
+        let torn = resume.is_some() || self.holds_our_salt(from)?;
+        Ok(if torn { Met::TornTail(from) } else { Met::End })
     }
 
     fn resume_at(&mut self, from: u64, (at, place): (u64, Place)) -> Met {

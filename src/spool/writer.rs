@@ -58,6 +58,8 @@ struct Inner {
     spills: Through,
     core: RefCell<GroupCommit>,
     file: RefCell<Option<Rc<WriteFile>>>,
+    /// Of the segment that `file` is.
+    header: Cell<Option<Header>>,
     /// Who waits for the group in flight and for the one being filled; a group's list is that of its parity.
     waiting: RefCell<[Vec<Waker>; 2]>,
     /// Groups whose waiters were woken.
@@ -81,6 +83,7 @@ impl Writer {
             spills: Through::start(driver, &format!("spill-{index}"))?,
             core: RefCell::new(GroupCommit::new(bytes_max)),
             file: RefCell::default(),
+            header: Cell::new(None),
             waiting: RefCell::default(),
             woken: Cell::new(0),
             running: Cell::new(false),
@@ -167,6 +170,24 @@ impl Writer {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Drains, and writes the segment's end into its own header: whatever is bad before it at the next start is damage then,
+    /// and no torn tail. The last call; a crash just leaves that to be found out.
+    pub async fn close(&self) {
+        self.drain().await;
+        let inner = &self.inner;
+        let (sealed, file) = (inner.core.borrow_mut().retire(), inner.file.borrow_mut().take());
+        let (Some(sealed), Some(file), Some(mut header)) = (sealed, file, inner.header.take()) else { return };
+        if let State::Active { end, .. } = &mut header.state {
+            *end = Some(sealed.end);
+        }
+        if let (Err(error), _) = file.write_durably(header.to_block(), 0).await {
+            event(Level::Warning, "spool segment not closed, the next start looks for its end")
+                .field("segment", sealed.number)
+                .field("error", error)
+                .emit();
+        }
     }
 
     /// Durable writes and records so far.
@@ -272,6 +293,7 @@ impl Inner {
             CommitError::Disk
         })?;
         *self.file.borrow_mut() = Some(Rc::new(file));
+        self.header.set(Some(header));
         let Header { number, generation, salt, size, .. } = header;
         self.shared.published[self.index].start(Started { number, generation, salt, size, sealed });
         self.shared.alarm.ring();
