@@ -15,6 +15,7 @@
 //! only when the free header, or the removal, is durable; a segment's end that stood in an erased header stands in its own.
 
 use super::file;
+use super::inventory::Inventory;
 use super::layout::Layout;
 use super::published::{Alarm, Published};
 use super::segment::{BLOCK, Header, Sealed, State};
@@ -86,6 +87,8 @@ pub enum Request {
     },
     /// Erase a segment.
     Erase(Erase),
+    /// Write a segment's end, which nothing on disk says, into its own header.
+    Close(Sealed),
     /// A spill file, or why there is none.
     Spill(oneshot::Sender<io::Result<SpillFile>>),
     /// Nobody needs the spill file any more. `reusable`: no write into it is under way and none has failed.
@@ -247,6 +250,7 @@ pub struct Files {
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Request>,
     erased: mpsc::Sender<(u32, u64)>,
+    inventory: Inventory,
     next_segment: u32,
     next_spill: u64,
     /// Free spill files.
@@ -263,12 +267,13 @@ impl Files {
         shared: Arc<Shared>,
         inbox: mpsc::Receiver<Request>,
         erased: mpsc::Sender<(u32, u64)>,
+        inventory: Inventory,
         next_segment: u32,
         next_spill: u64,
         spills: u64,
     ) -> Files {
         let (pool, looked, failing) = (Vec::new(), Instant::now(), false);
-        Files { shared, inbox, erased, next_segment, next_spill, pool, spills, looked, failing }
+        Files { shared, inbox, erased, inventory, next_segment, next_spill, pool, spills, looked, failing }
     }
 
     /// Puts a free segment of an earlier run among the spares.
@@ -276,6 +281,12 @@ impl Files {
         let file = file::open_durable(&self.shared.layout.segment(number))?;
         self.shared.spares().push(Spare { number, file });
         Ok(())
+    }
+
+    /// Removes a segment that holds nothing.
+    pub fn remove(&mut self, number: u32) -> io::Result<()> {
+        self.inventory.strike_out(number);
+        file::remove_durably(&self.shared.layout.segment(number))
     }
 
     /// Makes spares until there are so many. With none for the cores the relay delivers all the same, and makes room by
@@ -319,6 +330,7 @@ impl Files {
             Request::Look | Request::Stop => {}
             Request::Spare { for_relay, reply } => self.give_spare(for_relay, reply),
             Request::Erase(segment) => self.erase(segment),
+            Request::Close(sealed) => self.close_found(sealed),
             Request::Spill(reply) => {
                 // The asker has gone: the file goes back.
                 if let Err(Ok(unwanted)) = reply.send(self.spill_file()) {
@@ -391,6 +403,7 @@ impl Files {
         match made {
             Ok(file) => {
                 self.next_segment += 1;
+                self.inventory.enter(number);
                 Ok(Spare { number, file })
             }
             Err(error) => {
@@ -409,7 +422,7 @@ impl Files {
         let closed = segment.seals.map_or(Ok(()), |sealed| self.close(sealed));
         let result = closed.and_then(|()| match keep {
             true => self.recycle(segment.number).map(Some),
-            false => file::remove_durably(&path).map(|()| None),
+            false => self.remove(segment.number).map(|()| None),
         });
         match result {
             Ok(spare) => {
@@ -424,6 +437,14 @@ impl Files {
                 .field("file", path.display())
                 .field("error", error)
                 .emit(),
+        }
+    }
+
+    /// If it fails, the next start looks for the end again.
+    fn close_found(&self, sealed: Sealed) {
+        if let Err(error) = self.close(sealed) {
+            let line = event(Level::Warning, "spool segment not closed, the next start looks for its end");
+            line.field("segment", sealed.number).field("error", error).emit();
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!  DIR/lock                    held with flock while an instance runs
 //!  DIR/epoch                   text: the number of this opening; replaced durably at each
+//!  DIR/inventory               text: which segments there must be (inventory.rs)
 //!  DIR/segments/00000007.seg   a segment, free or active (segment.rs)
 //!  DIR/segments/00000008.new   a segment being prepared; deleted at the next opening
 //!  DIR/segments/00000006.bad   a segment whose header is damaged; set aside
@@ -39,6 +40,11 @@ impl Layout {
     /// The epoch file.
     pub fn epoch(&self) -> PathBuf {
         self.root.join("epoch")
+    }
+
+    /// The inventory.
+    pub fn inventory(&self) -> PathBuf {
+        self.root.join("inventory")
     }
 
     /// The directory of the segments.

@@ -32,6 +32,7 @@ mod files;
 mod follower;
 mod forgetful;
 mod group_commit;
+mod inventory;
 mod layout;
 mod open;
 mod published;

@@ -1,11 +1,12 @@
 //! Opening the spool directory: lock, epoch, what is there, what must be prepared.
 //!
-//! Order: lock; list the segments; raise the epoch durably; prepare a spare per writer; start the files thread. Every error is
+//! Order: lock; list the segments; raise the epoch durably; say what is missing; prepare a spare per writer; start the files thread. Every error is
 //! one line that names the file and says what to do.
 
 use super::file::{self, ReadFile};
 use super::files::{Files, GENERATION_EPOCH_SHIFT, Request, Shared};
 use super::follower::{Follower, Past};
+use super::inventory::Inventory;
 use super::layout::{Layout, number_in};
 use super::published::Started;
 use super::queue_id::{EPOCH_LIMIT, WRITER_LIMIT};
@@ -29,6 +30,8 @@ const SEGMENT_BYTES_MAX: u64 = 32 << 30;
 struct Found {
     free: Vec<Header>,
     active: Vec<Header>,
+    /// Of both, and of those that are set aside.
+    numbers: BTreeSet<u32>,
     next_number: u32,
 }
 
@@ -38,7 +41,8 @@ pub(super) fn open(options: Options) -> Result<Spool, String> {
     make_directories(&layout)?;
     let lock = lock(&layout)?;
     let found = list_segments(&layout)?;
-    let epoch = raise_epoch(&layout, &found)?;
+    let (before, epoch) = raise_epoch(&layout, &found)?;
+    let inventory = take_stock(&layout, &found, before, epoch)?;
     let spills = list_spills(&layout)?;
 
     let (requests, inbox) = mpsc::channel();
@@ -47,7 +51,8 @@ pub(super) fn open(options: Options) -> Result<Spool, String> {
     let writers = writers + 1;
     let shared = Arc::new(Shared::new(layout, segment_bytes, reserve_bytes, epoch, writers, requests));
     let next_spill = spills.last().map_or(1, |last| last + 1);
-    let mut files = Files::new(shared.clone(), inbox, erased, found.next_number, next_spill, spills.len() as u64);
+    let mut files =
+        Files::new(shared.clone(), inbox, erased, inventory, found.next_number, next_spill, spills.len() as u64);
     adopt_free(&shared, &mut files, &found.free)?;
     files.prepare(writers).map_err(|error| {
         format!(
@@ -118,6 +123,7 @@ fn list_segments(layout: &Layout) -> Result<Found, String> {
         let Some(number) = number_in(&path, "seg").or(number_in(&path, "bad")) else { continue };
         let number = u32::try_from(number).map_err(|_| format!("{}: not a name of a segment", path.display()))?;
         found.next_number = found.next_number.max(number + 1);
+        found.numbers.insert(number);
         if is_bad {
             continue;
         }
@@ -173,15 +179,15 @@ fn adopt_free(shared: &Shared, files: &mut Files, free: &[Header]) -> Result<(),
         let path = shared.layout.segment(header.number);
         let result = match header.size == shared.segment_bytes {
             true => files.adopt(header.number),
-            false => file::remove_durably(&path),
+            false => files.remove(header.number),
         };
         result.map_err(|error| describe(&path, error, "the spool must be writable"))?;
     }
     Ok(())
 }
 
-/// Reads the epoch, raises it and makes that durable. What the segments say counts too, in case the file was lost.
-fn raise_epoch(layout: &Layout, found: &Found) -> Result<u64, String> {
+/// Reads the epoch, raises it and makes that durable; returns both. What the segments say counts too, in case the file was lost.
+fn raise_epoch(layout: &Layout, found: &Found) -> Result<(u64, u64), String> {
     let path = layout.epoch();
     let stored = match fs::read_to_string(&path) {
         Ok(text) => text.trim().parse::<u64>().map_err(|_| {
@@ -204,7 +210,21 @@ fn raise_epoch(layout: &Layout, found: &Found) -> Result<u64, String> {
     }
     file::replace_durably(&path, format!("{epoch}\n").as_bytes())
         .map_err(|error| describe(&path, error, "the spool must be writable and not full"))?;
-    Ok(epoch)
+    Ok((stored, epoch))
+}
+
+/// Says which segments are missing, and begins the inventory of this opening.
+fn take_stock(layout: &Layout, found: &Found, before: u64, epoch: u64) -> Result<Inventory, String> {
+    let path = layout.inventory();
+    for number in Inventory::missing(&path, before, &found.numbers) {
+        let line = event(Level::Error, "spool segment is missing, undelivered messages in it are lost");
+        line.field("file", layout.segment(number).display()).field("remedy", "stop and put the file back").emit();
+    }
+    let inventory = Inventory::new(path, epoch, found.numbers.clone());
+    inventory
+        .write()
+        .map_err(|error| describe(&layout.inventory(), error, "the spool must be writable and not full"))?;
+    Ok(inventory)
 }
 
 fn list_spills(layout: &Layout) -> Result<BTreeSet<u64>, String> {

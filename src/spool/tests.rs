@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+mod ends;
 mod trouble;
 
 const SEGMENT: u64 = 128 << 10;

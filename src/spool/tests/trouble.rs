@@ -4,7 +4,7 @@ use super::*;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
 /// Flips a bit of a segment.
-fn damage(segment: &Path, at: u64) {
+pub fn damage(segment: &Path, at: u64) {
     let file = std::fs::File::options().read(true).write(true).open(segment).expect("opens");
     let mut octet = [0];
     file.read_exact_at(&mut octet, at).expect("read");
@@ -214,9 +214,10 @@ fn free_spill_files_are_kept_while_there_is_room_and_given_back_when_mail_needs_
     std::fs::create_dir(layout.spills()).expect("made");
     let (requests, inbox) = std::sync::mpsc::channel();
     let (erased, _told) = std::sync::mpsc::channel();
+    let inventory = inventory::Inventory::new(layout.inventory(), 1, Default::default());
     // There is room for all until the file system is looked at, and none afterwards.
     let shared = std::sync::Arc::new(files::Shared::new(layout, SEGMENT, u64::MAX >> 1, 1, 0, requests));
-    let thread = files::Files::new(shared.clone(), inbox, erased, 1, 1, 0);
+    let thread = files::Files::new(shared.clone(), inbox, erased, inventory, 1, 1, 0);
     let give_back = |number| shared.ask(files::Request::SpillBack { number, reusable: true });
     let thread = std::thread::spawn(move || thread.run());
     let (kept, used) = (spill_from(&shared), spill_from(&shared));
@@ -236,4 +237,39 @@ fn free_spill_files_are_kept_while_there_is_room_and_given_back_when_mail_needs_
     assert!(!shared.layout.spill(used).exists());
     shared.ask(files::Request::Stop);
     thread.join().expect("no panic");
+}
+
+/// What the next opening would say is missing.
+fn missing(directory: &TempDir) -> Vec<u32> {
+    let layout = layout::Layout::new(directory.path());
+    let epoch = std::fs::read_to_string(layout.epoch()).expect("read").trim().parse().expect("a number");
+    let files = segment_files(directory);
+    let numbers = files.iter().filter_map(|path| layout::number_in(path, "seg"));
+    let numbers = numbers.map(|number| number as u32).collect();
+    inventory::Inventory::missing(&layout.inventory(), epoch, &numbers)
+}
+
+#[test]
+fn a_segment_that_somebody_has_deleted_is_noticed() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let (_seed, mut follower) = spool.relay_side();
+        for _ in 0..12 {
+            commit(&writer, &[b'x'; 30_000]).await.expect("durable");
+        }
+        entries(&mut follower).iter().for_each(|(_, at)| follower.settled(*at));
+        drop((writer, follower, spool));
+        assert_eq!(missing(&directory), [0; 0], "segments that were made and removed are no alarm");
+        let one = active_segment(&directory);
+        std::fs::remove_file(&one).expect("removed");
+        assert_eq!(missing(&directory).len(), 1);
+        // It is said once.
+        drop(open(&directory, 1));
+        assert_eq!(missing(&directory), [0; 0]);
+        // A version that does not know the inventory has removed another: no alarm.
+        std::fs::write(directory.path().join("epoch"), "77\n").expect("written");
+        segment_files(&directory).iter().for_each(|path| std::fs::remove_file(path).expect("removed"));
+        assert_eq!(missing(&directory), [0; 0]);
+    });
 }
