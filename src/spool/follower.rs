@@ -25,11 +25,11 @@ use super::QueueId;
 use super::file::{self, ReadFile};
 use super::files::{Erase, Request, Shared};
 use super::published::Started;
-use super::record::{self, Found, Head, KIND_MESSAGE, KIND_SPILLED};
+use super::record::{self, Head, KIND_MESSAGE, KIND_SPILLED};
 use super::recovery::{Cursor, Limit, Met};
 use super::recycling::{Recycling, Segment};
 use super::segment::{BLOCK, End, Sealed};
-use super::spill::SpillReader;
+use super::stored::{Readers, Stored};
 use crate::log::{Level, event};
 use crate::smtp::envelope::View;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -40,14 +40,15 @@ use std::time::Duration;
 /// Where a record is. 16 octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
-    generation: u64,
-    segment: u32,
+    pub(super) generation: u64,
+    pub(super) segment: u32,
     /// Offset in units of 8 octets.
     offset: u32,
 }
 
 impl Location {
-    fn at(&self) -> u64 {
+    /// Offset in octets.
+    pub(super) fn at(&self) -> u64 {
         u64::from(self.offset) * record::ALIGNMENT as u64
     }
 }
@@ -63,26 +64,6 @@ pub struct Entry<'a> {
     pub envelope: &'a [u8],
     /// The record has recipients: it counts as live until `settled`.
     pub is_message: bool,
-}
-
-/// A record read back.
-#[derive(Debug)]
-pub struct Stored {
-    /// The message's queue id.
-    pub id: QueueId,
-    /// Stored fields.
-    pub envelope: Vec<u8>,
-    /// The content.
-    pub content: Content,
-}
-
-/// Content to stream: prepended fields are in the envelope, not here.
-#[derive(Debug)]
-pub enum Content {
-    /// In memory.
-    Memory(Vec<u8>),
-    /// In a spill file: read piece by piece.
-    Spilled(SpillReader),
 }
 
 /// A segment of an earlier run.
@@ -115,7 +96,7 @@ pub struct Follower {
     past_is_whole: bool,
     /// Pauses before another attempt at the past that may still be made.
     past_pauses: u32,
-    readers: VecDeque<(Location, ReadFile)>,
+    readers: Readers,
 }
 
 #[derive(Default)]
@@ -145,8 +126,6 @@ struct Trouble {
 
 /// Records of one writer before the next one's turn: a busy writer must not hide the others.
 const RUN: usize = 64;
-/// Segments kept open for `read`.
-const READERS: usize = 16;
 /// Attempts at one segment of the past.
 const PAST_ATTEMPTS: u32 = 4;
 /// Pauses between them, for the whole past together: the start is not held up for longer than both together.
@@ -175,7 +154,7 @@ impl Follower {
             caught_up: false,
             past_is_whole: true,
             past_pauses: PAST_PAUSES,
-            readers: VecDeque::new(),
+            readers: Readers::default(),
         }
     }
 
@@ -216,29 +195,7 @@ impl Follower {
     /// given out by `next` last. Errors: damage or I/O, as text.
     pub fn read(&mut self, at: Location) -> Result<Stored, String> {
         let segment = self.recycling.get(at.segment, at.generation).ok_or("its segment is erased")?;
-        let (salt, room) = (segment.salt, segment.size.saturating_sub(at.at()));
-        let path = self.shared.layout.segment(at.segment);
-        let describe = |error: std::io::Error| format!("{}: {error}", path.display());
-        let file = self.reader(at).map_err(describe)?;
-        let mut bytes = vec![0; 8 << 10];
-        let head = loop {
-            let read = file.read_at(at.at(), &mut bytes).map_err(describe)?;
-            match record::parse(&bytes[..read], salt, room, true) {
-                Found::Record(head) => break head,
-                Found::Needs(more) if read == bytes.len() => bytes.resize(more, 0),
-                _ => return Err(format!("{} at {}: the record is damaged", path.display(), at.at())),
-            }
-        };
-        let envelope = bytes[head.fields_range()].to_vec();
-        if head.kind & KIND_SPILLED == 0 {
-            bytes.truncate(head.content_range().end);
-            bytes.drain(..head.content_range().start);
-            return Ok(Stored { id: head.id, envelope, content: Content::Memory(bytes) });
-        }
-        let view = View::parse(&envelope).map_err(|damage| format!("{}: {damage:?}", head.id))?;
-        let reference = view.spilled.ok_or_else(|| format!("{}: no spill file is named", head.id))?;
-        let reader = SpillReader::open(&self.shared.layout.spill(reference.file), reference)?;
-        Ok(Stored { id: head.id, envelope, content: Content::Spilled(reader) })
+        self.readers.read(&self.shared.layout, at, segment.salt, segment.size)
     }
 
     /// The outcome record `from` must be kept as long as the segment of `to` holds its message. To be told as soon as both
@@ -471,7 +428,7 @@ impl Follower {
 
     fn take_erased(&mut self) {
         while let Ok((number, generation)) = self.erased.try_recv() {
-            self.readers.retain(|(at, _)| at.segment != number);
+            self.readers.forget(number);
             self.recycling.erased(number, generation);
             self.erase_dead();
         }
@@ -484,22 +441,6 @@ impl Follower {
             let seals = seals.filter(|sealed| self.recycling.get(sealed.number, sealed.generation).is_some());
             self.shared.ask(Request::Erase(Erase { number, generation, size, reusable, seals }));
         }
-    }
-
-    fn reader(&mut self, at: Location) -> std::io::Result<&ReadFile> {
-        let known =
-            self.readers.iter().position(|(one, _)| (one.segment, one.generation) == (at.segment, at.generation));
-        let index = match known {
-            Some(index) => index,
-            None => {
-                if self.readers.len() == READERS {
-                    self.readers.pop_front();
-                }
-                self.readers.push_back((at, ReadFile::open(&self.shared.layout.segment(at.segment))?));
-                self.readers.len() - 1
-            }
-        };
-        Ok(&self.readers[index].1)
     }
 }
 

@@ -42,14 +42,16 @@ mod recovery;
 mod recycling;
 mod segment;
 mod spill;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use follower::{Content, Entry, Follower, Location, Stored};
+pub use follower::{Entry, Follower, Location};
 pub use group_commit::GroupCommit;
 pub use queue_id::{NotAQueueId, QueueId};
 pub use spill::{Spill, SpillReader};
+pub use stored::{Content, Stored};
 pub use writer::{Writer, WriterSeed};
 
 /// What the fuzz target `record` needs of the inside. Under cargo-fuzz only.
