@@ -58,6 +58,7 @@ impl Appliance {
         let started = relay::start(RelayOptions {
             config: config.relay.clone(),
             hostname: config.hostname.clone(),
+            move_after_s: relay::MOVE_AFTER_S,
             driver,
             writer: relay_writer,
             follower,

@@ -17,6 +17,8 @@ pub struct RelayOptions {
     pub config: config::Relay,
     /// Our name.
     pub hostname: String,
+    /// Seconds after which messages that keep a segment of delivered mail on the disk are moved out of it.
+    pub move_after_s: u64,
     /// Which kernel interface.
     pub driver: net::Driver,
     /// Its writer.
@@ -24,6 +26,9 @@ pub struct RelayOptions {
     /// Its cursor.
     pub follower: Follower,
 }
+
+/// For [`RelayOptions::move_after_s`]: most of what is left in a segment is done in seconds by itself.
+pub const MOVE_AFTER_S: u64 = 60;
 
 /// The running relay.
 pub struct RelayHandle {

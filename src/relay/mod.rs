@@ -27,7 +27,7 @@ pub mod route;
 pub mod task;
 pub mod worker;
 
-pub use handle::{RelayHandle, RelayOptions, start};
+pub use handle::{MOVE_AFTER_S, RelayHandle, RelayOptions, start};
 pub use queue::Queue;
 
 #[cfg(test)]

@@ -20,10 +20,13 @@
 use crate::relay::route::Destination;
 use crate::smtp::client::{Fate, Reply};
 use message::{Job, Message};
+use moving::Gone;
+pub use moving::{Moving, Superseded};
 use site::{Site, backoff};
 use std::collections::{BTreeSet, HashMap};
 
 mod message;
+mod moving;
 mod site;
 
 /// Recipients of one transaction: RFC 5321 section 4.5.3.1.8 makes every server take that many.
@@ -32,6 +35,8 @@ const RECIPIENTS_PER_JOB: usize = 100;
 const LOSSES_MAX: u32 = 3;
 /// When a message is overdue and nothing can be said of it now, as nobody has tried it yet: look again after this time.
 const LOOK_AGAIN_MS: u64 = 30_000;
+/// The same while it is being moved to another segment: as long as a write takes, about.
+const MOVING_MS: u64 = 1000;
 
 /// How the queue behaves; times in milliseconds.
 #[derive(Clone, Debug)]
@@ -59,6 +64,8 @@ pub struct Arrival<L> {
     pub release_ms: u64,
     /// The destination of each recipient, in the order of the envelope.
     pub destinations: Vec<Destination>,
+    /// The record was moved here from another segment.
+    pub survivor: bool,
 }
 
 /// One transaction to be made. Its slot is given back by [`Queue::tried`] or [`Queue::unreachable`].
@@ -139,6 +146,8 @@ pub struct Added<L> {
     pub early: Vec<L>,
     /// Nothing is left to do: every recipient's outcome was read before.
     pub settled: bool,
+    /// It was known already: one of the two copies is done with, and the message goes on as it was.
+    pub superseded: Option<Superseded<L>>,
 }
 
 /// An outcome of a recipient, or a warning, which has none; and the record in which it was read.
@@ -155,22 +164,28 @@ pub struct Queue<L> {
     looks: BTreeSet<(u64, u64)>,
     /// What was read before its message; none when caught up.
     early: Option<HashMap<u64, Vec<Early<L>>>>,
+    gone: Gone<L>,
     held: usize,
     random: u64,
 }
 
-impl<L: Copy> Queue<L> {
+impl<L: Copy + PartialEq> Queue<L> {
     /// A queue that catches up. `servers`: the server of each destination, both by number. `seed` moves the retries of many
     /// messages apart.
     pub fn new(settings: Settings, servers: impl IntoIterator<Item = usize>, seed: u64) -> Queue<L> {
         let sites: Vec<Site> = servers.into_iter().map(|server| Site { server, ..Site::default() }).collect();
         let connections = vec![0; sites.iter().map(|site| site.server + 1).max().unwrap_or(0)];
         let (messages, looks, early) = (HashMap::new(), BTreeSet::new(), Some(HashMap::new()));
-        Queue { settings, messages, sites, connections, looks, early, held: 0, random: seed | 1 }
+        let (gone, held, random) = (Gone::new(), 0, seed | 1);
+        Queue { settings, messages, sites, connections, looks, early, gone, held, random }
     }
 
     /// A message was read.
     pub fn add(&mut self, arrival: Arrival<L>) -> Added<L> {
+        let superseded = self.supersede(&arrival);
+        if superseded.is_some() {
+            return Added { early: Vec::new(), settled: false, superseded };
+        }
         let early = self.early.as_mut().and_then(|early| early.remove(&arrival.id)).unwrap_or_default();
         let is_done = |index: u32| early.iter().any(|&(done, _)| done == Some(index));
         let mut jobs: Vec<Job> = Vec::new();
@@ -187,7 +202,10 @@ impl<L: Copy> Queue<L> {
         // A vector that grew has room for four jobs; most messages have one.
         jobs.shrink_to_fit();
         let settled = jobs.is_empty();
-        if !settled && !self.messages.contains_key(&arrival.id) {
+        if settled && arrival.survivor && self.early.is_some() {
+            self.gone.insert(arrival.id, arrival.at);
+        }
+        if !settled {
             for (part, job) in (0u16..).zip(&jobs) {
                 self.sites[job.destination as usize].waiting.insert((job.due_ms, arrival.id, part));
             }
@@ -197,11 +215,12 @@ impl<L: Copy> Queue<L> {
             let look_ms = if warned { expire_ms } else { warn_ms.min(expire_ms) };
             self.looks.insert((look_ms, arrival.id));
             let recovered = self.early.is_some();
-            let message =
-                Message { at: arrival.at, expire_ms, look_ms, warned, recovered, jobs, committing: Vec::new() };
+            let Arrival { at, survivor, .. } = arrival;
+            let (moving, committing) = (false, Vec::new());
+            let message = Message { at, expire_ms, look_ms, warned, recovered, survivor, moving, jobs, committing };
             self.messages.insert(arrival.id, message);
         }
-        Added { early: early.into_iter().map(|(_, from)| from).collect(), settled }
+        Added { early: early.into_iter().map(|(_, from)| from).collect(), settled, superseded: None }
     }
 
     /// A message was read that this version must not deliver; it stays where it is.
@@ -229,7 +248,9 @@ impl<L: Copy> Queue<L> {
             return Applied::Open(at);
         }
         self.looks.remove(&(message.look_ms, id));
-        self.messages.remove(&id);
+        if let Some(message) = self.messages.remove(&id) {
+            self.remember(id, &message);
+        }
         Applied::Settled(at)
     }
 
@@ -248,6 +269,7 @@ impl<L: Copy> Queue<L> {
     /// Everything that was durable at start is read: outcomes without a message belong to messages that are gone.
     pub fn caught_up(&mut self) {
         self.early = None;
+        self.gone = Gone::new();
     }
 
     /// The next delivery for which a connection should be opened. Takes a connection of its destination.
@@ -384,6 +406,11 @@ impl<L: Copy> Queue<L> {
             let &(_, id) = self.looks.first().filter(|(look_ms, _)| *look_ms <= now)?;
             self.looks.pop_first();
             let Some(message) = self.messages.get_mut(&id) else { continue };
+            if message.moving {
+                message.look_ms = now + MOVING_MS;
+                self.looks.insert((message.look_ms, id));
+                continue;
+            }
             let given_up = message.expire_ms <= now;
             let recipients = match given_up {
                 true => message.give_up(id, &mut self.sites),

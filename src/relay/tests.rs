@@ -1,6 +1,7 @@
 //! The relay on its thread, with a real spool, against a server that misbehaves on request.
 
 mod fake;
+mod moved;
 mod requests;
 mod security;
 mod spilled;
@@ -64,7 +65,8 @@ impl House {
         };
         change(&mut config);
         let hostname = "penstock.example".into();
-        let relay = crate::relay::start(RelayOptions { config, hostname, driver, writer, follower }).expect("a relay");
+        let options = RelayOptions { config, hostname, move_after_s: 1, driver, writer, follower };
+        let relay = crate::relay::start(options).expect("a relay");
         House { spool, relay }
     }
 

@@ -21,7 +21,7 @@ use crate::relay::journal::{self, About};
 use crate::relay::maildir::Maildirs;
 use crate::relay::notification::{self, Action, Verdict};
 use crate::relay::prepare;
-use crate::relay::queue::{Applied, Arrival, Blame, Delivery, Queue, Reason, Settings};
+use crate::relay::queue::{Applied, Arrival, Blame, Delivery, Queue, Reason, Settings, Superseded};
 use crate::relay::records::{Delivered, Records, Told};
 use crate::relay::route::{Demand, Routes};
 use crate::relay::task::{self, Report, Tools, Trial, Work};
@@ -30,6 +30,7 @@ use crate::smtp::client::{Fate, Reply};
 use crate::smtp::envelope::{Damage, View};
 use crate::spool::{Follower, Location, Writer};
 use futures_channel::{mpsc, oneshot};
+use moving::{Moved, Mover};
 use recording::Recorded;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+mod moving;
 mod recording;
 
 /// Records read before deliveries get their turn.
@@ -86,6 +88,7 @@ pub async fn run(
         reported,
         recorded,
         recorded_here,
+        mover: Mover::new(options.move_after_s),
         stop,
         stopping: false,
     };
@@ -139,6 +142,7 @@ struct Worker {
     reported: mpsc::UnboundedReceiver<Report>,
     recorded: mpsc::UnboundedReceiver<Recorded>,
     recorded_here: mpsc::UnboundedSender<Recorded>,
+    mover: Mover,
     stop: oneshot::Receiver<()>,
     /// Nothing new is begun.
     stopping: bool,
@@ -148,6 +152,7 @@ struct Worker {
 enum Woken {
     Report(Report),
     Recorded(Recorded),
+    Moved(Moved),
     /// The spool has more, or it is time.
     Look,
     Stop,
@@ -182,10 +187,12 @@ impl Worker {
             }
             self.record(now);
             self.deliver(now);
+            self.move_survivors(now);
             let until = if more { now } else { self.wake_ms(now) };
             match self.wait(until).await {
                 Woken::Report(report) => self.report(report),
                 Woken::Recorded(recorded) => self.recorded(recorded),
+                Woken::Moved(moved) => self.moved(moved),
                 Woken::Look => {}
                 Woken::Stop => return,
             }
@@ -206,7 +213,7 @@ impl Worker {
             match self.wait(end_ms.min(retry_ms)).await {
                 Woken::Report(report) => self.report(report),
                 Woken::Recorded(recorded) => self.recorded(recorded),
-                Woken::Look | Woken::Stop => {}
+                Woken::Moved(_) | Woken::Look | Woken::Stop => {}
             }
         }
         // Whoever still waits for a server ends now; a moment for the sockets to close.
@@ -264,6 +271,9 @@ impl Worker {
     fn apply_arrival(&mut self, arrival: Arrival<Location>) {
         let at = arrival.at;
         let added = self.queue.add(arrival);
+        if let Some(Superseded { by, old }) = added.superseded {
+            return self.follower.superseded(old, by);
+        }
         added.early.into_iter().for_each(|from| self.follower.refers(from, at));
         if added.settled {
             self.follower.settled(at);
@@ -399,14 +409,16 @@ impl Worker {
     fn wake_ms(&self, now: u64) -> u64 {
         let deliveries = self.queue.wake_ms().filter(|_| self.records.may_deliver());
         let retry = self.records.wake_ms().map(|until| until.max(now + 1));
-        deliveries.into_iter().chain(retry).min().unwrap_or(u64::MAX)
+        let moving = self.records.may_deliver().then(|| self.mover.wake_ms().max(now + 1));
+        deliveries.into_iter().chain(retry).chain(moving).min().unwrap_or(u64::MAX)
     }
 
     async fn wait(&mut self, until_ms: u64) -> Woken {
         let pause = Duration::from_millis(until_ms.saturating_sub(now_ms()).clamp(1, SLEEP_MAX_MS));
-        let Worker { reported, recorded, follower, stop, stopping, .. } = self;
+        let Worker { reported, recorded, mover, follower, stop, stopping, .. } = self;
         let mut report = pin!(reported.recv());
         let mut recorded = pin!(recorded.recv());
+        let mut moved = pin!(mover.receiver.recv());
         let mut changed = pin!(follower.changed());
         let mut sleep = pin!(monoio::time::sleep(pause));
         poll_fn(|context| {
@@ -416,6 +428,9 @@ impl Worker {
             }
             if let Poll::Ready(Ok(recorded)) = recorded.as_mut().poll(context) {
                 return Poll::Ready(Woken::Recorded(recorded));
+            }
+            if let Poll::Ready(Ok(moved)) = moved.as_mut().poll(context) {
+                return Poll::Ready(Woken::Moved(moved));
             }
             if let Poll::Ready(Ok(report)) = report.as_mut().poll(context) {
                 return Poll::Ready(Woken::Report(report));
@@ -452,7 +467,7 @@ fn arrival(id: u64, at: Location, view: &View, routes: &Routes, honours: bool) -
     let nowhere = routes.destinations().count();
     let to = |path| routes.route(path, demand).unwrap_or(nowhere);
     let destinations = view.recipients.iter().map(|recipient| to(recipient.path)).collect();
-    Some(Arrival { id, at, release_ms: release_ms(view), destinations })
+    Some(Arrival { id, at, release_ms: release_ms(view), destinations, survivor: view.survivor })
 }
 
 /// Milliseconds since the Unix epoch: arrival, or the end of a hold (RFC 4865). A clock that was set back holds no mail.

@@ -85,10 +85,13 @@ pub enum Tag {
     /// Queue id u64 of a message whose sender has been told that it is late. A reader that does not know this tells the
     /// sender once more or not at all; the recipients are not settled by it.
     Warned = 0x0031,
+    /// No value: the record was moved here from another segment. It holds what was recorded of its message until then, as
+    /// outcomes and warnings about itself. A reader that does not know this may deliver the message twice after a crash.
+    Survivor = 0x0033,
 }
 
 impl Tag {
-    const ALL: [Tag; 25] = [
+    const ALL: [Tag; 26] = [
         Tag::Arrival,
         Tag::Listener,
         Tag::Peer,
@@ -114,6 +117,7 @@ impl Tag {
         Tag::TlsOptional,
         Tag::HoldRequest,
         Tag::Warned,
+        Tag::Survivor,
     ];
 
     fn from_stored(stored: u16) -> Option<Tag> {
@@ -132,6 +136,12 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// From stored fields, to be added to. Errors: [`Damage`].
+    pub fn from_stored(fields: &[u8]) -> Result<Envelope, Damage> {
+        let recipients = View::parse(fields)?.recipients.len() as u32;
+        Ok(Envelope { fields: fields.to_vec(), recipients })
+    }
+
     /// Appends a field.
     pub fn push(&mut self, tag: Tag, value: &[u8]) {
         let length = u32::try_from(value.len()).expect("a field is shorter than 4 GiB");

@@ -47,6 +47,12 @@ pub struct Location {
 }
 
 impl Location {
+    /// Of the record at `at` octets in a generation of a segment.
+    pub(super) fn new(segment: u32, generation: u64, at: u64) -> Location {
+        debug_assert!(at >= BLOCK && at.is_multiple_of(record::ALIGNMENT as u64));
+        Location { generation, segment, offset: (at / record::ALIGNMENT as u64) as u32 }
+    }
+
     /// Offset in octets.
     pub(super) fn at(&self) -> u64 {
         u64::from(self.offset) * record::ALIGNMENT as u64
@@ -77,14 +83,14 @@ pub struct Past {
 
 /// The relay's cursor.
 pub struct Follower {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     past: VecDeque<Past>,
     /// One for the past, then one per writer.
     tracks: Vec<Track>,
     /// Whose turn it is, and how many records it has had.
     turn: usize,
     run: usize,
-    recycling: Recycling,
+    pub(super) recycling: Recycling,
     erased: mpsc::Receiver<(u32, u64)>,
     /// Live messages with a spill file: whose it is.
     spilled: HashMap<Location, u64>,
@@ -165,12 +171,10 @@ impl Follower {
         self.take_erased();
         let (track, at, head) = self.find()?;
         let open = self.tracks[track].open.as_ref().expect("the record was found in it");
-        let location = location(&open.started, at);
+        let location = Location::new(open.started.number, open.started.generation, at);
         let envelope = open.cursor.as_ref().expect("it was read").fields(at, &head);
         let is_message = head.kind & KIND_MESSAGE != 0;
-        if is_message {
-            self.recycling.message(location.segment);
-        }
+        self.recycling.record(location.segment, is_message);
         if is_message && head.kind & KIND_SPILLED != 0 {
             match View::parse(envelope).ok().and_then(|view| view.spilled) {
                 Some(reference) => {
@@ -202,6 +206,18 @@ impl Follower {
     /// have been given out, before the next call of `next`.
     pub fn refers(&mut self, from: Location, to: Location) {
         self.recycling.refers((from.segment, from.generation), (to.segment, to.generation));
+    }
+
+    /// The message at `old` is the one at `new`, which was moved, or was read first. Once per copy that is done with.
+    pub fn superseded(&mut self, old: Location, new: Location) {
+        self.refers(new, old);
+        let file = self.spilled.get(&old).copied();
+        if file.is_some() && file == self.spilled.get(&new).copied() {
+            self.spilled.remove(&old);
+            let owner = file.and_then(|file| self.owners.get_mut(&file));
+            owner.into_iter().filter(|(_, owner)| *owner == old).for_each(|(_, owner)| *owner = new);
+        }
+        self.settled(old);
     }
 
     /// The message at `at` is wholly done and the outcomes that say so are durable. Once per message. Its segment is
@@ -253,7 +269,7 @@ impl Follower {
             let (limit, is_last) = self.limit(track);
             match self.read_on(track, limit) {
                 Met::Record(at, head) => return Some((track, at, head)),
-                Met::End if is_last => self.leave(track),
+                Met::End if is_last => self.leave(track, limit),
                 Met::End => return None,
                 Met::TornTail(at) => {
                     let open = self.tracks[track].open.as_ref().expect("it is open");
@@ -263,7 +279,7 @@ impl Follower {
                         .emit();
                 }
                 Met::Damaged(from, to) => self.set_aside(track, from, to),
-                Met::Unreadable(at, error) => self.cannot_read(track, at, error)?,
+                Met::Unreadable(at, error) => self.cannot_read(track, at, error, limit)?,
             }
         }
     }
@@ -301,7 +317,7 @@ impl Follower {
     }
 
     /// Another attempt later, or for the past, now or never. None: nothing more of this track for now.
-    fn cannot_read(&mut self, track: usize, at: u64, error: std::io::Error) -> Option<()> {
+    fn cannot_read(&mut self, track: usize, at: u64, error: std::io::Error, limit: Limit) -> Option<()> {
         let at_tick = self.shared.ticks();
         let open = self.tracks[track].open.as_mut().expect("it is open");
         let trouble = open.trouble.get_or_insert(Trouble { at_tick, attempts: 0 });
@@ -324,7 +340,7 @@ impl Follower {
         }
         log("spool segment cannot be read; it is kept until the next start", &open.started);
         open.whole = false;
-        self.leave(track);
+        self.leave(track, limit);
         Some(())
     }
 
@@ -354,7 +370,7 @@ impl Follower {
         Some(())
     }
 
-    fn leave(&mut self, track: usize) {
+    fn leave(&mut self, track: usize, limit: Limit) {
         let open = self.tracks[track].open.take().expect("it is open");
         let following = track.checked_sub(1).and_then(|writer| self.shared.published[writer].following());
         if following.and_then(|started| started.sealed).is_some_and(|sealed| sealed.end.failed) {
@@ -364,7 +380,7 @@ impl Follower {
             self.close(&open);
         }
         self.past_is_whole &= open.whole;
-        self.recycling.leave(open.started.number, open.whole);
+        self.recycling.leave(open.started.number, open.whole, limit, self.shared.ticks());
         if let Some(cursor) = open.cursor {
             self.tracks[track].memory = cursor.into_memory();
         }
@@ -448,10 +464,4 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.shared.alarm.forget();
     }
-}
-
-fn location(started: &Started, at: u64) -> Location {
-    debug_assert!(at >= BLOCK && at.is_multiple_of(record::ALIGNMENT as u64));
-    let offset = (at / record::ALIGNMENT as u64) as u32;
-    Location { generation: started.generation, segment: started.number, offset }
 }

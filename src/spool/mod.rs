@@ -11,7 +11,7 @@
 //!  core 1   Writer -> ...                     |  durable end: an atomic  published.rs
 //!  relay    Writer -> ...                     v
 //!           Follower <------------------- records, in order             follower.rs, recovery.rs
-//!             | settled, refers
+//!             | settled, superseded, refers
 //!             v
 //!           which segments are dead                                      recycling.rs
 //!             |
@@ -43,6 +43,7 @@ mod recycling;
 mod segment;
 mod spill;
 mod stored;
+mod survivors;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -52,6 +53,7 @@ pub use group_commit::GroupCommit;
 pub use queue_id::{NotAQueueId, QueueId};
 pub use spill::{Spill, SpillReader};
 pub use stored::{Content, Stored};
+pub use survivors::{Candidate, Survivors};
 pub use writer::{Writer, WriterSeed};
 
 /// What the fuzz target `record` needs of the inside. Under cargo-fuzz only.

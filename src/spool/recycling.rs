@@ -5,9 +5,13 @@
 //! outcome that is forgotten while its message is still readable would deliver the message again after a crash. A
 //! segment that could not be read wholly is *kept* until an operator has looked at it.
 //!
+//! A segment that hardly anything keeps from being erased is *pinned*: what is live in it is written again elsewhere, and the
+//! new record refers to the old one's segment, as an outcome does.
+//!
 //! While the past is being read nothing is erased: an outcome may be read before the message that it is about, and what
 //! it refers to is known only then.
 
+use super::recovery::Limit;
 use super::segment::Sealed;
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,7 +29,10 @@ pub struct Segment {
     /// The segment whose end its header says.
     pub seals: Option<Sealed>,
     live: u64,
-    left: bool,
+    /// That were read in it.
+    records: u64,
+    /// None: not left.
+    left: Option<Left>,
     kept: bool,
     erasing: bool,
     refers: BTreeSet<u32>,
@@ -41,7 +48,8 @@ impl Segment {
             reusable: true,
             seals: None,
             live: 0,
-            left: false,
+            records: 0,
+            left: None,
             kept: false,
             erasing: false,
             refers: BTreeSet::new(),
@@ -49,8 +57,28 @@ impl Segment {
     }
 
     fn is_dead(&self) -> bool {
-        self.left && self.live == 0 && !self.kept && !self.erasing && self.refers.is_empty()
+        self.left.is_some() && self.live == 0 && !self.kept && !self.erasing && self.refers.is_empty()
     }
+}
+
+/// A segment that has been read to its end.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    /// How far it is to be read.
+    limit: Limit,
+    /// The second in which it was left, or named as pinned.
+    tick: u64,
+}
+
+/// A segment from which what is live should be moved.
+#[derive(Clone, Copy, Debug)]
+pub struct Pinned {
+    /// Its generation.
+    pub generation: u64,
+    /// The salt of its generation.
+    pub salt: u64,
+    /// How far it is to be read.
+    pub limit: Limit,
 }
 
 /// All segments that are not erased. Methods that may make one erasable put it into `dead`.
@@ -79,9 +107,28 @@ impl Recycling {
         self.segments.get(&number)
     }
 
-    /// A message in it was read.
-    pub fn message(&mut self, number: u32) {
-        self.segment(number).live += 1;
+    /// A record in it was read.
+    pub fn record(&mut self, number: u32, is_message: bool) {
+        let segment = self.segment(number);
+        segment.records += 1;
+        segment.live += u64::from(is_message);
+    }
+
+    /// A segment that was left, or named here, `after` seconds before `tick` or earlier, and in which a quarter of the
+    /// records or less are live. So that moving costs a third of the room that it gains at most.
+    pub fn pinned(&mut self, tick: u64, after: u64) -> Option<(u32, Pinned)> {
+        let is_pinned = |segment: &Segment| {
+            let few = segment.live > 0 && segment.live.saturating_mul(4) <= segment.records;
+            let left = segment.left.filter(|left| left.tick.saturating_add(after) <= tick)?;
+            (few && !segment.kept && self.past_is_known).then_some(left)
+        };
+        let pinned = self.segments.iter().filter_map(|(&number, segment)| Some((is_pinned(segment)?.tick, number)));
+        let (_, number) = pinned.min()?;
+        let segment = self.segment(number);
+        let left = segment.left.as_mut()?;
+        left.tick = tick;
+        let limit = left.limit;
+        Some((number, Pinned { generation: segment.generation, salt: segment.salt, limit }))
     }
 
     /// A message in it is done.
@@ -100,10 +147,10 @@ impl Recycling {
         self.segment(from.0).refers.insert(to.0);
     }
 
-    /// The follower has read it to its end. `whole`: without damage that nobody has looked at.
-    pub fn leave(&mut self, number: u32, whole: bool) {
+    /// The follower has read it to its end, which is `limit`. `whole`: without damage that nobody has looked at.
+    pub fn leave(&mut self, number: u32, whole: bool, limit: Limit, tick: u64) {
         let segment = self.segment(number);
-        segment.left = true;
+        segment.left = Some(Left { limit, tick });
         segment.kept |= !whole;
         self.consider(number);
     }
@@ -157,6 +204,8 @@ impl Recycling {
 mod tests {
     use super::*;
 
+    const END: Limit = Limit { end: 8192, durable: true };
+
     fn two() -> Recycling {
         let mut all = Recycling::default();
         all.past_is_known();
@@ -168,21 +217,21 @@ mod tests {
     #[test]
     fn a_segment_is_dead_when_left_and_settled() {
         let mut all = two();
-        all.message(1);
-        all.message(1);
-        all.leave(1, true);
+        all.record(1, true);
+        all.record(1, true);
+        all.leave(1, true, END, 0);
         all.settled(1, 10);
         assert!(all.dead.is_empty());
         all.settled(1, 10);
         assert_eq!(all.dead, [1]);
-        all.leave(2, true);
+        all.leave(2, true, END, 0);
         assert_eq!(all.dead, [1, 2]);
     }
 
     #[test]
     fn a_segment_that_is_written_is_never_dead() {
         let mut all = two();
-        all.message(1);
+        all.record(1, true);
         all.settled(1, 10);
         assert!(all.dead.is_empty());
     }
@@ -190,10 +239,10 @@ mod tests {
     #[test]
     fn outcomes_stay_until_what_they_refer_to_is_erased() {
         let mut all = two();
-        all.message(1);
-        all.leave(1, true);
+        all.record(1, true);
+        all.leave(1, true, END, 0);
         all.refers((2, 20), (1, 10));
-        all.leave(2, true);
+        all.leave(2, true, END, 0);
         all.settled(1, 10);
         assert_eq!(all.dead, [1]);
         all.erased(1, 9);
@@ -208,7 +257,7 @@ mod tests {
         let mut all = two();
         all.refers((2, 20), (2, 20));
         all.refers((2, 20), (1, 9));
-        all.leave(2, true);
+        all.leave(2, true, END, 0);
         assert_eq!(all.dead, [2]);
     }
 
@@ -216,13 +265,13 @@ mod tests {
     fn an_outcome_that_is_read_before_its_message_is_kept_with_it() {
         let mut all = Recycling::default();
         all.open(2, Segment::new(20, 0, 0));
-        all.leave(2, true);
+        all.leave(2, true, END, 0);
         all.open(1, Segment::new(30, 0, 0));
-        all.message(1);
-        all.message(1);
+        all.record(1, true);
+        all.record(1, true);
         all.refers((2, 20), (1, 30));
         all.settled(1, 30);
-        all.leave(1, true);
+        all.leave(1, true, END, 0);
         all.past_is_known();
         assert!(all.dead.is_empty());
         all.settled(1, 30);
@@ -234,7 +283,7 @@ mod tests {
     #[test]
     fn a_segment_that_was_not_read_wholly_is_kept() {
         let mut all = two();
-        all.leave(1, false);
+        all.leave(1, false, END, 0);
         assert!(all.dead.is_empty());
     }
 
@@ -242,8 +291,44 @@ mod tests {
     #[should_panic(expected = "settled once")]
     fn settling_twice_is_a_bug() {
         let mut all = two();
-        all.message(1);
+        all.record(1, true);
         all.settled(1, 10);
         all.settled(1, 10);
+    }
+
+    #[test]
+    fn a_segment_that_few_records_keep_is_pinned_and_named_once_in_a_while() {
+        let mut all = two();
+        (0..8).for_each(|at| all.record(1, at < 3));
+        assert!(all.pinned(100, 10).is_none(), "it is being read");
+        all.leave(1, true, END, 100);
+        all.settled(1, 10);
+        assert!(all.pinned(109, 10).is_none(), "what is left may be done in a moment");
+        let (number, pinned) = all.pinned(110, 10).expect("pinned");
+        assert_eq!((number, pinned.generation, pinned.limit), (1, 10, END));
+        assert!(all.pinned(119, 10).is_none() && all.pinned(120, 10).is_some());
+        // A quarter is few, more is not, and nothing is nobody's business.
+        all.settled(1, 10);
+        all.record(1, true);
+        all.record(1, true);
+        assert!(all.pinned(200, 10).is_none());
+        (0..3).for_each(|_| all.settled(1, 10));
+        assert!(all.pinned(200, 10).is_none());
+        assert_eq!(all.dead, [1]);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_moved_and_nothing_is_before_the_past_is_known() {
+        let mut all = two();
+        (0..4).for_each(|at| all.record(1, at < 1));
+        all.leave(1, false, END, 0);
+        assert!(all.pinned(100, 10).is_none());
+        let mut all = Recycling::default();
+        all.open(1, Segment::new(10, 0, 0));
+        (0..4).for_each(|at| all.record(1, at < 1));
+        all.leave(1, true, END, 0);
+        assert!(all.pinned(100, 10).is_none());
+        all.past_is_known();
+        assert!(all.pinned(100, 10).is_some());
     }
 }

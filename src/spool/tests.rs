@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 mod ends;
+mod survivors;
 mod trouble;
 
 const SEGMENT: u64 = 128 << 10;

@@ -119,8 +119,18 @@ impl Writer {
         self.inner.bytes_max
     }
 
-    /// Appends a record to the group being filled. Ok when the record is durable.
+    /// Appends a record to the group being filled. Ok when the record is durable. A spill file that it names is free again
+    /// if the record was certainly not written.
     pub async fn commit(&self, id: QueueId, envelope: &Envelope, content: &[u8]) -> Result<(), CommitError> {
+        let outcome = self.commit_copy(id, envelope, content).await;
+        if outcome == Err(CommitError::NoRoom) && content.is_empty() {
+            self.give_spill_back(envelope.as_bytes());
+        }
+        outcome
+    }
+
+    /// The same for a message that has a record already, whose spill file is not this one's alone.
+    pub async fn commit_copy(&self, id: QueueId, envelope: &Envelope, content: &[u8]) -> Result<(), CommitError> {
         let inner = &self.inner;
         let fields = envelope.as_bytes();
         let mut kind = if envelope.recipients() > 0 { KIND_MESSAGE } else { 0 };
@@ -128,18 +138,11 @@ impl Writer {
             kind |= KIND_SPILLED;
         }
         let ticket = inner.core.borrow_mut().append(kind, id, fields, content);
-        let Some(ticket) = ticket else {
-            self.give_spill_back(kind, fields);
-            return Err(CommitError::NoRoom);
-        };
+        let ticket = ticket.ok_or(CommitError::NoRoom)?;
         if !inner.running.replace(true) {
             monoio::spawn(run(inner.clone()));
         }
-        let outcome = Committing { inner, ticket: Some(ticket), place: None }.await;
-        if outcome == Err(CommitError::NoRoom) {
-            self.give_spill_back(kind, fields);
-        }
-        outcome
+        Committing { inner, ticket: Some(ticket), place: None }.await
     }
 
     /// A spill file for a large content.
@@ -196,10 +199,8 @@ impl Writer {
     }
 
     /// The record was never written: nothing can name the file.
-    fn give_spill_back(&self, kind: u8, fields: &[u8]) {
-        if kind & KIND_SPILLED != 0
-            && let Ok(View { spilled: Some(reference), .. }) = View::parse(fields)
-        {
+    fn give_spill_back(&self, fields: &[u8]) {
+        if let Ok(View { spilled: Some(reference), .. }) = View::parse(fields) {
             self.inner.shared.ask(Request::SpillBack { number: reference.file, reusable: true });
         }
     }

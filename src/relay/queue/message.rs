@@ -15,6 +15,10 @@ pub struct Message<L> {
     pub warned: bool,
     /// It was read at start: what servers said of it before is not known.
     pub recovered: bool,
+    /// Its record was moved here from another segment.
+    pub survivor: bool,
+    /// A survivor of it is being written: nothing is begun.
+    pub moving: bool,
     /// By their number.
     pub jobs: Vec<Job>,
     /// Recipients whose fate is known and not yet read back.

@@ -2,9 +2,15 @@ use super::*;
 
 const SECOND: u64 = 1000;
 /// When a message of [`queue`] that arrived at 0 is past its time.
-const EXPIRY: u64 = 7200 * SECOND;
+pub const EXPIRY: u64 = 7200 * SECOND;
 
-fn queue(destinations: usize) -> Queue<u32> {
+pub fn queue(destinations: usize) -> Queue<u32> {
+    let mut queue = catching_up(destinations);
+    queue.caught_up();
+    queue
+}
+
+pub fn catching_up(destinations: usize) -> Queue<u32> {
     let settings = Settings {
         retry_first_ms: 60 * SECOND,
         retry_max_ms: 600 * SECOND,
@@ -12,16 +18,14 @@ fn queue(destinations: usize) -> Queue<u32> {
         connections_max: 2,
         warn_ms: None,
     };
-    let mut queue = Queue::new(settings, 0..destinations, 4711);
-    queue.caught_up();
-    queue
+    Queue::new(settings, 0..destinations, 4711)
 }
 
-fn arrival(id: u64, now: u64, destinations: &[Destination]) -> Arrival<u32> {
-    Arrival { id, at: id as u32, release_ms: now, destinations: destinations.to_vec() }
+pub fn arrival(id: u64, now: u64, destinations: &[Destination]) -> Arrival<u32> {
+    Arrival { id, at: id as u32, release_ms: now, destinations: destinations.to_vec(), survivor: false }
 }
 
-fn reply(code: u16) -> Reply {
+pub fn reply(code: u16) -> Reply {
     Reply { code, text: format!("reply {code}"), ours: false }
 }
 
@@ -29,7 +33,7 @@ fn heard(code: u16) -> Reason {
     Reason { reply: reply(code), server: Some("mx".into()) }
 }
 
-fn fates(codes: &[u16]) -> Vec<Fate> {
+pub fn fates(codes: &[u16]) -> Vec<Fate> {
     let fate = |&code: &u16| match code / 100 {
         2 => Fate::Delivered(reply(code)),
         5 => Fate::Failed(reply(code)),
@@ -41,7 +45,7 @@ fn fates(codes: &[u16]) -> Vec<Fate> {
 #[test]
 fn a_message_is_delivered_recorded_and_forgotten() {
     let mut queue = queue(1);
-    assert_eq!(queue.add(arrival(7, 0, &[0, 0])), Added { early: vec![], settled: false });
+    assert_eq!(queue.add(arrival(7, 0, &[0, 0])), Added { early: vec![], settled: false, superseded: None });
     let delivery = queue.start(0).expect("due at once");
     assert_eq!((delivery.id, &delivery.recipients[..]), (7, &[0, 1][..]));
     assert_eq!(queue.start(0), None, "in flight");
@@ -329,10 +333,10 @@ fn outcomes_before_their_message_count_during_the_catch_up_only() {
     assert_eq!(queue.outcome(1, 1, 91), Applied::Unknown);
     assert_eq!(queue.outcome(2, 0, 92), Applied::Unknown);
     assert_eq!(queue.outcome(3, 0, 93), Applied::Unknown);
-    assert_eq!(queue.add(arrival(1, 0, &[0, 0])), Added { early: vec![90, 91], settled: true });
-    assert_eq!(queue.add(arrival(2, 0, &[0, 0])), Added { early: vec![92], settled: false });
+    assert_eq!(queue.add(arrival(1, 0, &[0, 0])), Added { early: vec![90, 91], settled: true, superseded: None });
+    assert_eq!(queue.add(arrival(2, 0, &[0, 0])), Added { early: vec![92], settled: false, superseded: None });
     queue.caught_up();
-    assert_eq!(queue.add(arrival(3, 0, &[0])), Added { early: vec![], settled: false });
+    assert_eq!(queue.add(arrival(3, 0, &[0])), Added { early: vec![], settled: false, superseded: None });
     assert_eq!(queue.start(0).expect("due").recipients, [1]);
     assert_eq!(queue.start(0).expect("due").id, 3);
     assert_eq!(queue.outcome(4, 0, 94), Applied::Unknown);
@@ -391,7 +395,7 @@ fn a_warning_that_was_read_is_not_repeated_and_settles_nothing() {
         let mut queue = wary(100 * SECOND);
         if early {
             assert_eq!(queue.warned(1, 77), Applied::Unknown);
-            assert_eq!(queue.add(arrival(1, 0, &[0])), Added { early: vec![77], settled: false });
+            assert_eq!(queue.add(arrival(1, 0, &[0])), Added { early: vec![77], settled: false, superseded: None });
         } else {
             queue.add(arrival(1, 0, &[0]));
             assert_eq!(queue.warned(1, 77), Applied::Open(1));

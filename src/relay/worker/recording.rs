@@ -96,6 +96,8 @@ impl Worker {
         now: u64,
     ) -> Result<(QueueId, Envelope, Vec<u8>), Unbuilt> {
         let unreadable = |why| Unbuilt::Unreadable(*about, why);
+        // It may have been moved since.
+        let at = &self.queue.place(*about).unwrap_or(*at);
         let Stored { envelope: stored, content: mut original, .. } = self.follower.read(*at).map_err(unreadable)?;
         let view = View::parse(&stored).map_err(|damage| unreadable(format!("{damage:?}")))?;
         let told = notification::reported(&view, verdicts);

@@ -150,6 +150,8 @@ pub struct View<'a> {
     pub outcomes: Vec<Outcome<'a>>,
     /// Queue ids of other messages whose senders know that they are late.
     pub warned: Vec<u64>,
+    /// Moved here from another segment.
+    pub survivor: bool,
 }
 
 impl<'a> View<'a> {
@@ -191,6 +193,7 @@ impl<'a> View<'a> {
             Tag::HoldRequest => self.hold = Some(hold(value)?),
             Tag::Outcome => self.outcomes.push(Outcome::parse(value)?),
             Tag::Warned => self.warned.push(number(value)?),
+            Tag::Survivor => self.survivor = true,
         }
         Some(())
     }
