@@ -42,6 +42,8 @@ impl Appliance {
             segment_bytes: config.spool.segment_bytes,
             writers: processors.len(),
             reserve_bytes: config.spool.reserve_bytes,
+            bytes_max: config.spool.bytes_max,
+            wipe_after_s: config.spool.wipe_after_s,
         })?;
         let writers = spool.core_writers();
         let (relay_writer, follower) = spool.relay_side();

@@ -170,6 +170,8 @@ fn spool(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &m
         segment_bytes: section.count("segment_mib") << 20,
         spill_bytes: section.count("spill_kib") << 10,
         reserve_bytes: section.count("reserve_mib") << 20,
+        bytes_max: Some(section.count("size_max_mib") << 20).filter(|&most| most > 0),
+        wipe_after_s: section.count("wipe_after_s"),
     }
 }
 

@@ -96,6 +96,10 @@ const KEYS: &[Key] = &[
         "contents larger than this go to a file of their own instead of into a segment, so that one large message does not hold up a group; at the most half of what a segment takes, 8 MiB"),
     count("spool", "reserve_mib", "MiB", 0, 512, 16_777_216, "512",
         "new mail is refused with 452 4.3.1 while the file system has less free space than this (RFC 3463 section 3.4), so that what was accepted can still be recorded as delivered"),
+    count("spool", "size_max_mib", "MiB", 0, 0, 16_777_216, "0",
+        "what the spool's files may take together, reserve_mib of it being the reserve; more mail gets 452 4.3.1; 0: what the file system has"),
+    count("spool", "wipe_after_s", "seconds", 0, 86_400, 31_536_000, "86400",
+        "time after which nothing of a message that was delivered is left in the spool's files: they are overwritten with zeros unless they were used again before; 0: only when they are used again"),
 
     required("tls", "certificate", Text, "\"certificate.pem\"",
         "the certificate and its chain, PEM, ours first; shown to clients that ask for no name or for one that no certificate has (RFC 9325 section 3.7); check says when it ends, and from 14 days before, or for the last third of a life of less than six weeks, the log has a warning each day"),

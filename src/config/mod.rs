@@ -193,6 +193,10 @@ pub struct Spool {
     pub spill_bytes: u64,
     /// Free octets below which new mail is refused.
     pub reserve_bytes: u64,
+    /// What the spool's files may take together, in octets; none: what the file system has.
+    pub bytes_max: Option<u64>,
+    /// Seconds after which nothing of a delivered message is left in the spool's files; 0: not bounded.
+    pub wipe_after_s: u64,
 }
 
 /// `[tls]`

@@ -41,6 +41,8 @@ impl House {
             segment_bytes: 4 << 20,
             writers: 1,
             reserve_bytes: 0,
+            bytes_max: None,
+            wipe_after_s: 0,
         };
         let mut spool = Spool::open(options).expect("a spool");
         let seed = spool.core_writers().remove(0);
@@ -370,6 +372,8 @@ fn an_outcome_that_is_read_before_its_message_survives_two_restarts() {
         segment_bytes: 256 << 10,
         writers: 1,
         reserve_bytes: 0,
+        bytes_max: None,
+        wipe_after_s: 0,
     };
     let mut spool = Spool::open(options).expect("a spool");
     let (core, (relay, follower)) = (spool.core_writers().remove(0), spool.relay_side());

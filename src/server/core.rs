@@ -238,6 +238,7 @@ fn spill_bytes(config: &Config, writer: &Writer) -> usize {
 async fn until_drained(core: &Core, mut drain: oneshot::Receiver<()>) {
     // An error means that the sender is gone: as good as the signal.
     while monoio::time::timeout(REPORT_EVERY, &mut drain).await.is_err() {
+        core.writer.change_old_segment();
         let (refused, unsecured) = core.admission.due(now_ms());
         refused.into_iter().for_each(arriving::log_refused);
         for (index, due) in unsecured {

@@ -319,6 +319,20 @@ pub fn create_zeroed(path: &Path, size: u64) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file for overwriting with zeros, around the page cache where the file system allows it.
+pub fn open_for_zeros(path: &Path) -> io::Result<File> {
+    let direct = File::options().read(true).write(true).custom_flags(nix::libc::O_DIRECT).open(path);
+    direct.or_else(|_| File::options().read(true).write(true).open(path))
+}
+
+/// Overwrites `length` octets at `at` with zeros, and a few beyond to the next multiple of 4096; not durable before a sync.
+pub fn write_zeros(file: &File, at: u64, length: u64) -> io::Result<()> {
+    let length = length.next_multiple_of(4096) as usize;
+    let zeros = vec![0; length + 4096];
+    let aligned = zeros.as_ptr().align_offset(4096);
+    file.write_all_at(&zeros[aligned..][..length], at)
+}
+
 fn fill_with_zeros(file: &File, size: u64) -> io::Result<()> {
     const PIECE: usize = 1 << 20;
     let zeros = vec![0; PIECE + 4096];

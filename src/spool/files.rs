@@ -8,6 +8,8 @@
 //!                                                              each second: free space -> an atomic; who waits is woken
 //! ```
 //!
+//! When nothing waits it overwrites old mail (wiping.rs).
+//!
 //! What waits in its inbox is bounded by what exists: a segment is erased once, a spill file comes back once, and each
 //! writer and each connection that asks waits for its answer.
 //!
@@ -16,234 +18,20 @@
 
 use super::file;
 use super::inventory::Inventory;
-use super::layout::Layout;
-use super::published::{Alarm, Published};
+use super::pool::{POOL_BYTES, SpillPool};
 use super::segment::{BLOCK, Header, Sealed, State};
-use crate::clock::now_ms;
+use super::shared::{Erase, RELAY_SPARES, Request, Shared, Spare};
+use super::wiping::{What, Wiping};
 use crate::log::{Level, event};
 use futures_channel::oneshot;
-use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// What all parts of an open spool share.
-pub struct Shared {
-    /// Where the files are.
-    pub layout: Layout,
-    /// Octets per segment.
-    pub segment_bytes: u64,
-    /// New mail is refused when the file system has fewer free octets.
-    pub reserve_bytes: u64,
-    /// The number of this opening.
-    pub epoch: u64,
-    /// One per core writer, then the relay's.
-    pub published: Vec<Published>,
-    /// Wakes the follower.
-    pub alarm: Alarm,
-    free_bytes: AtomicU64,
-    /// No spare segment is left and none could be made.
-    starved: AtomicBool,
-    spares: Mutex<Vec<Spare>>,
-    generations: AtomicU64,
-    /// How often the thread's second has passed.
-    ticks: AtomicU64,
-    /// The follower is to be woken at the next one.
-    wants_tick: AtomicBool,
-    requests: mpsc::Sender<Request>,
-}
-
-/// Spares that only the relay may take: on a full disk it must still be able to record outcomes, or nothing would ever be
-/// delivered and no room be made.
-const RELAY_SPARES: usize = 1;
-
-/// A segment that anybody may take: zero-filled or recycled, its free header durable.
-pub struct Spare {
-    /// Its number.
-    pub number: u32,
-    /// Opened with O_DSYNC.
-    pub file: File,
-}
-
-/// A spill file to write into from its start.
-pub struct SpillFile {
-    /// Its number.
-    pub number: u64,
-    /// Open for writing.
-    pub file: File,
-}
-
-/// What the thread is asked to do.
-pub enum Request {
-    /// A spare was taken: look whether another is to be made.
-    Look,
-    /// A spare now, or why there is none.
-    Spare {
-        /// The relay asks: it may have the last one.
-        for_relay: bool,
-        /// Where to.
-        reply: oneshot::Sender<io::Result<Spare>>,
-    },
-    /// Erase a segment.
-    Erase(Erase),
-    /// Write a segment's end, which nothing on disk says, into its own header.
-    Close(Sealed),
-    /// A spill file, or why there is none.
-    Spill(oneshot::Sender<io::Result<SpillFile>>),
-    /// Nobody needs the spill file any more. `reusable`: no write into it is under way and none has failed.
-    SpillBack {
-        /// Its number.
-        number: u64,
-        /// It may be used again.
-        reusable: bool,
-    },
-    /// The last request.
-    Stop,
-}
-
-/// A segment with nothing in it that counts.
-#[derive(Clone, Copy, Debug)]
-pub struct Erase {
-    /// Its number.
-    pub number: u32,
-    /// The generation that ends.
-    pub generation: u64,
-    /// Octets of the file.
-    pub size: u64,
-    /// The file may be used again.
-    pub reusable: bool,
-    /// A segment whose end its header says, and which may be there for longer.
-    pub seals: Option<Sealed>,
-}
-
-impl Shared {
-    /// `requests` is where the thread will read; it is started later.
-    pub fn new(
-        layout: Layout,
-        segment_bytes: u64,
-        reserve_bytes: u64,
-        epoch: u64,
-        writers: usize,
-        requests: mpsc::Sender<Request>,
-    ) -> Shared {
-        Shared {
-            layout,
-            segment_bytes,
-            reserve_bytes,
-            epoch,
-            published: (0..writers).map(|_| Published::default()).collect(),
-            alarm: Alarm::default(),
-            free_bytes: AtomicU64::new(u64::MAX),
-            starved: AtomicBool::new(false),
-            spares: Mutex::default(),
-            // The epoch in front: unique for ever, and later is higher.
-            generations: AtomicU64::new((epoch << GENERATION_EPOCH_SHIFT) | 1),
-            ticks: AtomicU64::new(0),
-            wants_tick: AtomicBool::new(false),
-            requests,
-        }
-    }
-
-    /// Rises about once a second.
-    pub fn ticks(&self) -> u64 {
-        self.ticks.load(Ordering::SeqCst)
-    }
-
-    /// The alarm is to ring when `ticks` rises next, or the time after that.
-    pub fn ring_at_tick(&self) {
-        self.wants_tick.store(true, Ordering::SeqCst);
-    }
-
-    fn tick(&self) {
-        self.ticks.fetch_add(1, Ordering::SeqCst);
-        if self.wants_tick.swap(false, Ordering::SeqCst) {
-            self.alarm.ring();
-        }
-    }
-
-    /// A generation that was never used.
-    pub fn next_generation(&self) -> u64 {
-        self.generations.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// A spare, without waiting. The last one is the relay's.
-    pub fn take_spare(&self, for_relay: bool) -> Option<Spare> {
-        let spare = self.pop_spare(for_relay);
-        self.ask(Request::Look);
-        spare
-    }
-
-    fn pop_spare(&self, for_relay: bool) -> Option<Spare> {
-        let mut spares = self.spares();
-        if for_relay || spares.len() > RELAY_SPARES { spares.pop() } else { None }
-    }
-
-    /// Can a core's writer get a spare again? That there are few for a moment, while another is being
-    /// made, is no reason to refuse mail: only a failure to make one is.
-    fn look_for_spares(&self) {
-        if self.spares().len() > RELAY_SPARES {
-            self.starved.store(false, Ordering::Relaxed);
-        }
-    }
-
-    /// Can new mail of so many octets be taken?
-    pub fn has_room(&self, bytes: u64) -> bool {
-        self.room().is_some_and(|room| room >= bytes)
-    }
-
-    /// Octets of new mail that can be taken; none: not a message. One or two atomic loads.
-    pub fn room(&self) -> Option<u64> {
-        if self.starved.load(Ordering::Relaxed) {
-            return None;
-        }
-        self.free_bytes.load(Ordering::Relaxed).checked_sub(self.reserve_bytes)
-    }
-
-    /// Is there less room than the pool of free spill files may take? What they take counts as used, so that mail would be
-    /// refused for the sake of files without any.
-    fn is_cramped(&self) -> bool {
-        self.room().is_none_or(|room| room < POOLED_SPILLS as u64 * POOLED_SPILL_BYTES)
-    }
-
-    /// Puts a request into the thread's inbox. After the spool was closed nothing is done.
-    pub fn ask(&self, request: Request) {
-        let _ = self.requests.send(request);
-    }
-
-    /// A free header with a generation and a salt of its own.
-    pub fn free_header(&self, number: u32) -> Header {
-        Header {
-            state: State::Free,
-            number,
-            generation: self.next_generation(),
-            salt: random_salt(),
-            size: self.segment_bytes,
-            created_ms: now_ms(),
-        }
-    }
-
-    /// Looks how much room the file system has.
-    pub fn look_for_room(&self) -> io::Result<()> {
-        let free = nix::sys::statvfs::statvfs(self.layout.root())?;
-        self.free_bytes.store(free.blocks_available() * free.fragment_size(), Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn spares(&self) -> MutexGuard<'_, Vec<Spare>> {
-        self.spares.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-/// The epoch within a generation.
-pub const GENERATION_EPOCH_SHIFT: u32 = 40;
-
-/// How many free spill files are kept for reuse, at most, and how many octets one of them may have.
-const POOLED_SPILLS: usize = 64;
-const POOLED_SPILL_BYTES: u64 = 32 << 20;
-/// Spill files in existence, at most.
-const SPILLS_MAX: u64 = 65_536;
 const TICK: Duration = Duration::from_secs(1);
+/// Seconds between two counts of the spill files' octets.
+const COUNT_EVERY: u32 = 10;
 
 /// The thread's own state.
 pub struct Files {
@@ -252,34 +40,37 @@ pub struct Files {
     erased: mpsc::Sender<(u32, u64)>,
     inventory: Inventory,
     next_segment: u32,
-    next_spill: u64,
-    /// Free spill files.
-    pool: Vec<u64>,
-    spills: u64,
+    pool: SpillPool,
+    /// None: old mail stays until its segment is used again.
+    wipe_after: Option<Duration>,
+    wiping: Option<Wiping>,
+    /// Octets of spill files, and in how many seconds they are to be counted again.
+    spill_bytes: (u64, u32),
     looked: Instant,
     /// The last attempt to make a spare failed; tried again at the next tick.
     failing: bool,
 }
 
 impl Files {
-    /// `next_segment` and `next_spill` are above all numbers in use; `spills` files exist.
+    /// `next_segment` is above all numbers in use.
     pub fn new(
         shared: Arc<Shared>,
         inbox: mpsc::Receiver<Request>,
         erased: mpsc::Sender<(u32, u64)>,
         inventory: Inventory,
         next_segment: u32,
-        next_spill: u64,
-        spills: u64,
+        pool: SpillPool,
+        wipe_after: Option<Duration>,
     ) -> Files {
-        let (pool, looked, failing) = (Vec::new(), Instant::now(), false);
-        Files { shared, inbox, erased, inventory, next_segment, next_spill, pool, spills, looked, failing }
+        let (wiping, spill_bytes, looked, failing) = (None, (0, 0), Instant::now(), false);
+        Files { shared, inbox, erased, inventory, next_segment, pool, wipe_after, wiping, spill_bytes, looked, failing }
     }
 
     /// Puts a free segment of an earlier run among the spares.
     pub fn adopt(&mut self, number: u32) -> io::Result<()> {
         let file = file::open_durable(&self.shared.layout.segment(number))?;
-        self.shared.spares().push(Spare { number, file });
+        // Nobody knows what stands behind its header.
+        self.shared.spares().push(Spare { number, file, dirty: Some(Instant::now()) });
         Ok(())
     }
 
@@ -313,6 +104,7 @@ impl Files {
                 Ok(Request::Stop) | Err(mpsc::TryRecvError::Disconnected) => return,
                 Ok(request) => self.serve(request),
                 Err(mpsc::TryRecvError::Empty) if self.lacks_spares() => self.make_one_ahead(),
+                Err(mpsc::TryRecvError::Empty) if self.wipe_a_piece() => {}
                 Err(mpsc::TryRecvError::Empty) => match self.inbox.recv_timeout(TICK) {
                     Ok(Request::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
                     Ok(request) => self.serve(request),
@@ -333,11 +125,14 @@ impl Files {
             Request::Close(sealed) => self.close_found(sealed),
             Request::Spill(reply) => {
                 // The asker has gone: the file goes back.
-                if let Err(Ok(unwanted)) = reply.send(self.spill_file()) {
-                    self.spill_back(unwanted.number, true);
+                if let Err(Ok(unwanted)) = reply.send(self.pool.take()) {
+                    self.pool.give_back(unwanted.number, true);
                 }
             }
-            Request::SpillBack { number, reusable } => self.spill_back(number, reusable),
+            Request::SpillBack { number, reusable } => {
+                let keep = reusable && !self.shared.has_less_than(POOL_BYTES);
+                self.pool.give_back(number, keep);
+            }
         }
     }
 
@@ -345,11 +140,22 @@ impl Files {
         self.looked = Instant::now();
         self.failing = false;
         self.shared.tick();
-        if let Err(error) = self.shared.look_for_room() {
-            event(Level::Warning, "spool free space unknown").field("error", error).emit();
+        self.look_for_room();
+        // What free spill files take counts as used: mail would be refused for the sake of files without any.
+        if self.shared.has_less_than(POOL_BYTES) {
+            self.pool.empty();
         }
-        if self.shared.is_cramped() {
-            std::mem::take(&mut self.pool).into_iter().for_each(|number| self.remove_spill(number));
+    }
+
+    /// Looks how much room there is and what the spool takes of it.
+    pub fn look_for_room(&mut self) {
+        let (bytes, seconds) = self.spill_bytes;
+        let counted =
+            if seconds == 0 { self.pool.bytes().map(|bytes| (bytes, COUNT_EVERY)) } else { Ok((bytes, seconds - 1)) };
+        let used = |spill_bytes| self.inventory.count() * self.shared.segment_bytes + spill_bytes;
+        match counted.and_then(|counted| self.shared.look_for_room(used(counted.0)).map(|()| counted)) {
+            Ok(counted) => self.spill_bytes = counted,
+            Err(error) => event(Level::Warning, "spool free space unknown").field("error", error).emit(),
         }
     }
 
@@ -358,7 +164,7 @@ impl Files {
     }
 
     fn lacks_spares(&self) -> bool {
-        !self.failing && self.shared.spares().len() < self.wanted()
+        !self.failing && self.shared.spares().len() + self.wiping_segments() < self.wanted()
     }
 
     fn make_one_ahead(&mut self) {
@@ -372,10 +178,10 @@ impl Files {
     }
 
     fn give_spare(&mut self, for_relay: bool, reply: oneshot::Sender<io::Result<Spare>>) {
-        let spare = match self.shared.pop_spare(for_relay) {
-            Some(spare) => Ok(spare),
-            None => self.make_spare(),
-        };
+        let may_have = for_relay || self.shared.spares().len() >= RELAY_SPARES;
+        let ready = self.shared.pop_spare(for_relay);
+        let ready = ready.or_else(|| if may_have { self.stop_wiping_segment() } else { None });
+        let spare = ready.map_or_else(|| self.make_spare(), Ok);
         if let Err(error) = &spare {
             self.note_failure(error);
         }
@@ -393,6 +199,7 @@ impl Files {
     }
 
     fn make_spare(&mut self) -> io::Result<Spare> {
+        self.may_grow()?;
         let number = self.next_segment;
         let layout = &self.shared.layout;
         let (new, path) = (layout.new_segment(number), layout.segment(number));
@@ -404,13 +211,81 @@ impl Files {
             Ok(file) => {
                 self.next_segment += 1;
                 self.inventory.enter(number);
-                Ok(Spare { number, file })
+                Ok(Spare { number, file, dirty: None })
             }
             Err(error) => {
                 // Half a segment must not take the room that is missing.
                 let _ = std::fs::remove_file(&new);
                 Err(error)
             }
+        }
+    }
+
+    /// May the spool take another segment? The relay's spare is always made: without it nothing would be delivered.
+    fn may_grow(&self) -> io::Result<()> {
+        let Some(most) = self.shared.bytes_max else { return Ok(()) };
+        let used = (self.inventory.count() + 1) * self.shared.segment_bytes + self.spill_bytes.0;
+        match used > most && self.shared.spares().len() >= RELAY_SPARES {
+            true => Err(io::Error::other("the spool has reached its largest size, spool.size_max_mib")),
+            false => Ok(()),
+        }
+    }
+
+    /// Overwrites a piece of old mail whose time has come. False: there is none.
+    fn wipe_a_piece(&mut self) -> bool {
+        if self.wiping.is_none() {
+            self.wiping = self.next_to_wipe();
+        }
+        let Some(wiping) = &mut self.wiping else { return false };
+        let result = wiping.step();
+        if matches!(result, Ok(false)) {
+            return true;
+        }
+        let what = self.wiping.take().map(Wiping::into_what);
+        if let Err(error) = &result {
+            event(Level::Warning, "delivered mail cannot be overwritten").field("error", error).emit();
+        }
+        match what {
+            // After a failure once more when as much time has passed again.
+            Some(What::Segment(spare)) => {
+                let dirty = result.is_err().then(Instant::now);
+                self.shared.spares().push(Spare { dirty, ..spare });
+            }
+            Some(What::Spill(number)) if result.is_ok() => self.pool.wiped(number),
+            Some(What::Spill(number)) => self.pool.remove(number),
+            None => {}
+        }
+        true
+    }
+
+    fn next_to_wipe(&mut self) -> Option<Wiping> {
+        let after = self.wipe_after?;
+        if let Some(number) = self.pool.to_wipe() {
+            return Wiping::spill(&self.shared.layout, number).inspect_err(|_| self.pool.remove(number)).ok();
+        }
+        let is_due = |spare: &Spare| spare.dirty.is_some_and(|since| since.elapsed() >= after / 4);
+        let mut spares = self.shared.spares();
+        let place = spares.iter().position(is_due)?;
+        let spare = spares.remove(place);
+        match Wiping::segment(&self.shared.layout, spare, self.shared.segment_bytes) {
+            Ok(wiping) => Some(wiping),
+            Err((error, spare)) => {
+                spares.push(Spare { dirty: Some(Instant::now()), ..spare });
+                event(Level::Warning, "delivered mail cannot be overwritten").field("error", error).emit();
+                None
+            }
+        }
+    }
+
+    fn wiping_segments(&self) -> usize {
+        usize::from(self.wiping.as_ref().is_some_and(Wiping::is_segment))
+    }
+
+    /// A writer needs it now; it is overwritten by what comes, or later.
+    fn stop_wiping_segment(&mut self) -> Option<Spare> {
+        match self.wiping.take_if(|wiping| wiping.is_segment())?.into_what() {
+            What::Segment(spare) => Some(spare),
+            What::Spill(_) => None,
         }
     }
 
@@ -469,52 +344,6 @@ impl Files {
         let path = self.shared.layout.segment(number);
         let file = file::open_durable(&path)?;
         file::write_durably(&path, &file, 0, &self.shared.free_header(number).to_block())?;
-        Ok(Spare { number, file })
+        Ok(Spare { number, file, dirty: Some(Instant::now()) })
     }
-
-    fn spill_file(&mut self) -> io::Result<SpillFile> {
-        if let Some(number) = self.pool.pop() {
-            let file = File::options().read(true).write(true).open(self.shared.layout.spill(number))?;
-            return Ok(SpillFile { number, file });
-        }
-        if self.spills >= SPILLS_MAX {
-            return Err(io::Error::other("too many spill files"));
-        }
-        let number = self.next_spill;
-        let path = self.shared.layout.spill(number);
-        let file = file::create_private(&path)?;
-        file::sync_directory(&self.shared.layout.spills())?;
-        self.next_spill += 1;
-        self.spills += 1;
-        Ok(SpillFile { number, file })
-    }
-
-    fn spill_back(&mut self, number: u64, reusable: bool) {
-        let path = self.shared.layout.spill(number);
-        let small = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= POOLED_SPILL_BYTES);
-        if reusable && small && self.pool.len() < POOLED_SPILLS && !self.shared.is_cramped() {
-            self.pool.push(number);
-            return;
-        }
-        self.remove_spill(number);
-    }
-
-    fn remove_spill(&mut self, number: u64) {
-        let path = self.shared.layout.spill(number);
-        match file::remove_durably(&path) {
-            Ok(()) => self.spills = self.spills.saturating_sub(1),
-            Err(error) => event(Level::Warning, "spill file cannot be removed")
-                .field("file", path.display())
-                .field("error", error)
-                .emit(),
-        }
-    }
-}
-
-/// Random and not zero, so that zeros are never a record.
-pub fn random_salt() -> u64 {
-    use ring::rand::{SecureRandom, SystemRandom};
-    let mut bytes = [0; 8];
-    SystemRandom::new().fill(&mut bytes).expect("the kernel gives random octets");
-    u64::from_le_bytes(bytes).max(1)
 }

@@ -23,12 +23,12 @@
 
 use super::QueueId;
 use super::file::{self, ReadFile};
-use super::files::{Erase, Request, Shared};
 use super::published::Started;
 use super::record::{self, Head, KIND_MESSAGE, KIND_SPILLED};
 use super::recovery::{Cursor, Limit, Met};
 use super::recycling::{Recycling, Segment};
 use super::segment::{BLOCK, End, Sealed};
+use super::shared::{Erase, Request, Shared};
 use super::stored::{Readers, Stored};
 use crate::log::{Level, event};
 use crate::smtp::envelope::View;

@@ -76,6 +76,8 @@ pub struct GroupCommit {
     spare: Vec<u8>,
     in_flight: Option<InFlight>,
     failing: Option<u64>,
+    /// The next segment is to be begun though this one has room.
+    changing: bool,
     /// Groups from `first` on; the last one is being filled.
     groups: VecDeque<Group>,
     first: u64,
@@ -121,6 +123,7 @@ impl GroupCommit {
             spare: Vec::new(),
             in_flight: None,
             failing: None,
+            changing: false,
             groups: VecDeque::from([Group::default()]),
             first: 0,
             writes: 0,
@@ -143,12 +146,14 @@ impl GroupCommit {
     /// What to do next. Not to be asked between a `Write` and its `written`.
     pub fn step(&mut self) -> Step {
         assert!(self.in_flight.is_none(), "one write at a time");
-        if self.filling.starts.is_empty() && self.failing.is_none() {
+        if self.filling.starts.is_empty() && self.failing.is_none() && !self.changing {
             return Step::Rest;
         }
         let length = self.filling.bytes.len() as u64;
         match self.segment {
-            Some((segment, position)) if position.end + length.next_multiple_of(BLOCK) <= segment.size => {
+            Some((segment, position))
+                if position.end + length.next_multiple_of(BLOCK) <= segment.size && !self.changing =>
+            {
                 self.start_write(segment, position)
             }
             Some((segment, position)) => {
@@ -180,6 +185,7 @@ impl GroupCommit {
 
     /// The segment that `step` asked for, or why there is none. Without one everything that waits fails.
     pub fn segment(&mut self, fresh: Result<FreshSegment, CommitError>) {
+        self.changing = false;
         if let Some(group) = self.failing.take() {
             self.finish(group, Err(CommitError::Disk));
         }
@@ -196,6 +202,12 @@ impl GroupCommit {
             }
             Err(_) => {}
         }
+    }
+
+    /// The next segment is to be begun, if this one holds records. Says whether `step` has something to do by that.
+    pub fn change_segment(&mut self) -> bool {
+        self.changing = self.segment.is_some_and(|(_, position)| position.end > FIRST_GROUP);
+        self.changing
     }
 
     /// The writer ends: its segment is over where it is durable. Nothing waits and nothing is in flight. Returns the

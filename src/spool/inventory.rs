@@ -37,6 +37,11 @@ impl Inventory {
         entered.filter(|number| !numbers.contains(number)).collect()
     }
 
+    /// How many segments there are.
+    pub fn count(&self) -> u64 {
+        self.numbers.len() as u64
+    }
+
     /// A segment is there.
     pub fn enter(&mut self, number: u32) {
         self.numbers.insert(number);

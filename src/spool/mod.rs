@@ -35,17 +35,20 @@ mod group_commit;
 mod inventory;
 mod layout;
 mod open;
+mod pool;
 mod published;
 mod queue_id;
 mod record;
 mod recovery;
 mod recycling;
 mod segment;
+mod shared;
 mod spill;
 mod stored;
 mod survivors;
 #[cfg(test)]
 mod tests;
+mod wiping;
 mod writer;
 
 pub use follower::{Entry, Follower, Location};
@@ -81,6 +84,10 @@ pub struct Options {
     pub writers: usize,
     /// Refuse new mail when the file system has fewer free octets.
     pub reserve_bytes: u64,
+    /// What segments and spill files may take together, in octets; none: what the file system has.
+    pub bytes_max: Option<u64>,
+    /// Seconds after which nothing of a delivered message is left in the spool's files; 0: when their room is used again.
+    pub wipe_after_s: u64,
 }
 
 /// Why a message could not be made durable.
@@ -94,7 +101,7 @@ pub enum CommitError {
 
 /// An open, locked spool.
 pub struct Spool {
-    shared: Arc<files::Shared>,
+    shared: Arc<shared::Shared>,
     cores: Vec<WriterSeed>,
     relay: Option<(WriterSeed, Follower)>,
     thread: Option<JoinHandle<()>>,

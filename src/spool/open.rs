@@ -4,13 +4,15 @@
 //! one line that names the file and says what to do.
 
 use super::file::{self, ReadFile};
-use super::files::{Files, GENERATION_EPOCH_SHIFT, Request, Shared};
+use super::files::Files;
 use super::follower::{Follower, Past};
 use super::inventory::Inventory;
 use super::layout::{Layout, number_in};
+use super::pool::SpillPool;
 use super::published::Started;
 use super::queue_id::{EPOCH_LIMIT, WRITER_LIMIT};
 use super::segment::{BLOCK, End, Header, NoHeader, Sealed, State};
+use super::shared::{GENERATION_EPOCH_SHIFT, Request, Shared};
 use super::{Options, Spool, WriterSeed};
 use crate::log::{Level, event};
 use nix::errno::Errno;
@@ -19,6 +21,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// The smallest segment that makes sense.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
@@ -47,12 +50,12 @@ pub(super) fn open(options: Options) -> Result<Spool, String> {
 
     let (requests, inbox) = mpsc::channel();
     let (erased, told) = mpsc::channel();
-    let Options { segment_bytes, reserve_bytes, writers, .. } = options;
-    let writers = writers + 1;
-    let shared = Arc::new(Shared::new(layout, segment_bytes, reserve_bytes, epoch, writers, requests));
+    let (segment_bytes, writers) = (options.segment_bytes, options.writers + 1);
     let next_spill = spills.last().map_or(1, |last| last + 1);
-    let mut files =
-        Files::new(shared.clone(), inbox, erased, inventory, found.next_number, next_spill, spills.len() as u64);
+    let wipe_after = (options.wipe_after_s > 0).then(|| Duration::from_secs(options.wipe_after_s));
+    let pool = SpillPool::new(layout.clone(), next_spill, spills.len() as u64, wipe_after.is_some());
+    let shared = Arc::new(Shared::new(layout, &options, epoch, writers, requests));
+    let mut files = Files::new(shared.clone(), inbox, erased, inventory, found.next_number, pool, wipe_after);
     adopt_free(&shared, &mut files, &found.free)?;
     files.prepare(writers).map_err(|error| {
         format!(
@@ -60,7 +63,7 @@ pub(super) fn open(options: Options) -> Result<Spool, String> {
             shared.layout.segments().display()
         )
     })?;
-    shared.look_for_room().map_err(|error| describe(shared.layout.root(), error, "is it a file system?"))?;
+    files.look_for_room();
     let thread = std::thread::Builder::new()
         .name("files".to_string())
         .spawn(move || files.run())

@@ -66,7 +66,9 @@ impl Segment {
 struct Left {
     /// How far it is to be read.
     limit: Limit,
-    /// The second in which it was left, or named as pinned.
+    /// The second in which it was left.
+    since: u64,
+    /// That, or the last one in which it was named as pinned.
     tick: u64,
 }
 
@@ -115,12 +117,14 @@ impl Recycling {
     }
 
     /// A segment that was left, or named here, `after` seconds before `tick` or earlier, and in which a quarter of the
-    /// records or less are live. So that moving costs a third of the room that it gains at most.
-    pub fn pinned(&mut self, tick: u64, after: u64) -> Option<(u32, Pinned)> {
+    /// records or less are live, so that moving costs a third of the room that it gains at most; or, where it was left
+    /// `at_last` seconds before, any but all, so that nothing of what is done stays.
+    pub fn pinned(&mut self, tick: u64, after: u64, at_last: Option<u64>) -> Option<(u32, Pinned)> {
         let is_pinned = |segment: &Segment| {
-            let few = segment.live > 0 && segment.live.saturating_mul(4) <= segment.records;
             let left = segment.left.filter(|left| left.tick.saturating_add(after) <= tick)?;
-            (few && !segment.kept && self.past_is_known).then_some(left)
+            let is_late = at_last.is_some_and(|at_last| left.since.saturating_add(at_last) <= tick);
+            let enough = if is_late { segment.live < segment.records } else { segment.live * 4 <= segment.records };
+            (segment.live > 0 && enough && !segment.kept && self.past_is_known).then_some(left)
         };
         let pinned = self.segments.iter().filter_map(|(&number, segment)| Some((is_pinned(segment)?.tick, number)));
         let (_, number) = pinned.min()?;
@@ -150,7 +154,7 @@ impl Recycling {
     /// The follower has read it to its end, which is `limit`. `whole`: without damage that nobody has looked at.
     pub fn leave(&mut self, number: u32, whole: bool, limit: Limit, tick: u64) {
         let segment = self.segment(number);
-        segment.left = Some(Left { limit, tick });
+        segment.left = Some(Left { limit, since: tick, tick });
         segment.kept |= !whole;
         self.consider(number);
     }
@@ -300,20 +304,21 @@ mod tests {
     fn a_segment_that_few_records_keep_is_pinned_and_named_once_in_a_while() {
         let mut all = two();
         (0..8).for_each(|at| all.record(1, at < 3));
-        assert!(all.pinned(100, 10).is_none(), "it is being read");
+        assert!(all.pinned(100, 10, None).is_none(), "it is being read");
         all.leave(1, true, END, 100);
         all.settled(1, 10);
-        assert!(all.pinned(109, 10).is_none(), "what is left may be done in a moment");
-        let (number, pinned) = all.pinned(110, 10).expect("pinned");
+        assert!(all.pinned(109, 10, None).is_none(), "what is left may be done in a moment");
+        let (number, pinned) = all.pinned(110, 10, None).expect("pinned");
         assert_eq!((number, pinned.generation, pinned.limit), (1, 10, END));
-        assert!(all.pinned(119, 10).is_none() && all.pinned(120, 10).is_some());
+        assert!(all.pinned(119, 10, None).is_none() && all.pinned(120, 10, None).is_some());
         // A quarter is few, more is not, and nothing is nobody's business.
         all.settled(1, 10);
         all.record(1, true);
         all.record(1, true);
-        assert!(all.pinned(200, 10).is_none());
+        assert!(all.pinned(200, 10, None).is_none());
+        assert!(all.pinned(200, 10, Some(101)).is_none() && all.pinned(200, 10, Some(100)).is_some(), "late enough");
         (0..3).for_each(|_| all.settled(1, 10));
-        assert!(all.pinned(200, 10).is_none());
+        assert!(all.pinned(300, 10, None).is_none());
         assert_eq!(all.dead, [1]);
     }
 
@@ -322,13 +327,13 @@ mod tests {
         let mut all = two();
         (0..4).for_each(|at| all.record(1, at < 1));
         all.leave(1, false, END, 0);
-        assert!(all.pinned(100, 10).is_none());
+        assert!(all.pinned(100, 10, None).is_none());
         let mut all = Recycling::default();
         all.open(1, Segment::new(10, 0, 0));
         (0..4).for_each(|at| all.record(1, at < 1));
         all.leave(1, true, END, 0);
-        assert!(all.pinned(100, 10).is_none());
+        assert!(all.pinned(100, 10, None).is_none());
         all.past_is_known();
-        assert!(all.pinned(100, 10).is_some());
+        assert!(all.pinned(100, 10, None).is_some());
     }
 }

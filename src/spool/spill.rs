@@ -15,7 +15,7 @@
 
 use super::CommitError;
 use super::file::{ReadFile, Through, WriteFile};
-use super::files::{Request, Shared, SpillFile};
+use super::shared::{Request, Shared, SpillFile};
 use crate::log::{Level, event};
 use crate::smtp::envelope::SpillReference;
 use std::path::Path;

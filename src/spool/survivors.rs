@@ -33,9 +33,11 @@ pub struct Candidate {
 
 impl Follower {
     /// A segment that was left more than `after` seconds ago and that a quarter of its records or less keep from being
-    /// recycled. Each is named once in so many seconds.
+    /// recycled, or, a quarter of the time after which old mail is to be overwritten ago, any. Each is named once in `after`
+    /// seconds.
     pub fn pinned(&mut self, after: u64) -> Option<Survivors> {
-        let (number, pinned) = self.recycling.pinned(self.shared.ticks(), after)?;
+        let at_last = self.shared.wipe_after_s.map(|seconds| seconds / 4);
+        let (number, pinned) = self.recycling.pinned(self.shared.ticks(), after, at_last)?;
         let path = self.shared.layout.segment(number);
         match ReadFile::open(&path) {
             Ok(file) => Some(Survivors {

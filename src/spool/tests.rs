@@ -12,11 +12,13 @@ use tempfile::TempDir;
 mod ends;
 mod survivors;
 mod trouble;
+mod wiping;
 
 const SEGMENT: u64 = 128 << 10;
 
 fn options(directory: &Path, writers: usize) -> Options {
-    Options { directory: directory.to_path_buf(), segment_bytes: SEGMENT, writers, reserve_bytes: 0 }
+    let directory = directory.to_path_buf();
+    Options { directory, segment_bytes: SEGMENT, writers, reserve_bytes: 0, bytes_max: None, wipe_after_s: 0 }
 }
 
 fn open(directory: &TempDir, writers: usize) -> Spool {

@@ -12,12 +12,12 @@
 //! place that waits for the disk.
 
 use super::file::{Through, WriteFile};
-use super::files::{Erase, Request, Shared, random_salt};
 use super::group_commit::{FreshSegment, GroupCommit, Step, Ticket};
 use super::published::Started;
 use super::queue_id::COUNTER_LIMIT;
 use super::record::{KIND_MESSAGE, KIND_SPILLED};
 use super::segment::{BLOCK, Header, Sealed, State};
+use super::shared::{Erase, Request, Shared, random_salt};
 use super::spill::Spill;
 use super::{CommitError, QueueId};
 use crate::clock::now_ms;
@@ -173,6 +173,18 @@ impl Writer {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Goes on in another segment if this one was begun a quarter of the time ago after which old mail is to be overwritten, and
+    /// holds records: what is delivered of it can then be recycled, however little mail there is. To be called now and then.
+    pub fn change_old_segment(&self) {
+        let inner = &self.inner;
+        let Some(wipe_after_s) = inner.shared.wipe_after_s else { return };
+        let before_ms = now_ms().saturating_sub(wipe_after_s.saturating_mul(1000) / 4);
+        let is_old = inner.header.get().is_some_and(|header| header.created_ms < before_ms);
+        if is_old && inner.core.borrow_mut().change_segment() && !inner.running.replace(true) {
+            monoio::spawn(run(inner.clone()));
+        }
     }
 
     /// Drains, and writes the segment's end into its own header: whatever is bad before it at the next start is damage then,

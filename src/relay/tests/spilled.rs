@@ -13,8 +13,15 @@ use crate::spool::{self, Spool, Stored, Writer};
 
 /// A spilled message as the relay reads it; `damage` is done to its file in between.
 async fn spilled(directory: &std::path::Path, damage: bool) -> Stored {
-    let options =
-        spool::Options { directory: directory.into(), segment_bytes: 256 << 10, writers: 1, reserve_bytes: 0 };
+    let (root, segment_bytes) = (directory.into(), 256 << 10);
+    let options = spool::Options {
+        directory: root,
+        segment_bytes,
+        writers: 1,
+        reserve_bytes: 0,
+        bytes_max: None,
+        wipe_after_s: 0,
+    };
     let mut spool = Spool::open(options).expect("a spool");
     let (seed, (_, mut follower)) = (spool.core_writers().remove(0), spool.relay_side());
     let writer = Writer::start(seed, driver()).expect("a writer");

@@ -63,6 +63,7 @@ impl Worker {
     pub(super) fn move_survivors(&mut self, now: u64) {
         if self.mover.survivors.is_none() && self.mover.look_ms <= now {
             self.mover.look_ms = now + LOOK_EVERY_MS.min(self.mover.after_s.saturating_mul(1000).max(1));
+            self.writer.change_old_segment();
             self.mover.survivors = self.follower.pinned(self.mover.after_s);
             self.mover.messages = 0;
         }

@@ -196,9 +196,9 @@ fn rot_in_the_last_group_is_damage_even_when_the_successor_is_erased() {
 }
 
 /// A spill file from the files thread.
-fn spill_from(shared: &files::Shared) -> u64 {
+fn spill_from(shared: &shared::Shared) -> u64 {
     let (reply, mut answer) = futures_channel::oneshot::channel();
-    shared.ask(files::Request::Spill(reply));
+    shared.ask(shared::Request::Spill(reply));
     loop {
         if let Some(file) = answer.try_recv().expect("the thread runs") {
             return file.expect("made").number;
@@ -216,9 +216,11 @@ fn free_spill_files_are_kept_while_there_is_room_and_given_back_when_mail_needs_
     let (erased, _told) = std::sync::mpsc::channel();
     let inventory = inventory::Inventory::new(layout.inventory(), 1, Default::default());
     // There is room for all until the file system is looked at, and none afterwards.
-    let shared = std::sync::Arc::new(files::Shared::new(layout, SEGMENT, u64::MAX >> 1, 1, 0, requests));
-    let thread = files::Files::new(shared.clone(), inbox, erased, inventory, 1, 1, 0);
-    let give_back = |number| shared.ask(files::Request::SpillBack { number, reusable: true });
+    let wanted = Options { reserve_bytes: u64::MAX >> 1, ..options(directory.path(), 0) };
+    let shared = std::sync::Arc::new(shared::Shared::new(layout.clone(), &wanted, 1, 0, requests));
+    let pool = pool::SpillPool::new(layout, 1, 0, false);
+    let thread = files::Files::new(shared.clone(), inbox, erased, inventory, 1, pool, None);
+    let give_back = |number| shared.ask(shared::Request::SpillBack { number, reusable: true });
     let thread = std::thread::spawn(move || thread.run());
     let (kept, used) = (spill_from(&shared), spill_from(&shared));
     give_back(kept);
@@ -235,7 +237,7 @@ fn free_spill_files_are_kept_while_there_is_room_and_given_back_when_mail_needs_
     give_back(used);
     assert!(spill_from(&shared) > used);
     assert!(!shared.layout.spill(used).exists());
-    shared.ask(files::Request::Stop);
+    shared.ask(shared::Request::Stop);
     thread.join().expect("no panic");
 }
 

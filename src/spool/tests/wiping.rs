@@ -1,0 +1,119 @@
+//! What is left of delivered mail, and how large the spool may grow.
+
+use super::*;
+use std::time::Duration;
+
+const TEXT: &[u8] = b"nobody may read this for ever";
+
+fn wiping(directory: &TempDir, wipe_after_s: u64) -> Spool {
+    Spool::open(Options { wipe_after_s, ..options(directory.path(), 1) }).expect("opens")
+}
+
+/// How many files of the spool hold the text.
+fn holding(directory: &TempDir) -> usize {
+    let below = |name| std::fs::read_dir(directory.path().join(name)).expect("listed");
+    // Files come and go meanwhile.
+    let texts =
+        below("segments").chain(below("spill")).filter_map(|file| std::fs::read(file.expect("one").path()).ok());
+    texts.filter(|text| memchr::memmem::find(text, TEXT).is_some()).count()
+}
+
+/// A small and a large message are delivered; nothing else comes. Returns how many files still hold their text, once none
+/// does or after `patience`.
+async fn what_is_left(wipe_after_s: u64, patience: Duration, driver: Driver, directory: &TempDir) -> usize {
+    let mut spool = wiping(directory, wipe_after_s);
+    let core = start(spool.core_writers().remove(0), driver);
+    let (_seed, mut follower) = spool.relay_side();
+    commit(&core, TEXT).await.expect("durable");
+    let mut spill = core.spill().await.expect("a file");
+    spill.write(TEXT.to_vec()).await.0.expect("written");
+    let mut envelope = envelope("ben@example.edu");
+    spill.finish().await.expect("durable").push_to(&mut envelope);
+    core.commit(core.begin(0).expect("room"), &envelope, b"").await.expect("durable");
+    assert_eq!(holding(directory), 2);
+    entries(&mut follower).iter().for_each(|(_, at)| follower.settled(*at));
+    let end = std::time::Instant::now() + patience;
+    while holding(directory) > 0 && std::time::Instant::now() < end {
+        monoio::time::sleep(Duration::from_millis(100)).await;
+        core.change_old_segment();
+        entries(&mut follower).iter().for_each(|(_, at)| follower.settled(*at));
+    }
+    core.drain().await;
+    holding(directory)
+}
+
+#[test]
+fn what_is_delivered_is_overwritten_though_no_other_mail_comes() {
+    on_both(async |driver, directory| {
+        assert_eq!(what_is_left(4, Duration::from_secs(60), driver, &directory).await, 0);
+    });
+}
+
+/// The control: unless somebody wants that, it stays until its room is used.
+#[test]
+fn without_that_it_stays() {
+    on_both(async |driver, directory| {
+        assert_eq!(what_is_left(0, Duration::from_secs(3), driver, &directory).await, 2);
+    });
+}
+
+#[test]
+fn the_free_segments_of_an_earlier_run_are_overwritten_too() {
+    on_both(async |driver, directory| {
+        assert_eq!(what_is_left(0, Duration::ZERO, driver, &directory).await, 2);
+        // Another run with the same messages settled: their segment is free, and nothing was overwritten.
+        let mut spool = wiping(&directory, 0);
+        let mut follower = spool.relay_side().1;
+        while segment_files(&directory).len() > 2 || holding(&directory) > 1 {
+            entries(&mut follower).iter().for_each(|(_, at)| follower.settled(*at));
+            monoio::time::sleep(Duration::from_millis(20)).await;
+            if active_segments(&directory).is_empty() {
+                break;
+            }
+        }
+        drop((follower, spool));
+        let mut spool = wiping(&directory, 4);
+        let mut follower = spool.relay_side().1;
+        for _ in 0..600 {
+            if holding(&directory) == 0 {
+                break;
+            }
+            entries(&mut follower);
+            monoio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(holding(&directory), 0);
+    });
+}
+
+#[test]
+fn a_spool_grows_to_its_largest_size_and_takes_mail_again_when_some_is_delivered() {
+    on_both(async |driver, directory| {
+        let bytes_max = Some(6 * SEGMENT);
+        let mut spool = Spool::open(Options { bytes_max, ..options(directory.path(), 1) }).expect("opens");
+        let core = start(spool.core_writers().remove(0), driver);
+        let (seed, mut follower) = spool.relay_side();
+        let relay = start(seed, driver);
+        let mut taken = Vec::new();
+        // Each message takes a quarter of a segment.
+        while let Ok(id) = commit(&core, &[b'x'; 30_000]).await {
+            taken.push(id);
+            assert!(taken.len() < 100, "there is no bound");
+        }
+        assert!(taken.len() >= 12, "{}", taken.len());
+        let bytes: u64 = segment_files(&directory).iter().map(|path| path.metadata().expect("one").len()).sum();
+        assert!(bytes <= 6 * SEGMENT, "{bytes}");
+        // The relay can still record what becomes of it, and by that makes room.
+        commit(&relay, b"an outcome").await.expect("durable");
+        let found = entries(&mut follower);
+        assert_eq!(found.len(), taken.len() + 1);
+        found.iter().for_each(|(_, at)| follower.settled(*at));
+        for _ in 0..400 {
+            if commit(&core, b"more").await.is_ok() {
+                return;
+            }
+            entries(&mut follower);
+            monoio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("no mail is taken any more");
+    });
+}
