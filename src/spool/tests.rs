@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 mod ends;
+mod golden;
 mod survivors;
 mod trouble;
 mod wiping;
