@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Parser, Subcommand};
-use penstock::admin::{check, complain, demo, say, serve, user};
+use penstock::admin::{adopt, check, complain, demo, say, serve, user};
 use penstock::config::{self, Auth, example};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,6 +36,9 @@ enum Command {
     /// Print an example configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look after the spool
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// Add, remove and list users. A running server notices by itself
     #[command(subcommand)]
     User(UserCommand),
@@ -57,6 +60,18 @@ enum ConfigCommand {
         /// Which one
         #[arg(default_value = "general", value_parser = example_names())]
         name: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum SpoolCommand {
+    /// Take over what the spool of another machine, which is dead, has left to deliver. Neither server may run
+    Adopt {
+        /// The configuration of this machine
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The other machine's spool
+        directory: PathBuf,
     },
 }
 
@@ -103,6 +118,13 @@ fn main() -> ExitCode {
         }
         Command::Check { config } => check::check(&config),
         Command::Config(ConfigCommand::Example { name }) => print_example(&name),
+        Command::Spool(SpoolCommand::Adopt { config, directory }) => match take_over(&config, &directory) {
+            Ok(whole) => whole,
+            Err(error) => {
+                complain(&format!("penstock: {}\n", error.trim_end()));
+                ExitCode::FAILURE
+            }
+        },
         Command::User(command) => match users(&command) {
             Ok(text) => print(&text),
             Err(error) => {
@@ -124,6 +146,18 @@ fn print_example(name: &str) -> ExitCode {
 
 fn print(text: &str) -> ExitCode {
     if say(text) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Adopts another machine's spool and prints each message's old and new queue id. What could not be adopted is a failure.
+/// Errors: one line with a remedy.
+fn take_over(config: &Path, directory: &Path) -> Result<ExitCode, String> {
+    let loaded = config::load(config).map_err(|notices| format!("the configuration has mistakes:\n{notices}"))?;
+    let adopt::Adopted { messages, left } = adopt::adopt(&loaded.config.spool, directory)?;
+    let mut text: String = messages.iter().map(|(theirs, ours)| format!("{theirs} is {ours}\n")).collect();
+    text.push_str(&format!("{} messages adopted\n", messages.len()));
+    left.iter().for_each(|why| complain(&format!("penstock: left there: {why}\n")));
+    say(&text);
+    Ok(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Does what `penstock user` is asked to. Returns what to print. Errors: one line with a remedy.

@@ -6,9 +6,11 @@
 //! | `penstock check` | [`check`]: what the configuration's text cannot show, the files that it names |
 //! | `penstock demo` | [`demo`]: a folder with everything in it, served |
 //! | `penstock user` | [`user`]: the users file |
+//! | `penstock spool adopt` | [`adopt`]: what another machine has left |
 //!
 //! `penstock config example` prints [`crate::config::example`].
 
+pub mod adopt;
 pub mod certificate;
 pub mod check;
 pub mod demo;

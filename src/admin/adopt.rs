@@ -1,0 +1,380 @@
+//! `penstock spool adopt`: takes over the spool of a machine that is dead.
+//!
+//! ```text
+//!  their spool --Follower, Queue--> what is left to do --record of its own--> our spool      first
+//!              <---------------- outcome: "adopted as .." -----------------------            then
+//! ```
+//!
+//! Promises: a message is durable in our spool before theirs says that it is done; so nothing is lost, whatever ends this,
+//! and it may be run again: only what was under way at that moment is there twice, as with every hand-over (RFC 1047). The
+//! server that owns our spool must not run, nor the other.
+
+use crate::clock::now_ms;
+use crate::config;
+use crate::net::{self, Driver};
+use crate::relay::queue::{Applied, Arrival, Delivery, Queue, Settings, Superseded};
+use crate::smtp::envelope::{self, Damage, Envelope, Fields, Outcome, Tag, View};
+use crate::spool::{self, CommitError, Content, Follower, Location, QueueId, Spool, Stored, Writer};
+use std::path::{Path, PathBuf};
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Their queue id and ours.
+    pub messages: Vec<(QueueId, QueueId)>,
+    /// What stays there, and why.
+    pub left: Vec<String>,
+}
+
+/// Takes over all that is left to do in the spool `theirs`. Errors: one line with a remedy; what was adopted before stays
+/// adopted.
+pub fn adopt(ours: &config::Spool, theirs: &Path) -> Result<Adopted, String> {
+    let driver = if net::probe_io_uring().is_ok() { Driver::IoUring } else { Driver::Epoll };
+    if theirs.canonicalize().ok() == ours.directory.canonicalize().ok() {
+        return Err(format!("{} is our own spool; name the other machine's", theirs.display()));
+    }
+    if !theirs.join("segments").is_dir() {
+        return Err(format!("{} is no spool; name the directory with segments in it", theirs.display()));
+    }
+    let options = |directory: PathBuf, writers| spool::Options {
+        directory,
+        segment_bytes: ours.segment_bytes,
+        writers,
+        reserve_bytes: ours.reserve_bytes,
+        bytes_max: None,
+        wipe_after_s: 0,
+    };
+    let mut into = Spool::open(options(ours.directory.clone(), 1))?;
+    let mut from = Spool::open(options(theirs.to_owned(), 0))?;
+    let moved = net::run(driver, None, take_all(&mut into, &mut from, driver));
+    moved.map_err(|error| format!("no runtime: {error}"))?
+}
+
+async fn take_all(into: &mut Spool, from: &mut Spool, driver: Driver) -> Result<Adopted, String> {
+    let no_thread = |error| format!("no writer thread: {error}");
+    let seed = into.core_writers().pop().ok_or("no writer")?;
+    let writer = Writer::start(seed, driver).map_err(no_thread)?;
+    let (seed, mut follower) = from.relay_side();
+    let outcomes = Writer::start(seed, driver).map_err(no_thread)?;
+    let (mut queue, mut left) = what_is_left(&mut follower);
+    let mut messages = Vec::new();
+    while let Some(delivery) = queue.start(NOW) {
+        let theirs = QueueId(delivery.id);
+        match take_one(&delivery, &mut follower, &writer).await {
+            Ok(id) => {
+                let mut outcome = Envelope::default();
+                let text = format!("adopted as {id}");
+                for &recipient in &delivery.recipients {
+                    let (queue_id, fate) = (delivery.id, envelope::Fate::Delivered);
+                    Outcome { queue_id, recipient, fate, text: text.as_bytes() }.push_to(&mut outcome);
+                }
+                // The reserve is the relay's: there is room for it.
+                let own = outcomes.begin(0).map_err(|error| full(&messages, error))?;
+                outcomes.commit(own, &outcome, b"").await.map_err(|error| full(&messages, error))?;
+                messages.push((theirs, id));
+            }
+            Err(Trouble::Spool(error)) => return Err(full(&messages, error)),
+            Err(Trouble::Unreadable(why)) => left.push(format!("{theirs}: {why}")),
+        }
+    }
+    writer.close().await;
+    outcomes.close().await;
+    Ok(Adopted { messages, left })
+}
+
+/// After every release and before every end: all that is left is due.
+const NOW: u64 = u64::MAX - 1;
+
+fn full(messages: &[(QueueId, QueueId)], error: CommitError) -> String {
+    let what = match error {
+        CommitError::NoRoom => "there is no room; make some",
+        CommitError::Disk => "the disk has failed; look at the log of the kernel",
+    };
+    format!("{} messages are adopted, then {what}, and run this again", messages.len())
+}
+
+enum Trouble {
+    Spool(CommitError),
+    Unreadable(String),
+}
+
+/// Reads their spool as their relay would. Returns what has recipients left, and what cannot be understood.
+fn what_is_left(follower: &mut Follower) -> (Queue<Location>, Vec<String>) {
+    let expire_ms = u64::MAX;
+    let settings = Settings {
+        retry_first_ms: 1,
+        retry_max_ms: 1,
+        expire_ms,
+        warn_ms: Some(expire_ms),
+        connections_max: usize::MAX,
+    };
+    let mut queue = Queue::new(settings, [0], now_ms());
+    let mut left = Vec::new();
+    while let Some(entry) = follower.next() {
+        let (at, id) = (entry.at, entry.id);
+        let read = View::parse(entry.envelope).map(|view| {
+            let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
+            let (destinations, survivor) = (vec![0; view.recipients.len()], view.survivor);
+            (outcomes, view.warned.clone(), Arrival { id: id.0, at, release_ms: 0, destinations, survivor })
+        });
+        match read {
+            Ok((outcomes, warned, arrival)) => {
+                for id in warned {
+                    let applied = queue.warned(id, at);
+                    follow(follower, applied, at);
+                }
+                for (id, recipient) in outcomes {
+                    let applied = queue.outcome(id, recipient, at);
+                    follow(follower, applied, at);
+                }
+                if !arrival.destinations.is_empty() {
+                    arrive(follower, &mut queue, arrival);
+                }
+            }
+            Err(damage) => left.push(format!("{id}: {}", words(damage))),
+        }
+    }
+    queue.caught_up();
+    (queue, left)
+}
+
+fn follow(follower: &mut Follower, applied: Applied<Location>, from: Location) {
+    match applied {
+        Applied::Unknown => {}
+        Applied::Open(to) => follower.refers(from, to),
+        Applied::Settled(to) => {
+            follower.refers(from, to);
+            follower.settled(to);
+        }
+    }
+}
+
+fn arrive(follower: &mut Follower, queue: &mut Queue<Location>, arrival: Arrival<Location>) {
+    let at = arrival.at;
+    let added = queue.add(arrival);
+    if let Some(Superseded { by, old }) = added.superseded {
+        return follower.superseded(old, by);
+    }
+    added.early.into_iter().for_each(|from| follower.refers(from, at));
+    if added.settled {
+        follower.settled(at);
+    }
+}
+
+fn words(damage: Damage) -> String {
+    match damage {
+        Damage::NotUnderstood(_) => "a newer version wrote it; adopt with that version".into(),
+        damage => format!("its envelope is damaged ({damage:?})"),
+    }
+}
+
+/// Writes a message, with the recipients that are left, as one of ours. Returns its queue id.
+async fn take_one(delivery: &Delivery<Location>, follower: &mut Follower, writer: &Writer) -> Result<QueueId, Trouble> {
+    let Stored { envelope: stored, content, .. } = follower.read(delivery.at).map_err(Trouble::Unreadable)?;
+    let mut envelope = of_ours(&stored, &delivery.recipients).map_err(|damage| Trouble::Unreadable(words(damage)))?;
+    let content = match content {
+        Content::Memory(content) if content.len() + envelope.as_bytes().len() + 64 <= writer.record_bytes_max() / 2 => {
+            content
+        }
+        Content::Memory(content) => {
+            spill(writer, &mut envelope, std::iter::once(Ok(content))).await?;
+            Vec::new()
+        }
+        Content::Spilled(mut reader) => {
+            let pieces = std::iter::from_fn(|| match reader.next() {
+                Ok([]) => None,
+                Ok(piece) => Some(Ok(piece.to_vec())),
+                Err(why) => Some(Err(why)),
+            });
+            spill(writer, &mut envelope, pieces).await?;
+            Vec::new()
+        }
+    };
+    let id = writer.begin(content.len() as u64).map_err(Trouble::Spool)?;
+    writer.commit(id, &envelope, &content).await.map_err(Trouble::Spool)?;
+    Ok(id)
+}
+
+/// Copies a large content into a spill file of ours, which the envelope names then.
+async fn spill(
+    writer: &Writer,
+    envelope: &mut Envelope,
+    pieces: impl Iterator<Item = Result<Vec<u8>, String>>,
+) -> Result<(), Trouble> {
+    let mut spill = writer.spill().await.map_err(Trouble::Spool)?;
+    for piece in pieces {
+        spill.write(piece.map_err(Trouble::Unreadable)?).await.0.map_err(Trouble::Spool)?;
+    }
+    spill.finish().await.map_err(Trouble::Spool)?.push_to(envelope);
+    Ok(())
+}
+
+/// The envelope without the recipients that are done and without what belonged to their spool. Whether the sender knows that
+/// it is late is not taken over: at worst it is said once more.
+fn of_ours(stored: &[u8], recipients: &[u32]) -> Result<Envelope, Damage> {
+    let mut envelope = Envelope::default();
+    let (mut next, mut is_left) = (0, true);
+    for field in Fields::new(stored) {
+        let (tag, value) = field?;
+        match tag {
+            Tag::Recipient => {
+                is_left = recipients.contains(&next);
+                next += 1;
+                if is_left {
+                    envelope.push(tag, value);
+                }
+            }
+            Tag::Notify | Tag::Orcpt if !is_left => {}
+            Tag::Outcome | Tag::Warned | Tag::Survivor | Tag::Spilled => {}
+            _ => envelope.push(tag, value),
+        }
+    }
+    Ok(envelope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use tempfile::TempDir;
+
+    fn of(directory: &Path) -> config::Spool {
+        config::Spool {
+            directory: directory.join("spool"),
+            segment_bytes: 1 << 20,
+            spill_bytes: 65_536,
+            reserve_bytes: 0,
+            bytes_max: None,
+            wipe_after_s: 0,
+        }
+    }
+
+    fn open(directory: &Path) -> Spool {
+        let directory = directory.join("spool");
+        let options = spool::Options {
+            directory,
+            segment_bytes: 1 << 20,
+            writers: 2,
+            reserve_bytes: 0,
+            bytes_max: None,
+            wipe_after_s: 0,
+        };
+        Spool::open(options).expect("opens")
+    }
+
+    /// A spool with a message of which one recipient is done, a large one, one that is done, one that a newer version wrote.
+    async fn fill(directory: &Path) {
+        let mut spool = open(directory);
+        let core = Writer::start(spool.core_writers().remove(0), Driver::Epoll).expect("starts");
+        let relay = Writer::start(spool.relay_side().0, Driver::Epoll).expect("starts");
+        let mut ids = Vec::new();
+        for (name, unknown) in [("half", false), ("large", false), ("done", false), ("newer", true)] {
+            let mut envelope = Envelope::default();
+            envelope.push(Tag::ReversePath, b"anna@example.edu");
+            envelope.push(Tag::Recipient, b"first@example.edu");
+            envelope.push(Tag::Notify, b"NEVER");
+            envelope.push(Tag::Recipient, b"second@example.edu");
+            envelope.push(Tag::Orcpt, b"rfc822;two@example.edu");
+            let mut content = name.as_bytes().to_vec();
+            if name == "large" {
+                let mut spill = core.spill().await.expect("a file");
+                spill.write(b"large".repeat(50_000)).await.0.expect("written");
+                spill.finish().await.expect("durable").push_to(&mut envelope);
+                content.clear();
+            }
+            let mut fields = envelope.as_bytes().to_vec();
+            if unknown {
+                fields.extend_from_slice(&[0xff, 0xff, 0, 0, 0, 0]);
+            }
+            let id = core.begin(0).expect("room");
+            let envelope = if unknown { Envelope::unchecked(fields) } else { envelope };
+            core.commit(id, &envelope, &content).await.expect("durable");
+            ids.push(id);
+        }
+        let mut outcomes = Envelope::default();
+        for (id, recipient) in [(ids[0], 0), (ids[2], 0), (ids[2], 1)] {
+            let (queue_id, fate) = (id.0, envelope::Fate::Delivered);
+            Outcome { queue_id, recipient, fate, text: b"" }.push_to(&mut outcomes);
+        }
+        relay.commit(relay.begin(0).expect("room"), &outcomes, b"").await.expect("durable");
+    }
+
+    /// What there is to do in a spool: contents, each with its recipients and what belongs to them.
+    fn to_do(directory: &Path) -> BTreeMap<String, Vec<String>> {
+        let mut spool = open(directory);
+        let mut follower = spool.relay_side().1;
+        let (mut queue, _) = what_is_left(&mut follower);
+        let mut all = BTreeMap::new();
+        while let Some(delivery) = queue.start(NOW) {
+            let stored = follower.read(delivery.at).expect("readable");
+            let view = View::parse(&stored.envelope).expect("whole");
+            let text = |octets: Option<&[u8]>| String::from_utf8_lossy(octets.unwrap_or(b"-")).into_owned();
+            let recipients = delivery.recipients.iter().map(|&index| {
+                let recipient = &view.recipients[index as usize];
+                format!("{} {} {}", text(Some(recipient.path)), text(recipient.notify), text(recipient.orcpt))
+            });
+            let content = match stored.content {
+                Content::Memory(content) => content,
+                Content::Spilled(mut reader) => {
+                    let mut content = Vec::new();
+                    loop {
+                        match reader.next().expect("undamaged") {
+                            [] => break content,
+                            piece => content.extend_from_slice(piece),
+                        }
+                    }
+                }
+            };
+            let name = format!("{} {}", String::from_utf8_lossy(&content[..4]), content.len());
+            assert_eq!(view.reverse_path, b"anna@example.edu");
+            all.insert(name, recipients.collect());
+        }
+        all
+    }
+
+    fn directories() -> (TempDir, TempDir) {
+        let directory = || tempfile::tempdir().expect("a directory");
+        (directory(), directory())
+    }
+
+    #[test]
+    fn what_is_left_to_do_there_is_to_do_here_and_there_no_more() {
+        let (ours, theirs) = directories();
+        net::run(Driver::Epoll, None, fill(theirs.path())).expect("a runtime");
+        let expected = to_do(theirs.path());
+        assert_eq!(expected["half 4"], ["second@example.edu - rfc822;two@example.edu"]);
+        assert_eq!((expected.len(), expected["larg 250000"].len()), (2, 2));
+        drop(open(ours.path()));
+        let adopted = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
+        assert_eq!((adopted.messages.len(), adopted.left.len()), (2, 1), "{adopted:?}");
+        assert!(adopted.left[0].contains("newer version"), "{adopted:?}");
+        assert_eq!(to_do(ours.path()), expected);
+        assert_eq!(to_do(theirs.path()), BTreeMap::new());
+        // Once more changes nothing.
+        let again = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
+        assert_eq!((again.messages.len(), again.left.len()), (0, 1));
+        assert_eq!(to_do(ours.path()), expected);
+    }
+
+    #[test]
+    fn what_cannot_be_adopted_is_said() {
+        let (ours, theirs) = directories();
+        let spool = open(ours.path());
+        for (from, words) in [
+            (theirs.path().join("nothing"), "is no spool"),
+            (theirs.path().to_owned(), "is no spool"),
+            (ours.path().join("spool"), "our own"),
+        ] {
+            let error = adopt(&of(ours.path()), &from).expect_err("refused");
+            assert!(error.contains(words), "{error}");
+        }
+        drop(open(theirs.path()));
+        let error = adopt(&of(ours.path()), &theirs.path().join("spool")).expect_err("refused");
+        assert!(error.contains("another running instance"), "{error}");
+        drop(spool);
+        let spool = open(theirs.path());
+        let error = adopt(&of(ours.path()), &theirs.path().join("spool")).expect_err("refused");
+        assert!(error.contains("another running instance"), "{error}");
+        drop(spool);
+    }
+}
