@@ -10,13 +10,14 @@
 //! cache flushed; short writes are completed; a buffer given away comes back; what is created is its owner's alone, files
 //! 0600 and directories 0700, whatever the umask allows. What a test build does to all of this is in `forgetful.rs`.
 
+use super::disk::{self, File, Open};
 use super::forgetful;
+#[cfg(test)]
+use super::simulated;
 use crate::net::Driver;
+pub use disk::{make_private, sync_directory};
 use futures_channel::oneshot;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
@@ -50,15 +51,19 @@ pub struct WriteFile {
 enum Handle {
     Ring(monoio::fs::File),
     Thread(FileThread),
+    #[cfg(test)]
+    Simulated(simulated::File),
 }
 
 impl WriteFile {
     /// Takes an open file. With O_DSYNC each write is durable when it comes back.
     pub fn new(through: &Through, file: File, path: PathBuf) -> io::Result<WriteFile> {
         let real = Arc::new(file);
-        let handle = match through {
-            Through::Ring => Handle::Ring(monoio::fs::File::from_std(real.try_clone()?)?),
-            Through::Thread(thread) => Handle::Thread(thread.clone()),
+        let handle = match (through, &*real) {
+            #[cfg(test)]
+            (_, File::Simulated(file)) => Handle::Simulated(file.clone()),
+            (Through::Ring, file) => Handle::Ring(monoio::fs::File::from_std(file.real()?.try_clone()?)?),
+            (Through::Thread(thread), _) => Handle::Thread(thread.clone()),
         };
         Ok(WriteFile { handle, path, real })
     }
@@ -103,6 +108,8 @@ impl WriteFile {
         match &self.handle {
             Handle::Ring(file) => file.sync_data().await,
             Handle::Thread(thread) => thread.run(&self.real, Vec::new(), 0, true).await.0,
+            #[cfg(test)]
+            Handle::Simulated(file) => file.begin_sync().await,
         }
     }
 
@@ -110,6 +117,8 @@ impl WriteFile {
         match &self.handle {
             Handle::Ring(file) => file.write_all_at(bytes, offset).await,
             Handle::Thread(thread) => thread.run(&self.real, bytes, offset, false).await,
+            #[cfg(test)]
+            Handle::Simulated(file) => (file.begin_write(&bytes, offset).await, bytes),
         }
     }
 }
@@ -175,7 +184,7 @@ impl ReadFile {
         if faults::is_unreadable(path) {
             return Err(io::Error::from_raw_os_error(nix::libc::EMFILE));
         }
-        Ok(ReadFile::Disk { file: File::open(path)?, path: path.to_path_buf() })
+        Ok(ReadFile::Disk { file: disk::open(path, Open::Read)?, path: path.to_path_buf() })
     }
 
     /// Reads at `offset` until `into` is full or the file ends; returns how much was read.
@@ -210,7 +219,7 @@ impl ReadFile {
 
 /// Opens a segment for durable writes.
 pub fn open_durable(path: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).custom_flags(nix::libc::O_DSYNC).open(path)
+    disk::open(path, Open::WriteDurably)
 }
 
 /// Writes `bytes` at `offset` durably, on the calling thread.
@@ -236,82 +245,61 @@ pub fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     }
     let new = path.with_extension("new");
     // One that a crash has left may have been anybody's to read.
-    match std::fs::remove_file(&new) {
+    match disk::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let file = create_private(&new)?;
     file.write_all_at(content, 0)?;
     file.sync_all()?;
-    std::fs::rename(&new, path)?;
+    disk::rename(&new, path)?;
     sync_directory(parent(path))
 }
 
 /// Renames within a directory, durably.
 pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::rename(from, to)?;
+    disk::rename(from, to)?;
     forgetful::renamed(from, to);
     sync_directory(parent(to))
 }
 
 /// Removes a file durably.
 pub fn remove_durably(path: &Path) -> io::Result<()> {
-    std::fs::remove_file(path)?;
+    disk::remove_file(path)?;
     forgetful::removed(path);
     sync_directory(parent(path))
 }
 
-/// How files are opened that may have to be created: readable by their owner alone.
-pub fn private() -> OpenOptions {
-    let mut options = File::options();
-    options.mode(0o600);
-    options
-}
-
 /// Creates a file that must not be there yet, for its owner alone.
 pub fn create_private(path: &Path) -> io::Result<File> {
-    private().read(true).write(true).create_new(true).open(path)
+    disk::open(path, Open::New)
 }
 
 /// Makes a directory and those above it that are missing, durably and for their owner alone. One that is there keeps
 /// its permissions.
 pub fn make_directories(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
+    if disk::is_directory(path) {
         return Ok(());
     }
     let above = parent(path);
     make_directories(above)?;
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if !path.is_dir() => return Err(error),
+    match disk::create_directory(path) {
+        Err(error) if !disk::is_directory(path) => return Err(error),
         _ => {}
     }
     sync_directory(above)
-}
-
-/// Takes a directory's permissions from all but its owner.
-pub fn make_private(directory: &Path) -> io::Result<()> {
-    if directory.metadata()?.permissions().mode() & 0o7777 == 0o700 {
-        return Ok(());
-    }
-    std::fs::set_permissions(directory, Permissions::from_mode(0o700))
 }
 
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the names in a directory durable.
-pub fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 /// Creates `path` and writes zeros over all of it, so that later writes change no metadata: measured, they then cost a
 /// half to a third (kernel-notes/durable-writes.md). Around the page cache where the file system allows it.
 pub fn create_zeroed(path: &Path, size: u64) -> io::Result<File> {
     let file = create_private(path)?;
-    // Contiguous space and an early "no space"; file systems without it do without.
-    let _ = nix::fcntl::fallocate(file.as_fd(), nix::fcntl::FallocateFlags::empty(), 0, size as i64);
-    let direct = File::options().write(true).custom_flags(nix::libc::O_DIRECT).open(path);
+    file.allocate(size);
+    let direct = disk::open(path, Open::WriteDirectly);
     if !direct.is_ok_and(|direct| fill_with_zeros(&direct, size).is_ok()) {
         fill_with_zeros(&file, size)?;
     }
@@ -321,8 +309,7 @@ pub fn create_zeroed(path: &Path, size: u64) -> io::Result<File> {
 
 /// Opens a file for overwriting with zeros, around the page cache where the file system allows it.
 pub fn open_for_zeros(path: &Path) -> io::Result<File> {
-    let direct = File::options().read(true).write(true).custom_flags(nix::libc::O_DIRECT).open(path);
-    direct.or_else(|_| File::options().read(true).write(true).open(path))
+    disk::open(path, Open::WriteDirectly).or_else(|_| disk::open(path, Open::Write))
 }
 
 /// Overwrites `length` octets at `at` with zeros, and a few beyond to the next multiple of 4096; not durable before a sync.

@@ -16,6 +16,7 @@
 //! Promises: a spare handed out is wholly written once, has a durable free header and is nobody else's; "erased" is told
 //! only when the free header, or the removal, is durable; a segment's end that stood in an erased header stands in its own.
 
+use super::disk;
 use super::file;
 use super::inventory::Inventory;
 use super::pool::{POOL_BYTES, SpillPool};
@@ -117,6 +118,29 @@ impl Files {
         }
     }
 
+    /// What `run` does next, if that needs no waiting; false: nothing. For the simulation, which has no threads.
+    #[cfg(test)]
+    pub fn step(&mut self) -> bool {
+        match self.inbox.try_recv() {
+            Ok(Request::Stop) | Err(mpsc::TryRecvError::Disconnected) => false,
+            Ok(request) => {
+                self.serve(request);
+                true
+            }
+            Err(mpsc::TryRecvError::Empty) if self.lacks_spares() => {
+                self.make_one_ahead();
+                true
+            }
+            Err(mpsc::TryRecvError::Empty) => self.wipe_a_piece(),
+        }
+    }
+
+    /// Spill files that are not free.
+    #[cfg(test)]
+    pub fn spills_in_use(&self) -> u64 {
+        self.pool.in_use()
+    }
+
     fn serve(&mut self, request: Request) {
         match request {
             Request::Look | Request::Stop => {}
@@ -136,7 +160,8 @@ impl Files {
         }
     }
 
-    fn tick(&mut self) {
+    /// A second has passed.
+    pub fn tick(&mut self) {
         self.looked = Instant::now();
         self.failing = false;
         self.shared.tick();
@@ -215,7 +240,7 @@ impl Files {
             }
             Err(error) => {
                 // Half a segment must not take the room that is missing.
-                let _ = std::fs::remove_file(&new);
+                let _ = disk::remove_file(&new);
                 Err(error)
             }
         }

@@ -22,6 +22,7 @@
 //! message is settled, or, found at the start, when no record names it and the whole past has been read undamaged.
 
 use super::QueueId;
+use super::disk;
 use super::file::{self, ReadFile};
 use super::published::Started;
 use super::record::{self, Head, KIND_MESSAGE, KIND_SPILLED};
@@ -33,7 +34,6 @@ use super::stored::{Readers, Stored};
 use crate::log::{Level, event};
 use crate::smtp::envelope::View;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::io::Write;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -51,6 +51,11 @@ impl Location {
     pub(super) fn new(segment: u32, generation: u64, at: u64) -> Location {
         debug_assert!(at >= BLOCK && at.is_multiple_of(record::ALIGNMENT as u64));
         Location { generation, segment, offset: (at / record::ALIGNMENT as u64) as u32 }
+    }
+
+    /// Was this record written before the other one, by the same writer?
+    pub fn is_before(&self, other: Location) -> bool {
+        (self.generation, self.offset) < (other.generation, other.offset)
     }
 
     /// Offset in octets.
@@ -238,6 +243,12 @@ impl Follower {
         self.erase_dead();
     }
 
+    /// What is known of all segments that are not erased, for whoever looks into a test that fails.
+    #[cfg(test)]
+    pub fn why_kept(&self) -> String {
+        format!("{:#?}", self.recycling)
+    }
+
     fn find(&mut self) -> Option<(usize, u64, Head)> {
         if let Some(found) = self.advance(0) {
             return Some(found);
@@ -335,7 +346,7 @@ impl Follower {
         }
         if trouble.attempts < PAST_ATTEMPTS && self.past_pauses > 0 {
             self.past_pauses -= 1;
-            std::thread::sleep(PAST_PAUSE);
+            disk::pause(PAST_PAUSE);
             return Some(());
         }
         log("spool segment cannot be read; it is kept until the next start", &open.started);
@@ -405,8 +416,8 @@ impl Follower {
         let copied = open.cursor.as_ref().expect("it was read").copy(from, to).and_then(|bytes| {
             file::make_directories(&self.shared.layout.damaged())?;
             file::make_private(&self.shared.layout.damaged())?;
-            let mut copy = file::private().write(true).create(true).truncate(true).open(&path)?;
-            copy.write_all(&bytes)?;
+            let copy = disk::open(&path, disk::Open::Replace)?;
+            copy.write_all_at(&bytes, 0)?;
             copy.sync_all()?;
             file::sync_directory(&self.shared.layout.damaged())
         });

@@ -12,7 +12,7 @@ compile_error!("the feature forgetful-file is for tests: a release build with it
 
 #[cfg(not(feature = "forgetful-file"))]
 mod active {
-    use std::fs::File;
+    use super::super::disk::File;
     use std::io;
     use std::path::Path;
 
@@ -34,10 +34,9 @@ mod active {
 
 #[cfg(feature = "forgetful-file")]
 mod active {
+    use super::super::disk::File;
     use std::collections::{BTreeMap, HashMap};
-    use std::fs::File;
     use std::io;
-    use std::os::unix::fs::FileExt;
     use std::path::{Path, PathBuf};
     use std::sync::{LazyLock, Mutex, MutexGuard};
 

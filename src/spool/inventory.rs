@@ -5,6 +5,7 @@
 //! leaves a segment too many and never a false alarm. A version that does not know the file raises the epoch without
 //! it; then it says nothing, and is written anew.
 
+use super::disk;
 use super::file;
 use crate::log::{Level, event};
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ impl Inventory {
     /// Segments that were there when the spool was used last, by opening `epoch`, and are not among `numbers`. An inventory
     /// that cannot be read says nothing.
     pub fn missing(path: &std::path::Path, epoch: u64, numbers: &BTreeSet<u32>) -> Vec<u32> {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let text = disk::read_to_string(path).unwrap_or_default();
         let mut lines = text.lines();
         if lines.next().and_then(|line| line.parse().ok()) != Some(epoch) {
             return Vec::new();

@@ -27,6 +27,7 @@
 
 #[cfg(test)]
 mod crash_tests;
+mod disk;
 mod file;
 mod files;
 mod follower;
@@ -43,6 +44,8 @@ mod recovery;
 mod recycling;
 mod segment;
 mod shared;
+#[cfg(test)]
+pub mod simulated;
 mod spill;
 mod stored;
 mod survivors;
@@ -105,7 +108,9 @@ pub struct Spool {
     cores: Vec<WriterSeed>,
     relay: Option<(WriterSeed, Follower)>,
     thread: Option<JoinHandle<()>>,
-    _lock: nix::fcntl::Flock<File>,
+    /// Held, never read.
+    #[allow(dead_code)]
+    lock: Option<nix::fcntl::Flock<File>>,
 }
 
 impl Spool {

@@ -1,8 +1,9 @@
 //! Opening the spool directory: lock, epoch, what is there, what must be prepared.
 //!
-//! Order: lock; list the segments; raise the epoch durably; say what is missing; prepare a spare per writer; start the files thread. Every error is
+//! Order: lock; make durable what an earlier run has written; list the segments; raise the epoch durably; say what is missing; prepare a spare per writer; start the files thread. Every error is
 //! one line that names the file and says what to do.
 
+use super::disk;
 use super::file::{self, ReadFile};
 use super::files::Files;
 use super::follower::{Follower, Past};
@@ -18,7 +19,7 @@ use crate::log::{Level, event};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -43,7 +44,24 @@ pub(super) fn open(options: Options) -> Result<Spool, String> {
     let layout = Layout::new(&options.directory);
     make_directories(&layout)?;
     let lock = lock(&layout)?;
+    let (mut spool, files) = assemble(options)?;
+    spool.lock = Some(lock);
+    let thread = std::thread::Builder::new().name("files".to_string()).spawn(move || files.run());
+    let no_thread = |error| format!("cannot start the files thread: {error}; raise the limit on threads");
+    spool.thread = Some(thread.map_err(no_thread)?);
+    Ok(spool)
+}
+
+/// All but the lock and the thread.
+pub(super) fn assemble(options: Options) -> Result<(Spool, Files), String> {
+    let layout = Layout::new(&options.directory);
+    // A process that was killed may have left records and headers in the page cache only. Whoever built on them, erased the
+    // original of a survivor say, would lose mail if the power went before the kernel wrote them.
+    disk::sync_file_system(layout.root())
+        .map_err(|error| describe(layout.root(), error, "the disk must be writable"))?;
     let found = list_segments(&layout)?;
+    let past = past(&found.active);
+    forget_what_failed(&layout, &past)?;
     let (before, epoch) = raise_epoch(&layout, &found)?;
     let inventory = take_stock(&layout, &found, before, epoch)?;
     let spills = list_spills(&layout)?;
@@ -64,16 +82,11 @@ pub(super) fn open(options: Options) -> Result<Spool, String> {
         )
     })?;
     files.look_for_room();
-    let thread = std::thread::Builder::new()
-        .name("files".to_string())
-        .spawn(move || files.run())
-        .map_err(|error| format!("cannot start the files thread: {error}; raise the limit on threads"))?;
-
-    let follower = Follower::new(shared.clone(), past(&found.active), spills, told);
+    let follower = Follower::new(shared.clone(), past, spills, told);
     let seed = |index| WriterSeed { shared: shared.clone(), index };
     let cores = (0..writers - 1).map(seed).collect();
     let relay = Some((seed(writers - 1), follower));
-    Ok(Spool { shared, cores, relay, thread: Some(thread), _lock: lock })
+    Ok((Spool { shared, cores, relay, thread: None, lock: None }, files))
 }
 
 fn check(options: &Options) -> Result<(), String> {
@@ -89,7 +102,7 @@ fn check(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-fn make_directories(layout: &Layout) -> Result<(), String> {
+pub(super) fn make_directories(layout: &Layout) -> Result<(), String> {
     let own = [layout.segments(), layout.spills()];
     for directory in std::iter::once(layout.root()).chain(own.iter().map(PathBuf::as_path)) {
         let made = file::make_directories(directory).and_then(|()| file::sync_directory(directory));
@@ -104,7 +117,7 @@ fn make_directories(layout: &Layout) -> Result<(), String> {
 
 fn lock(layout: &Layout) -> Result<Flock<File>, String> {
     let path = layout.lock();
-    let open = file::private().create(true).truncate(false).write(true).open(&path);
+    let open = disk::private().create(true).truncate(false).write(true).open(&path);
     let file = open.map_err(|error| describe(&path, error, "the spool directory must be writable"))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
         Errno::EWOULDBLOCK => format!(
@@ -119,7 +132,7 @@ fn list_segments(layout: &Layout) -> Result<Found, String> {
     let mut found = Found { next_number: 1, ..Found::default() };
     for path in entries(&layout.segments())? {
         if number_in(&path, "new").is_some() {
-            fs::remove_file(&path).map_err(|error| describe(&path, error, "remove it by hand"))?;
+            disk::remove_file(&path).map_err(|error| describe(&path, error, "remove it by hand"))?;
             continue;
         }
         let is_bad = number_in(&path, "bad").is_some();
@@ -160,7 +173,7 @@ fn read_header(path: &Path, number: u32) -> Result<Option<Header>, String> {
 
 /// Segments never change their size: what stood behind the end of a shorter one is lost, and somebody should know.
 fn report_if_cut(path: &Path, header: &Header) {
-    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let bytes = disk::length(path).unwrap_or(0);
     if bytes < header.size {
         event(Level::Error, "spool segment was cut off, records behind its end are lost")
             .field("file", path.display())
@@ -192,7 +205,7 @@ fn adopt_free(shared: &Shared, files: &mut Files, free: &[Header]) -> Result<(),
 /// Reads the epoch, raises it and makes that durable; returns both. What the segments say counts too, in case the file was lost.
 fn raise_epoch(layout: &Layout, found: &Found) -> Result<(u64, u64), String> {
     let path = layout.epoch();
-    let stored = match fs::read_to_string(&path) {
+    let stored = match disk::read_to_string(&path) {
         Ok(text) => text.trim().parse::<u64>().map_err(|_| {
             format!(
                 "{}: not a number; write one into it that is higher than any before, for example 1000",
@@ -251,6 +264,15 @@ fn past(active: &[Header]) -> VecDeque<Past> {
     past.collect()
 }
 
+/// After a failed write the page cache may hold what is not on the disk and never will be. Where no header says the end of a
+/// segment, it must be read from the disk.
+fn forget_what_failed(layout: &Layout, past: &VecDeque<Past>) -> Result<(), String> {
+    past.iter().filter(|past| past.end.is_none()).try_for_each(|past| {
+        let path = layout.segment(past.started.number);
+        disk::forget_cached(&path).map_err(|error| describe(&path, error, "the spool must be readable"))
+    })
+}
+
 fn seals(header: &Header) -> (Option<Sealed>, Option<End>) {
     match header.state {
         State::Active { sealed, end, .. } => (sealed, end),
@@ -259,10 +281,7 @@ fn seals(header: &Header) -> (Option<Sealed>, Option<End>) {
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, String> {
-    let listed = fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-    let mut paths: Vec<PathBuf> = listed.map_err(|error| describe(directory, error, "the spool must be readable"))?;
-    paths.sort();
-    Ok(paths)
+    disk::list(directory).map_err(|error| describe(directory, error, "the spool must be readable"))
 }
 
 fn describe(path: &Path, error: std::io::Error, remedy: &str) -> String {

@@ -8,11 +8,11 @@
 //! Promises: with wiping on, a file that is handed out holds nothing of anybody else's mail, behind its new content either;
 //! free files give way when mail needs their room.
 
+use super::disk::{self, Open};
 use super::file;
 use super::layout::Layout;
 use super::shared::SpillFile;
 use crate::log::{Level, event};
-use std::fs::File;
 use std::io;
 
 /// How many free spill files are kept for reuse, at most, and how many octets one of them may have.
@@ -44,7 +44,7 @@ impl SpillPool {
     /// A file to write into from its start. Errors: the disk's, or there are too many.
     pub fn take(&mut self) -> io::Result<SpillFile> {
         if let Some(number) = self.free.pop() {
-            let file = File::options().read(true).write(true).open(self.layout.spill(number))?;
+            let file = disk::open(&self.layout.spill(number), Open::Write)?;
             return Ok(SpillFile { number, file });
         }
         if self.count >= SPILLS_MAX {
@@ -52,17 +52,21 @@ impl SpillPool {
         }
         let number = self.next;
         let path = self.layout.spill(number);
-        let file = file::create_private(&path)?;
-        file::sync_directory(&self.layout.spills())?;
+        // A number whose file was made and could not be made durable is not used again: it would be there already.
         self.next += 1;
+        let file = file::create_private(&path)?;
         self.count += 1;
+        if let Err(error) = file::sync_directory(&self.layout.spills()) {
+            self.remove(number);
+            return Err(error);
+        }
         Ok(SpillFile { number, file })
     }
 
     /// Nobody needs it any more. `keep`: it may be used again.
     pub fn give_back(&mut self, number: u64, keep: bool) {
         let path = self.layout.spill(number);
-        let small = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= POOLED_BYTES);
+        let small = disk::length(&path).is_ok_and(|length| length <= POOLED_BYTES);
         match keep && small && self.free.len() + self.dirty.len() < POOLED {
             false => self.remove(number),
             true if self.wipes => self.dirty.push(number),
@@ -78,6 +82,12 @@ impl SpillPool {
     /// It holds nothing any more.
     pub fn wiped(&mut self, number: u64) {
         self.free.push(number);
+    }
+
+    /// Files that are not free.
+    #[cfg(test)]
+    pub fn in_use(&self) -> u64 {
+        self.count - (self.free.len() + self.dirty.len()) as u64
     }
 
     /// Gives all free files back to the file system.
@@ -101,9 +111,9 @@ impl SpillPool {
     /// Octets of all files, used or free. Reads the directory.
     pub fn bytes(&self) -> io::Result<u64> {
         let mut bytes = 0;
-        for entry in std::fs::read_dir(self.layout.spills())? {
+        for path in disk::list(&self.layout.spills())? {
             // One that is removed meanwhile takes nothing.
-            bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
+            bytes += disk::length(&path).unwrap_or(0);
         }
         Ok(bytes)
     }

@@ -3,12 +3,12 @@
 //! Promise: a spare is nobody else's once it is taken; whether there is room costs two atomic loads.
 
 use super::Options;
+use super::disk::{self, File};
 use super::layout::Layout;
 use super::published::{Alarm, Published};
 use super::segment::{Header, Sealed, State};
 use crate::clock::now_ms;
 use futures_channel::oneshot;
-use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, mpsc};
@@ -222,9 +222,9 @@ impl Shared {
 
     /// Looks how much room the file system has, and how much of that the spool may take beyond `used`.
     pub(super) fn look_for_room(&self, used: u64) -> io::Result<()> {
-        let free = nix::sys::statvfs::statvfs(self.layout.root())?;
+        let free_bytes = disk::free_bytes(self.layout.root())?;
         let allowed = self.bytes_max.map_or(u64::MAX, |most| most.saturating_sub(used));
-        self.free_bytes.store(allowed.min(free.blocks_available() * free.fragment_size()), Ordering::Relaxed);
+        self.free_bytes.store(allowed.min(free_bytes), Ordering::Relaxed);
         Ok(())
     }
 

@@ -11,11 +11,11 @@
 //!
 //! Spill files are overwritten as soon as they are free (pool.rs). A file that is removed is left to the file system.
 
+use super::disk::{self, File};
 use super::file;
 use super::layout::Layout;
 use super::segment::BLOCK;
 use super::shared::Spare;
-use std::fs::File;
 use std::io;
 
 /// Octets written before requests get their turn.
@@ -49,7 +49,7 @@ impl Wiping {
     /// Begins with a spill file.
     pub fn spill(layout: &Layout, number: u64) -> io::Result<Wiping> {
         let file = file::open_for_zeros(&layout.spill(number))?;
-        let end = file.metadata()?.len();
+        let end = disk::length(&layout.spill(number))?;
         Ok(Wiping { what: What::Spill(number), file, at: 0, end })
     }
 

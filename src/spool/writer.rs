@@ -11,6 +11,7 @@
 //! Promise: `commit` returns Ok only after the write that holds the record has come back from the disk. This is the one
 //! place that waits for the disk.
 
+use super::disk;
 use super::file::{Through, WriteFile};
 use super::group_commit::{FreshSegment, GroupCommit, Step, Ticket};
 use super::published::Started;
@@ -140,7 +141,7 @@ impl Writer {
         let ticket = inner.core.borrow_mut().append(kind, id, fields, content);
         let ticket = ticket.ok_or(CommitError::NoRoom)?;
         if !inner.running.replace(true) {
-            monoio::spawn(run(inner.clone()));
+            disk::spawn(run(inner.clone()));
         }
         Committing { inner, ticket: Some(ticket), place: None }.await
     }
@@ -203,6 +204,11 @@ impl Writer {
                 .field("error", error)
                 .emit();
         }
+    }
+
+    /// Starts a task that commits, on the thread's runtime.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        disk::spawn(task);
     }
 
     /// Durable writes and records so far.

@@ -1,0 +1,131 @@
+//! A spool on the simulated disk, with its files thread taken apart: it does one thing when it is told to.
+
+use super::super::files::Files;
+use super::super::follower::{Follower, Location};
+use super::super::layout::{Layout, number_in};
+use super::super::record;
+use super::super::segment::{BLOCK, Header, State};
+use super::super::{Options, Spool, WriterSeed, open};
+use super::{ROOT, with};
+use std::path::{Path, PathBuf};
+
+/// Octets per segment.
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// An open spool.
+pub struct Machine {
+    spool: Spool,
+    files: Files,
+}
+
+/// What is left on the disk.
+pub struct Remains {
+    /// Segments that are not free.
+    pub active: Vec<String>,
+    /// Spill files that are not in the pool of free ones.
+    pub spills: u64,
+    /// Segments and ranges that were set aside.
+    pub damaged: Vec<PathBuf>,
+}
+
+impl Machine {
+    /// Opens, as `Spool::open`, with so many core writers.
+    pub fn open(writers: usize) -> Result<Machine, String> {
+        let directory = PathBuf::from(ROOT).join("spool");
+        let options = Options {
+            directory,
+            segment_bytes: SEGMENT_BYTES,
+            writers,
+            reserve_bytes: 1 << 20,
+            bytes_max: None,
+            wipe_after_s: 0,
+        };
+        open::make_directories(&Layout::new(&options.directory))?;
+        let (spool, files) = open::assemble(options)?;
+        Ok(Machine { spool, files })
+    }
+
+    /// As `Spool::core_writers`.
+    pub fn core_writers(&mut self) -> Vec<WriterSeed> {
+        self.spool.core_writers()
+    }
+
+    /// As `Spool::relay_side`.
+    pub fn relay_side(&mut self) -> (WriterSeed, Follower) {
+        self.spool.relay_side()
+    }
+
+    /// The files thread does one thing. False: there is nothing to do.
+    pub fn step(&mut self) -> bool {
+        self.files.step()
+    }
+
+    /// A second has passed.
+    pub fn second(&mut self) {
+        self.files.tick();
+    }
+
+    /// Is the record at `at` durable as it is read, with so many octets of it?
+    pub fn is_durable(&self, at: Location, bytes: usize) -> bool {
+        let from = at.at() as usize;
+        with(|disk| disk.is_durable(&self.spool.shared.layout.segment(at.segment), from, from + bytes))
+    }
+
+    /// What is there now.
+    pub fn remains(&self) -> Remains {
+        let spills = self.files.spills_in_use();
+        let layout = &self.spool.shared.layout;
+        let (segments, ranges) = with(|disk| (disk.list(&layout.segments()), disk.list(&layout.damaged())));
+        let (bad, segments): (Vec<_>, Vec<_>) = segments.into_iter().partition(|path| number_in(path, "bad").is_some());
+        let in_use = |path: &&PathBuf| with(|disk| disk.content(path).is_some_and(is_in_use));
+        let active = segments.iter().filter(in_use).map(|path| path.display().to_string()).collect();
+        let damaged = bad.into_iter().chain(ranges).collect();
+        Remains { active, spills, damaged }
+    }
+}
+
+fn is_in_use(content: &[u8]) -> bool {
+    let block = &content[..content.len().min(BLOCK as usize)];
+    !Header::from_block(block).is_ok_and(|header| header.state == State::Free)
+}
+
+/// Where a record stands.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its segment.
+    pub path: PathBuf,
+    /// Its first octet.
+    pub from: usize,
+    /// One behind its last.
+    pub to: usize,
+    /// Queue id.
+    pub id: u64,
+    /// It has recipients.
+    pub is_message: bool,
+    /// No group of its segment follows.
+    pub is_last_group: bool,
+}
+
+/// All records of this generation in all segments, in order.
+pub fn records() -> Vec<Record> {
+    let layout = Layout::new(&PathBuf::from(ROOT).join("spool"));
+    let paths = with(|disk| disk.list(&layout.segments()));
+    paths.iter().flat_map(|path| records_of(path)).collect()
+}
+
+fn records_of(path: &Path) -> Vec<Record> {
+    let content = with(|disk| disk.content(path).unwrap_or_default().to_vec());
+    let Ok(header) = Header::from_block(&content[..BLOCK as usize]) else { return Vec::new() };
+    let mut records = Vec::new();
+    for from in (BLOCK as usize..content.len()).step_by(record::ALIGNMENT) {
+        let room = (content.len() - from) as u64;
+        if let record::Found::Record(head) = record::parse(&content[from..], header.salt, room, true) {
+            let (to, is_message) = (from + head.content_range().end, head.kind & record::KIND_MESSAGE != 0);
+            let found = Record { path: path.into(), from, to, id: head.id.0, is_message, is_last_group: false };
+            records.push((head.place.group, found));
+        }
+    }
+    let last = records.last().map(|(group, _)| *group);
+    let mark = |(group, found): (u64, Record)| Record { is_last_group: Some(group) == last, ..found };
+    records.into_iter().map(mark).collect()
+}
