@@ -269,12 +269,15 @@ impl Worker {
     }
 
     fn apply_arrival(&mut self, arrival: Arrival<Location>) {
-        let at = arrival.at;
+        let (at, survivor) = (arrival.at, arrival.survivor);
         let added = self.queue.add(arrival);
         if let Some(Superseded { by, old }) = added.superseded {
             return self.follower.superseded(old, by);
         }
-        added.early.into_iter().for_each(|from| self.follower.refers(from, at));
+        // A survivor says itself what was recorded before it. If older outcomes were kept for it, and it for them because of
+        // another message, neither segment would ever be recycled, nor any that refers to them.
+        let needed = added.early.into_iter().filter(|from| !survivor || at.is_before(*from));
+        needed.for_each(|from| self.follower.refers(from, at));
         if added.settled {
             self.follower.settled(at);
         }
