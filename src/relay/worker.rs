@@ -43,6 +43,8 @@ use std::time::Duration;
 
 mod moving;
 mod recording;
+#[cfg(test)]
+mod simulation;
 
 /// Records read before deliveries get their turn.
 const FOLLOW_AT_ONCE: usize = 256;
@@ -69,29 +71,7 @@ pub async fn run(
         handshake_limit: HANDSHAKE_LIMIT,
     };
     let tools = Tools { context, maildirs, ways: ways(&routes), reports };
-    let (recorded_here, recorded) = mpsc::unbounded();
-    let writer = Writer::start(options.writer, options.driver)?;
-    let mut worker = Worker {
-        // One more for recipients that no route takes.
-        queue: Queue::new(settings(&options.config), routes.servers().chain([tools.ways.len()]), now_ms()),
-        routes,
-        follower: options.follower,
-        records: Records::new(writer.record_bytes_max()),
-        writer,
-        expire_ms: settings(&options.config).expire_ms,
-        honours_tls_optional: options.config.honours_tls_optional,
-        hostname: options.hostname,
-        counters: metrics::register(),
-        tools: Rc::new(tools),
-        tasks: HashMap::new(),
-        tasks_made: 0,
-        reported,
-        recorded,
-        recorded_here,
-        mover: Mover::new(options.move_after_s),
-        stop,
-        stopping: false,
-    };
+    let mut worker = Worker::new(options, routes, tools, metrics::register(), reported, stop)?;
     worker.catch_up();
     worker.deliver_until_stopped().await;
     worker.finish(&shared).await;
@@ -159,6 +139,40 @@ enum Woken {
 }
 
 impl Worker {
+    /// Before it has read anything. Errors: its spool writer could not be started.
+    fn new(
+        options: RelayOptions,
+        routes: Routes,
+        tools: Tools,
+        counters: Arc<Counters>,
+        reported: mpsc::UnboundedReceiver<Report>,
+        stop: oneshot::Receiver<()>,
+    ) -> io::Result<Worker> {
+        let (recorded_here, recorded) = mpsc::unbounded();
+        let writer = Writer::start(options.writer, options.driver)?;
+        Ok(Worker {
+            // One more for recipients that no route takes.
+            queue: Queue::new(settings(&options.config), routes.servers().chain([tools.ways.len()]), now_ms()),
+            routes,
+            follower: options.follower,
+            records: Records::new(writer.record_bytes_max()),
+            writer,
+            expire_ms: settings(&options.config).expire_ms,
+            honours_tls_optional: options.config.honours_tls_optional,
+            hostname: options.hostname,
+            counters,
+            tools: Rc::new(tools),
+            tasks: HashMap::new(),
+            tasks_made: 0,
+            reported,
+            recorded,
+            recorded_here,
+            mover: Mover::new(options.move_after_s),
+            stop,
+            stopping: false,
+        })
+    }
+
     fn catch_up(&mut self) {
         let mut records = 0u64;
         while self.follow_one() {
@@ -174,17 +188,7 @@ impl Worker {
         loop {
             let more = (0..FOLLOW_AT_ONCE).all(|_| self.follow_one());
             let now = now_ms();
-            while let Some(overdue) = self.queue.overdue(now) {
-                let action = if overdue.given_up { Action::Expired } else { Action::Delayed };
-                let verdict = |(recipient, Reason { reply, server })| Verdict {
-                    recipient,
-                    action,
-                    reply,
-                    remote: server.map(String::from),
-                };
-                let verdicts = overdue.recipients.into_iter().map(verdict).collect();
-                self.records.told(Told { id: overdue.id, at: overdue.at, verdicts }, false, now);
-            }
+            self.look_for_late(now);
             self.record(now);
             self.deliver(now);
             self.move_survivors(now);
@@ -196,6 +200,21 @@ impl Worker {
                 Woken::Look => {}
                 Woken::Stop => return,
             }
+        }
+    }
+
+    /// Who is late or past its time is to be told of.
+    fn look_for_late(&mut self, now: u64) {
+        while let Some(overdue) = self.queue.overdue(now) {
+            let action = if overdue.given_up { Action::Expired } else { Action::Delayed };
+            let verdict = |(recipient, Reason { reply, server })| Verdict {
+                recipient,
+                action,
+                reply,
+                remote: server.map(String::from),
+            };
+            let verdicts = overdue.recipients.into_iter().map(verdict).collect();
+            self.records.told(Told { id: overdue.id, at: overdue.at, verdicts }, false, now);
         }
     }
 

@@ -116,7 +116,7 @@ impl Worker {
         self.mover.bytes += bytes;
         self.mover.messages += 1;
         let (writer, done) = (self.writer.clone(), self.mover.sender.clone());
-        monoio::spawn(async move {
+        self.writer.spawn(async move {
             let result = writer.commit_copy(id, &envelope, &content).await;
             // Nobody listens any more when the thread ends: the next start reads what is durable.
             let _ = done.unbounded_send(Moved { id: id.0, bytes, result });

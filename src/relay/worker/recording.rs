@@ -22,8 +22,8 @@ const RETURNED_BYTES_MAX: usize = 64 * 1024;
 
 /// A record that is durable, or not.
 pub(super) struct Recorded {
-    matter: Matter<Location>,
-    result: Result<(), CommitError>,
+    pub(super) matter: Matter<Location>,
+    pub(super) result: Result<(), CommitError>,
 }
 
 /// Why there is no record.
@@ -43,7 +43,7 @@ impl Worker {
             match self.build(&matter, now) {
                 Ok((id, envelope, content)) => {
                     let (writer, done) = (self.writer.clone(), self.recorded_here.clone());
-                    monoio::spawn(async move {
+                    self.writer.spawn(async move {
                         let result = writer.commit(id, &envelope, &content).await;
                         // Nobody listens any more when the thread ends: the next start reads what is durable.
                         let _ = done.unbounded_send(Recorded { matter, result });
