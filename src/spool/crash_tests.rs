@@ -275,6 +275,100 @@ fn every_flipped_bit_is_reported_or_a_torn_tail() {
     }
 }
 
+/// Small enough that each bit of a record can be flipped, and some of the zeros: three groups, each of one block.
+#[test]
+fn every_flipped_bit_of_a_small_segment_costs_one_record() {
+    const SMALL: u64 = 16 << 10;
+    let mut image = vec![0; SMALL as usize];
+    let mut core = GroupCommit::new(SMALL as usize - 4096);
+    let mut spans = Vec::new();
+    for ids in [&[1u64, 2][..], &[3], &[4, 5]] {
+        for &id in ids {
+            core.append(record::KIND_MESSAGE, QueueId(id), b"fields", &small(id)).expect("room");
+        }
+        while let step @ (Step::NewSegment { .. } | Step::Write { .. }) = core.step() {
+            let Step::Write { offset, bytes } = step else {
+                core.segment(Ok(FreshSegment { number: 1, generation: 1, salt: SALT, size: SMALL }));
+                continue;
+            };
+            let mut at = offset as usize;
+            for &id in ids {
+                let length = record::record_bytes(6, small(id).len());
+                spans.push((id, at, at + record::HEAD_BYTES + 6 + small(id).len()));
+                at += length;
+            }
+            image[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+            core.written(true, bytes);
+        }
+    }
+    let open = Limit { end: SMALL, durable: false };
+    let sealed = Limit { end: SMALL, durable: true };
+    for bit in 4096 * 8..image.len() * 8 {
+        let hit = spans.iter().find(|(_, from, to)| (from * 8..to * 8).contains(&bit)).map(|(id, ..)| *id);
+        if hit.is_none() && bit % 61 > 0 {
+            continue;
+        }
+        image[bit / 8] ^= 1 << (bit % 8);
+        for limit in [open, sealed] {
+            let (ids, damaged) = small_ids(&image, limit);
+            // In the last group of an open segment a torn tail begins with the record that was hit.
+            let cut = hit.filter(|id| !limit.durable && *id > 3);
+            let expected: Vec<u64> = (1..=5).filter(|id| cut.map_or(hit != Some(*id), |cut| *id < cut)).collect();
+            assert_eq!(ids, expected, "bit {bit}, {limit:?}");
+            // Behind the last record of a segment whose end is known there should be another group.
+            let reported = usize::from(hit.is_some() && cut.is_none());
+            assert!(damaged >= reported, "bit {bit}, {limit:?}: nothing was reported");
+        }
+        image[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+fn small(id: u64) -> Vec<u8> {
+    vec![b'a' + id as u8; 9 + id as usize]
+}
+
+fn small_ids(image: &[u8], limit: Limit) -> (Vec<u64>, usize) {
+    let mut cursor = Cursor::new(ReadFile::Memory(image.to_vec()), SALT, true, Vec::new());
+    let (mut ids, mut damaged) = (Vec::new(), 0);
+    loop {
+        match cursor.next(limit) {
+            Met::Record(at, head) => {
+                assert_eq!(image[at as usize..][head.content_range()], small(head.id.0));
+                ids.push(head.id.0);
+            }
+            Met::Damaged(..) => damaged += 1,
+            Met::TornTail(_) => {}
+            Met::End => return (ids, damaged),
+            Met::Unreadable(..) => unreachable!("memory is readable"),
+        }
+    }
+}
+
+/// It stands twice, and each copy is whole or nothing.
+#[test]
+fn every_flipped_bit_and_every_cut_of_a_header() {
+    let end = super::segment::End { at: 8192, failed: false };
+    let sealed = Some(Sealed { number: 6, generation: 8, end });
+    let state = State::Active { writer: 2, sealed, end: Some(end) };
+    let header = Header { state, number: 7, generation: 9, salt: SALT, size: SIZE, created_ms: 1 };
+    let block = header.to_block();
+    for bit in 0..block.len() * 8 {
+        let mut one = block.clone();
+        one[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Header::from_block(&one), Ok(header), "bit {bit}");
+        let octet = bit / 8 % 2048;
+        if octet < 84 {
+            let mut both = block.clone();
+            both[octet] ^= 1 << (bit % 8);
+            both[octet + 2048] ^= 1 << (bit % 8);
+            assert!(Header::from_block(&both).is_err(), "bit {bit} of both");
+        }
+    }
+    for cut in 0..block.len() {
+        assert_eq!(Header::from_block(&block[..cut]).ok(), (cut >= 84).then_some(header), "cut at {cut}");
+    }
+}
+
 #[test]
 fn every_cut_leaves_the_records_before_it() {
     let image = written(SALT, &GROUPS);
