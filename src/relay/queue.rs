@@ -93,6 +93,8 @@ pub struct Tried {
     pub deferred: Vec<(u32, Reply)>,
     /// Milliseconds since the Unix epoch; none: the message's time is over before there would be another try.
     pub retry_ms: Option<u64>,
+    /// To be recorded, so that a restart does not begin with the short pauses of a new message; seldom, and not for sure.
+    pub keep: Option<Deferral>,
 }
 
 /// Who broke a transaction off.
@@ -150,8 +152,29 @@ pub struct Added<L> {
     pub superseded: Option<Superseded<L>>,
 }
 
-/// An outcome of a recipient, or a warning, which has none; and the record in which it was read.
-type Early<L> = (Option<u32>, L);
+/// Recipients that wait, as it outlives a restart. The first of them stands for all that are tried together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// Index in the envelope.
+    pub recipient: u32,
+    /// Transactions that were tried.
+    pub attempts: u16,
+    /// The next, milliseconds since the Unix epoch.
+    pub next_ms: u64,
+}
+
+/// What was read about a message before the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// What became of a recipient.
+    Outcome(u32),
+    /// Its sender knows that it is late.
+    Warned,
+    Deferred(Deferral),
+}
+
+/// That, and the record in which it was read.
+type Early<L> = (News, L);
 
 /// The queue. `L` is a place in the spool.
 pub struct Queue<L> {
@@ -187,7 +210,7 @@ impl<L: Copy + PartialEq> Queue<L> {
             return Added { early: Vec::new(), settled: false, superseded };
         }
         let early = self.early.as_mut().and_then(|early| early.remove(&arrival.id)).unwrap_or_default();
-        let is_done = |index: u32| early.iter().any(|&(done, _)| done == Some(index));
+        let is_done = |index: u32| early.iter().any(|&(news, _)| news == News::Outcome(index));
         let mut jobs: Vec<Job> = Vec::new();
         for (index, &destination) in (0u32..).zip(&arrival.destinations) {
             if is_done(index) {
@@ -197,6 +220,11 @@ impl<L: Copy + PartialEq> Queue<L> {
             match jobs.iter_mut().rev().find(|job| fits(job)) {
                 Some(job) => job.recipients.push(index),
                 None => jobs.push(Job::new(index, destination, arrival.release_ms)),
+            }
+        }
+        for (news, _) in &early {
+            if let News::Deferred(deferral) = news {
+                message::resume(&mut jobs, deferral);
             }
         }
         // A vector that grew has room for four jobs; most messages have one.
@@ -210,7 +238,7 @@ impl<L: Copy + PartialEq> Queue<L> {
                 self.sites[job.destination as usize].waiting.insert((job.due_ms, arrival.id, part));
             }
             let expire_ms = arrival.release_ms.saturating_add(self.settings.expire_ms);
-            let warned = self.settings.warn_ms.is_none() || early.iter().any(|(done, _)| done.is_none());
+            let warned = self.settings.warn_ms.is_none() || early.iter().any(|(news, _)| *news == News::Warned);
             let warn_ms = arrival.release_ms.saturating_add(self.settings.warn_ms.unwrap_or(0));
             let look_ms = if warned { expire_ms } else { warn_ms.min(expire_ms) };
             self.looks.insert((look_ms, arrival.id));
@@ -232,7 +260,7 @@ impl<L: Copy + PartialEq> Queue<L> {
     pub fn outcome(&mut self, id: u64, recipient: u32, from: L) -> Applied<L> {
         let Some(message) = self.messages.get_mut(&id) else {
             if let Some(early) = &mut self.early {
-                early.entry(id).or_default().push((Some(recipient), from));
+                early.entry(id).or_default().push((News::Outcome(recipient), from));
             }
             return Applied::Unknown;
         };
@@ -258,11 +286,32 @@ impl<L: Copy + PartialEq> Queue<L> {
     pub fn warned(&mut self, id: u64, from: L) -> Applied<L> {
         let Some(message) = self.messages.get_mut(&id) else {
             if let Some(early) = &mut self.early {
-                early.entry(id).or_default().push((None, from));
+                early.entry(id).or_default().push((News::Warned, from));
             }
             return Applied::Unknown;
         };
         message.warned = true;
+        Applied::Open(message.at)
+    }
+
+    /// It was read, in the record at `from`, how often recipients of message `id` had been tried. It counts during the
+    /// catch-up: later it is what this queue has said itself.
+    pub fn deferred(&mut self, id: u64, deferral: Deferral, from: L) -> Applied<L> {
+        let Some(message) = self.messages.get_mut(&id) else {
+            if let Some(early) = &mut self.early {
+                early.entry(id).or_default().push((News::Deferred(deferral), from));
+            }
+            return Applied::Unknown;
+        };
+        if self.early.is_some() {
+            for (part, job) in (0u16..).zip(&message.jobs).filter(|(_, job)| !job.recipients.is_empty()) {
+                self.sites[job.destination as usize].waiting.remove(&(job.due_ms, id, part));
+            }
+            message::resume(&mut message.jobs, &deferral);
+            for (part, job) in (0u16..).zip(&message.jobs).filter(|(_, job)| !job.recipients.is_empty()) {
+                self.sites[job.destination as usize].waiting.insert((job.due_ms, id, part));
+            }
+        }
         Applied::Open(message.at)
     }
 
@@ -337,6 +386,7 @@ impl<L: Copy + PartialEq> Queue<L> {
         let Some(message) = self.messages.get_mut(&delivery.id) else { return tried };
         let job = &mut message.jobs[usize::from(delivery.part)];
         job.attempts = job.attempts.saturating_add(1);
+        let named = job.recipients.first().copied();
         for (&recipient, fate) in delivery.recipients.iter().zip(fates) {
             let Some(place) = job.recipients.iter().position(|&index| index == recipient) else { continue };
             match fate {
@@ -357,6 +407,8 @@ impl<L: Copy + PartialEq> Queue<L> {
             job.due_ms =
                 now + backoff(self.settings.retry_first_ms, self.settings.retry_max_ms, attempts, &mut self.random);
             tried.retry_ms = Some(job.due_ms).filter(|&due_ms| due_ms < message.expire_ms);
+            let is_kept = |kept: &Deferral| is_kept(kept.attempts, named == Some(kept.recipient));
+            tried.keep = tried.retry_ms.and_then(|_| job.deferral()).filter(is_kept);
         }
         self.landed(delivery);
         tried
@@ -456,6 +508,11 @@ impl<L: Copy + PartialEq> Queue<L> {
         (self.messages.len(), self.held)
     }
 
+    /// Is message `id` being moved? Then nothing of it may be recorded.
+    pub fn is_moving(&self, id: u64) -> bool {
+        self.messages.get(&id).is_some_and(|message| message.moving)
+    }
+
     /// The connection broke within a transaction.
     fn site_lost(&mut self, destination: Destination, now: u64) {
         let site = &mut self.sites[destination];
@@ -464,6 +521,12 @@ impl<L: Copy + PartialEq> Queue<L> {
             site.down(&self.settings, now, &mut self.random);
         }
     }
+}
+
+/// Whenever the attempts have doubled, or the recipient is done who was named the last time: there are few such records
+/// however long a message waits, and none of one that is taken at the second try.
+fn is_kept(attempts: u16, is_named: bool) -> bool {
+    attempts >= 2 && (attempts.is_power_of_two() || !is_named)
 }
 
 #[cfg(test)]

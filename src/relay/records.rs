@@ -4,10 +4,13 @@
 //! meanwhile is the next, so that records grow by themselves when there is much to record. Recipients of one message whose
 //! sender is to be told are a record with the notification that tells of them: both are durable or neither is. While more
 //! transactions of the message are to come, that waits a moment, so that one notification tells of all.
+//!
+//! How often recipients were tried is news that may be lost: it goes into a record of deliveries, or after a moment into one
+//! of its own, and is dropped when the disk refuses it or there is too much of it.
 
 use crate::relay::notification::Verdict;
 use crate::smtp::client::Reply;
-use crate::smtp::envelope::{Envelope, Fate, Outcome};
+use crate::smtp::envelope::{Deferred, Envelope, Fate, Outcome};
 use std::collections::VecDeque;
 
 /// Outcomes in one record.
@@ -20,6 +23,10 @@ const BACKLOG_MAX: usize = 64;
 const RETRY_MS: u64 = 2000;
 /// How long a notification waits for other recipients of its message.
 const GATHER_MS: u64 = 1000;
+/// How long an account of attempts waits for company.
+const DEFERRED_MS: u64 = 1000;
+/// Accounts of attempts that may wait.
+const DEFERRED_MAX: usize = 4096;
 /// Recipients in one notification, unless one transaction has more.
 const GATHERED_MAX: usize = 1000;
 /// Most that one recipient adds to a notification and its outcomes beside the texts of its reply, which stand in it three
@@ -53,8 +60,8 @@ pub struct Told<L> {
 /// What one record is to hold.
 #[derive(Clone, Debug)]
 pub enum Matter<L> {
-    /// Outcomes only.
-    Delivered(Vec<Delivered>),
+    /// Outcomes, and accounts of attempts.
+    Delivered(Vec<Delivered>, Vec<Deferred>),
     /// What became of recipients of one message and, if the sender is to be told, the notification.
     Told(Told<L>),
 }
@@ -63,6 +70,9 @@ pub enum Matter<L> {
 #[derive(Debug)]
 pub struct Records<L> {
     delivered: Vec<Delivered>,
+    deferred: Vec<Deferred>,
+    /// Not before, if nothing else is to be recorded.
+    deferred_ms: u64,
     /// With the time before which it is not written.
     told: VecDeque<(u64, Told<L>)>,
     delivered_under_way: bool,
@@ -99,6 +109,8 @@ impl<L> Default for Records<L> {
     fn default() -> Records<L> {
         Records {
             delivered: Vec::new(),
+            deferred: Vec::new(),
+            deferred_ms: 0,
             told: VecDeque::new(),
             delivered_under_way: false,
             told_under_way: 0,
@@ -120,6 +132,16 @@ impl<L: Copy> Records<L> {
         self.delivered.push(delivered);
     }
 
+    /// Recipients were tried once more.
+    pub fn deferred(&mut self, deferred: Deferred, now: u64) {
+        if self.deferred.is_empty() {
+            self.deferred_ms = now + DEFERRED_MS;
+        }
+        if self.deferred.len() < DEFERRED_MAX {
+            self.deferred.push(deferred);
+        }
+    }
+
     /// The sender of a message may have to be told of it. `more`: other transactions of it are to come at once.
     pub fn told(&mut self, mut told: Told<L>, more: bool, now: u64) {
         let same = |(_, known): &&mut (u64, Told<L>)| {
@@ -137,6 +159,7 @@ impl<L: Copy> Records<L> {
 
     /// Nothing is gathered any longer.
     pub fn flush(&mut self) {
+        self.deferred_ms = 0;
         self.told.iter_mut().for_each(|(not_before_ms, _)| *not_before_ms = 0);
     }
 
@@ -145,10 +168,13 @@ impl<L: Copy> Records<L> {
         if self.refused_until_ms.is_some_and(|until| until > now) {
             return None;
         }
-        if !self.delivered_under_way && !self.delivered.is_empty() {
+        let is_due = !self.delivered.is_empty() || !self.deferred.is_empty() && self.deferred_ms <= now;
+        if !self.delivered_under_way && is_due {
             self.delivered_under_way = true;
-            let count = self.delivered.len().min(OUTCOMES_MAX);
-            return Some(Matter::Delivered(self.delivered.drain(..count).collect()));
+            let (delivered, deferred) = (&mut self.delivered, &mut self.deferred);
+            let count = delivered.len().min(OUTCOMES_MAX);
+            let others = deferred.len().min(OUTCOMES_MAX);
+            return Some(Matter::Delivered(delivered.drain(..count).collect(), deferred.drain(..others).collect()));
         }
         if self.told_under_way < NOTIFICATIONS_MAX {
             let at = self.told.iter().position(|(not_before_ms, _)| *not_before_ms <= now)?;
@@ -164,13 +190,13 @@ impl<L: Copy> Records<L> {
     /// A record is durable, or the spool refused it: then it waits again.
     pub fn ended(&mut self, matter: Matter<L>, durable: bool, now: u64) {
         match &matter {
-            Matter::Delivered(_) => self.delivered_under_way = false,
+            Matter::Delivered(..) => self.delivered_under_way = false,
             Matter::Told(_) => self.told_under_way -= 1,
         }
         self.refused_until_ms = if durable { None } else { Some(now + RETRY_MS) };
         match matter {
             _ if durable => {}
-            Matter::Delivered(mut delivered) => {
+            Matter::Delivered(mut delivered, _) => {
                 delivered.append(&mut self.delivered);
                 self.delivered = delivered;
             }
@@ -186,12 +212,14 @@ impl<L: Copy> Records<L> {
     /// When something may be tried again.
     pub fn wake_ms(&self) -> Option<u64> {
         let gathering = self.told.iter().map(|(not_before_ms, _)| *not_before_ms).min();
-        self.refused_until_ms.or(gathering.filter(|_| self.told_under_way < NOTIFICATIONS_MAX))
+        let gathering = gathering.filter(|_| self.told_under_way < NOTIFICATIONS_MAX);
+        let account = (!self.deferred.is_empty() && !self.delivered_under_way).then_some(self.deferred_ms);
+        self.refused_until_ms.or(gathering.into_iter().chain(account).min())
     }
 
     /// Nothing waits and nothing is under way.
     pub fn is_empty(&self) -> bool {
-        let waiting = !self.delivered.is_empty() || !self.told.is_empty();
+        let waiting = !self.delivered.is_empty() || !self.deferred.is_empty() || !self.told.is_empty();
         !waiting && !self.delivered_under_way && self.told_under_way == 0
     }
 }
@@ -218,7 +246,7 @@ mod tests {
     }
 
     fn recipients(matter: &Matter<u32>) -> Vec<u32> {
-        let Matter::Delivered(delivered) = matter else { panic!("no deliveries") };
+        let Matter::Delivered(delivered, _) = matter else { panic!("no deliveries") };
         delivered.iter().map(|delivered| delivered.recipient).collect()
     }
 
@@ -258,6 +286,35 @@ mod tests {
         assert!(matches!(records.next(3000), Some(Matter::Told(Told { id: 7, .. }))));
     }
 
+    #[test]
+    fn accounts_of_attempts_go_with_deliveries_or_after_a_moment_and_may_be_lost() {
+        let account = |queue_id| Deferred { queue_id, recipient: 0, attempts: 2, next_ms: 9 };
+        let mut records = Records::<u32>::default();
+        records.deferred(account(1), 100);
+        assert!(records.next(100).is_none() && records.may_deliver() && !records.is_empty());
+        records.delivered(delivered(0));
+        let Some(Matter::Delivered(outcomes, accounts)) = records.next(100) else { panic!("no record") };
+        assert_eq!((outcomes.len(), &accounts[..]), (1, &[account(1)][..]));
+        records.ended(Matter::Delivered(outcomes, accounts), false, 100);
+        assert_eq!(records.deferred, [], "once");
+        (0..2 * DEFERRED_MAX as u64).for_each(|id| records.deferred(account(id), 5000));
+        let Some(Matter::Delivered(outcomes, accounts)) = records.next(5000) else { panic!("no record") };
+        assert_eq!(
+            (outcomes.len(), accounts.len(), records.deferred.len()),
+            (1, OUTCOMES_MAX, DEFERRED_MAX - OUTCOMES_MAX)
+        );
+        records.ended(Matter::Delivered(outcomes, accounts), true, 5000);
+        assert_eq!(records.wake_ms(), Some(5000 + DEFERRED_MS));
+        assert!(records.next(5000 + DEFERRED_MS - 1).is_none());
+        let rest = std::iter::from_fn(|| {
+            let matter = records.next(5000 + DEFERRED_MS)?;
+            records.ended(matter, true, 5000 + DEFERRED_MS);
+            Some(())
+        });
+        assert_eq!(rest.count(), DEFERRED_MAX / OUTCOMES_MAX - 1);
+        assert!(records.is_empty() && records.wake_ms().is_none());
+    }
+
     fn refused(id: u64, recipients: std::ops::Range<u32>, action: Action) -> Told<u32> {
         let reply = || Reply::ours(550, "no".into());
         let verdict = |recipient| Verdict { recipient, action, reply: reply(), remote: None };
@@ -268,7 +325,7 @@ mod tests {
     fn written(records: &mut Records<u32>, now: u64) -> Vec<(u64, usize)> {
         let next = std::iter::from_fn(|| records.next(now)).map(|matter| match matter {
             Matter::Told(told) => (told.id, told.verdicts.len()),
-            Matter::Delivered(_) => panic!("a delivery"),
+            Matter::Delivered(..) => panic!("a delivery"),
         });
         next.collect()
     }

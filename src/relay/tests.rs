@@ -5,11 +5,12 @@ mod moved;
 mod requests;
 mod security;
 mod spilled;
+mod waiting;
 
 use crate::config::{Relay, Route, RouteTls, Target};
 use crate::net::Driver;
 use crate::relay::{RelayHandle, RelayOptions};
-use crate::smtp::envelope::{Envelope, Tag};
+use crate::smtp::envelope::{Deferred, Envelope, Tag};
 use crate::spool::{self, Spool, Writer};
 use fake::{Fake, Handshake, Mode, Received};
 use std::sync::Arc;
@@ -90,6 +91,8 @@ struct Message {
     require_tls: bool,
     /// NOTIFY of every recipient.
     notify: Option<&'static str>,
+    /// Its record says so: tries, and milliseconds since the Unix epoch of the next.
+    waits: Option<(u16, u64)>,
     /// Fields of the envelope beside.
     fields: Vec<(Tag, Vec<u8>)>,
 }
@@ -98,6 +101,9 @@ impl Message {
     async fn store(&self, writer: &Writer) {
         let (id, mut envelope) = (begin(writer, 0).await, self.envelope());
         let mut content = self.content.as_bytes();
+        if let Some((attempts, next_ms)) = self.waits {
+            Deferred { queue_id: id.0, recipient: 0, attempts, next_ms }.push_to(&mut envelope);
+        }
         if self.spilled {
             let mut spill = writer.spill().await.expect("a spill file");
             spill.write(std::mem::take(&mut content).to_vec()).await.0.expect("written");

@@ -21,13 +21,13 @@ use crate::relay::journal::{self, About};
 use crate::relay::maildir::Maildirs;
 use crate::relay::notification::{self, Action, Verdict};
 use crate::relay::prepare;
-use crate::relay::queue::{Applied, Arrival, Blame, Delivery, Queue, Reason, Settings, Superseded};
+use crate::relay::queue::{Applied, Arrival, Blame, Deferral, Delivery, Queue, Reason, Settings, Superseded};
 use crate::relay::records::{Delivered, Records, Told};
 use crate::relay::route::{Demand, Routes};
 use crate::relay::task::{self, Report, Tools, Trial, Work};
 use crate::services::Resolver;
 use crate::smtp::client::{Fate, Reply};
-use crate::smtp::envelope::{Damage, View};
+use crate::smtp::envelope::{Damage, Deferred, View};
 use crate::spool::{Follower, Location, Writer};
 use futures_channel::{mpsc, oneshot};
 use moving::{Moved, Mover};
@@ -112,6 +112,8 @@ struct Worker {
     records: Records<Location>,
     /// From arrival or release until a message is given up.
     expire_ms: u64,
+    /// Longest pause between tries, about.
+    retry_max_ms: u64,
     honours_tls_optional: bool,
     hostname: String,
     counters: Arc<Counters>,
@@ -158,6 +160,7 @@ impl Worker {
             records: Records::new(writer.record_bytes_max()),
             writer,
             expire_ms: settings(&options.config).expire_ms,
+            retry_max_ms: settings(&options.config).retry_max_ms.saturating_mul(2),
             honours_tls_optional: options.config.honours_tls_optional,
             hostname: options.hostname,
             counters,
@@ -252,10 +255,16 @@ impl Worker {
         let (at, id) = (entry.at, entry.id.0);
         let read = View::parse(entry.envelope).map_err(why_held).map(|view| {
             let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
-            (outcomes, view.warned.clone(), arrival(id, at, &view, routes, honours))
+            (outcomes, view.warned.clone(), view.deferred.clone(), arrival(id, at, &view, routes, honours))
         });
         match read {
-            Ok((outcomes, warned, arrival)) => {
+            Ok((outcomes, warned, deferred, arrival)) => {
+                for Deferred { queue_id, recipient, attempts, next_ms } in deferred {
+                    // A clock that was set back holds no mail.
+                    let next_ms = next_ms.min(now_ms().saturating_add(self.retry_max_ms));
+                    let applied = self.queue.deferred(queue_id, Deferral { recipient, attempts, next_ms }, at);
+                    self.applied(applied, at);
+                }
                 for id in warned {
                     let applied = self.queue.warned(id, at);
                     self.applied(applied, at);
@@ -401,6 +410,9 @@ impl Worker {
         for (recipient, reply) in &tried.deferred {
             self.counters.deferred.add(1);
             journal::deferred(&about(recipient), reply, tried.retry_ms);
+        }
+        if let Some(Deferral { recipient, attempts, next_ms }) = tried.keep {
+            self.records.deferred(Deferred { queue_id: delivery.id, recipient, attempts, next_ms }, now);
         }
         let mut reported = Vec::new();
         for (recipient, reply) in tried.delivered {

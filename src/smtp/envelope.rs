@@ -18,7 +18,7 @@
 
 mod view;
 
-pub use view::{Fate, Outcome, Recipient, SpillReference, View, push_hold};
+pub use view::{Deferred, Fate, Outcome, Recipient, SpillReference, View, push_hold};
 
 use std::collections::HashSet;
 
@@ -88,10 +88,13 @@ pub enum Tag {
     /// No value: the record was moved here from another segment. It holds what was recorded of its message until then, as
     /// outcomes and warnings about itself. A reader that does not know this may deliver the message twice after a crash.
     Survivor = 0x0033,
+    /// How often recipients of a message have been tried, and when they are next: queue id u64, recipient index u32, attempts
+    /// u16, milliseconds since the Unix epoch u64. A reader that does not know this tries them at once, as if new.
+    Deferred = 0x0034,
 }
 
 impl Tag {
-    const ALL: [Tag; 26] = [
+    const ALL: [Tag; 27] = [
         Tag::Arrival,
         Tag::Listener,
         Tag::Peer,
@@ -118,6 +121,7 @@ impl Tag {
         Tag::HoldRequest,
         Tag::Warned,
         Tag::Survivor,
+        Tag::Deferred,
     ];
 
     fn from_stored(stored: u16) -> Option<Tag> {
@@ -363,6 +367,7 @@ mod tests {
         envelope.push(Tag::LongLine, &[0]);
         envelope.push(Tag::TlsOptional, b"");
         envelope.push(Tag::Warned, &11u64.to_le_bytes());
+        Deferred { queue_id: 12, recipient: 1, attempts: 4, next_ms: 5 }.push_to(&mut envelope);
         Outcome { queue_id: 9, recipient: 1, fate: Fate::Failed, text: b"550 no" }.push_to(&mut envelope);
         SpillReference { file: 1, length: 2, generation: 3, checksum: 4 }.push_to(&mut envelope);
         envelope
@@ -380,6 +385,7 @@ mod tests {
         assert_eq!(view.recipients[1].path, b"cleo@example.org");
         assert_eq!(view.outcomes[0].text, b"550 no");
         assert_eq!((view.tls_optional, &view.warned[..]), (true, &[11][..]));
+        assert_eq!(view.deferred, [Deferred { queue_id: 12, recipient: 1, attempts: 4, next_ms: 5 }]);
         assert_eq!((view.eight_bit, view.long_line), (Some(true), Some(false)));
         assert_eq!(view.spilled, Some(SpillReference { file: 1, length: 2, generation: 3, checksum: 4 }));
         assert_eq!((envelope.recipients(), envelope.only_recipient()), (2, None));

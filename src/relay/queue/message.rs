@@ -1,6 +1,6 @@
 //! A message as the queue knows it: its jobs, and when it is looked at.
 
-use super::{Destination, Reason, Reply, Site};
+use super::{Deferral, Destination, Reason, Reply, Site};
 
 /// A message with recipients that are not settled. Times are milliseconds since the Unix epoch.
 #[derive(Debug)]
@@ -84,5 +84,20 @@ impl Job {
     pub fn new(recipient: u32, destination: Destination, due_ms: u64) -> Job {
         let destination = u32::try_from(destination).expect("routes are few");
         Job { recipients: vec![recipient], due_ms, destination, attempts: 0, flying: false, reason: None }
+    }
+
+    /// How often it has been tried, if it has.
+    pub fn deferral(&self) -> Option<Deferral> {
+        let recipient = *self.recipients.first().filter(|_| self.attempts > 0)?;
+        Some(Deferral { recipient, attempts: self.attempts, next_ms: self.due_ms })
+    }
+}
+
+/// Goes on where the job with the named recipient was.
+pub fn resume(jobs: &mut [Job], deferral: &Deferral) {
+    let named = jobs.iter_mut().find(|job| job.recipients.contains(&deferral.recipient));
+    if let Some(job) = named.filter(|job| job.attempts < deferral.attempts) {
+        job.attempts = deferral.attempts;
+        job.due_ms = deferral.next_ms;
     }
 }

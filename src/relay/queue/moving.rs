@@ -9,7 +9,7 @@
 //! was recorded before it, and whatever is recorded later stands behind it in the relay's own segments. A copy that is read
 //! when the message is known, or known to be done, is superseded and not a second message.
 
-use super::{Arrival, Message, Queue};
+use super::{Arrival, Deferral, Message, Queue};
 use std::collections::HashMap;
 
 /// Messages that were done during the catch-up and of which an older copy may still be read: the place of the survivor.
@@ -22,6 +22,8 @@ pub struct Moving {
     pub open: Vec<u32>,
     /// The sender knows that it is late.
     pub warned: bool,
+    /// What was tried so far, or it would be forgotten with the old segment.
+    pub deferred: Vec<Deferral>,
 }
 
 /// Of two copies of one message the one that counts, and the one that does not.
@@ -49,7 +51,8 @@ impl<L: Copy + PartialEq> Queue<L> {
         for (part, job) in (0u16..).zip(&message.jobs) {
             self.sites[job.destination as usize].waiting.remove(&(job.due_ms, id, part));
         }
-        Some(Moving { open, warned })
+        let deferred = message.jobs.iter().filter_map(super::Job::deferral).collect();
+        Some(Moving { open, warned, deferred })
     }
 
     /// The spool has refused the survivor.
@@ -124,7 +127,10 @@ mod tests {
     fn while_it_moves_nothing_is_begun_and_then_it_goes_on_from_the_new_place() {
         let mut queue = half_done();
         assert_eq!(queue.begin_move(7, 8), None, "another copy");
-        assert_eq!(queue.begin_move(7, 7), Some(Moving { open: vec![1], warned: false }));
+        let next_ms = queue.wake_ms().expect("a retry");
+        let deferred = vec![Deferral { recipient: 1, attempts: 1, next_ms }];
+        assert_eq!(queue.begin_move(7, 7), Some(Moving { open: vec![1], warned: false, deferred }));
+        assert!(queue.is_moving(7));
         assert_eq!(queue.begin_move(7, 7), None, "once");
         assert_eq!((queue.start(1 << 40), queue.overdue(1 << 40)), (None, None));
         // What the record says of itself comes first, as with every record.

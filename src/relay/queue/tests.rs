@@ -519,6 +519,76 @@ fn our_own_trouble_says_nothing_of_the_destination() {
     assert!(queue.start(EXPIRY - 1).is_some() && queue.sites[0].failures == 0, "and as reachable");
 }
 
+// covers: 12.7
+#[test]
+fn attempts_are_kept_whenever_they_double() {
+    let mut queue = queue(1);
+    queue.add(arrival(1, 0, &[0]));
+    let mut kept = Vec::new();
+    for attempt in 1..=9 {
+        let now = queue.wake_ms().expect("a try");
+        let delivery = queue.start(now).expect("due");
+        let tried = queue.tried(&delivery, fates(&[450]), Blame::Nobody, "mx", now);
+        queue.disconnected(0);
+        let expected = queue.wake_ms().map(|next_ms| Deferral { recipient: 0, attempts: attempt, next_ms });
+        kept.extend(tried.keep);
+        assert!(tried.keep.is_none() || tried.keep == expected, "{tried:?}");
+    }
+    assert_eq!(kept.iter().map(|kept| kept.attempts).collect::<Vec<_>>(), [2, 4, 8]);
+    // Of one whose time is over before, nothing is kept: it is not tried again.
+    let mut queue = self::queue(1);
+    queue.add(arrival(1, 0, &[0]));
+    let first = queue.start(0).expect("due");
+    queue.tried(&first, fates(&[450]), Blame::Nobody, "mx", 0);
+    let last = queue.next(0, EXPIRY - 1).expect("due");
+    assert_eq!(queue.tried(&last, fates(&[450]), Blame::Nobody, "mx", EXPIRY - 1).keep, None);
+}
+
+#[test]
+fn when_the_recipient_who_stands_for_others_is_done_another_is_named() {
+    let mut queue = queue(1);
+    queue.add(arrival(1, 0, &[0, 0, 0]));
+    let mut named = Vec::new();
+    for codes in [&[450, 450, 450][..], &[450, 250, 450], &[250, 450], &[450]] {
+        let now = queue.wake_ms().expect("a try");
+        let delivery = queue.start(now).expect("due");
+        named.extend(queue.tried(&delivery, fates(codes), Blame::Nobody, "mx", now).keep);
+        queue.disconnected(0);
+    }
+    let named: Vec<_> = named.iter().map(|kept| (kept.recipient, kept.attempts)).collect();
+    assert_eq!(named, [(0, 2), (2, 3), (2, 4)]);
+}
+
+// covers: 12.7
+#[test]
+fn after_a_restart_a_message_waits_on_and_does_not_begin_again_with_short_pauses() {
+    let account = |attempts, next_ms| Deferral { recipient: 1, attempts, next_ms };
+    for message_first in [true, false] {
+        let mut queue = catching_up(2);
+        let at = |queue: &mut Queue<u32>| queue.add(arrival(7, 0, &[0, 1, 1]));
+        if message_first {
+            at(&mut queue);
+        }
+        for (attempts, next_ms) in [(2, 10 * SECOND), (4, 100 * SECOND), (2, 10 * SECOND)] {
+            let expected = if message_first { Applied::Open(7) } else { Applied::Unknown };
+            assert_eq!(queue.deferred(7, account(attempts, next_ms), 90), expected);
+        }
+        if !message_first {
+            assert_eq!(at(&mut queue).early, [90, 90, 90], "they are kept as long as the message");
+        }
+        queue.caught_up();
+        // What is said of it from now on comes from here.
+        assert_eq!(queue.deferred(7, account(9, 5000 * SECOND), 91), Applied::Open(7));
+        assert_eq!(queue.start(0).expect("the other destination").recipients, [0]);
+        assert_eq!((queue.start(100 * SECOND - 1), queue.wake_ms()), (None, Some(100 * SECOND)));
+        let delivery = queue.start(100 * SECOND).expect("due");
+        assert_eq!(delivery.recipients, [1, 2]);
+        let retry_ms = queue.tried(&delivery, fates(&[450, 450]), Blame::Nobody, "mx", 100 * SECOND).retry_ms;
+        let pause = retry_ms.expect("a retry") - 100 * SECOND;
+        assert!(pause >= 450 * SECOND, "the fifth pause is the longest there is: {pause}");
+    }
+}
+
 /// Three destinations at one server, as messages ask for other TLS, and one elsewhere.
 #[test]
 fn a_server_has_its_limit_whatever_leads_there() {

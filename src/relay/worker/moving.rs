@@ -10,8 +10,8 @@
 
 use super::Worker;
 use crate::log::{self, Level};
-use crate::relay::queue::Moving;
-use crate::smtp::envelope::{Envelope, Fate, Outcome, Tag, View};
+use crate::relay::queue::{Deferral, Moving};
+use crate::smtp::envelope::{Deferred, Envelope, Fate, Outcome, Tag, View};
 use crate::spool::{Candidate, CommitError, Content, Survivors};
 use futures_channel::mpsc;
 use std::collections::HashSet;
@@ -142,12 +142,22 @@ fn survivor(id: u64, stored: &[u8], moving: &Moving) -> Option<Envelope> {
     if moving.warned && !view.warned.contains(&id) {
         envelope.push(Tag::Warned, &id.to_le_bytes());
     }
+    for &Deferral { recipient, attempts, next_ms } in &moving.deferred {
+        let deferred = Deferred { queue_id: id, recipient, attempts, next_ms };
+        if !view.deferred.contains(&deferred) {
+            deferred.push_to(&mut envelope);
+        }
+    }
     Some(envelope)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn moving(open: &[u32], warned: bool, attempts: u16) -> Moving {
+        Moving { open: open.to_vec(), warned, deferred: vec![Deferral { recipient: 2, attempts, next_ms: 99 }] }
+    }
 
     #[test]
     fn a_survivor_says_what_is_done_once_however_often_it_is_moved() {
@@ -156,13 +166,15 @@ mod tests {
         for to in [b"a@b", b"c@d", b"e@f"] {
             first.push(Tag::Recipient, to);
         }
-        let once = survivor(7, first.as_bytes(), &Moving { open: vec![0, 2], warned: false }).expect("whole");
-        let twice = survivor(7, once.as_bytes(), &Moving { open: vec![2], warned: true }).expect("whole");
-        let thrice = survivor(7, twice.as_bytes(), &Moving { open: vec![2], warned: true }).expect("whole");
+        let once = survivor(7, first.as_bytes(), &moving(&[0, 2], false, 1)).expect("whole");
+        let twice = survivor(7, once.as_bytes(), &moving(&[2], true, 4)).expect("whole");
+        let thrice = survivor(7, twice.as_bytes(), &moving(&[2], true, 4)).expect("whole");
         assert_eq!(twice, thrice);
         let view = View::parse(thrice.as_bytes()).expect("whole");
         let done: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
         assert_eq!((done, view.warned), (vec![(7, 1), (7, 0)], vec![7]));
+        let deferred = [1, 4].map(|attempts| Deferred { queue_id: 7, recipient: 2, attempts, next_ms: 99 });
+        assert_eq!(view.deferred, deferred);
         assert!(view.survivor && view.recipients.len() == 3 && view.reverse_path == b"anna@example.edu");
         assert_eq!(thrice.recipients(), 3);
     }

@@ -78,12 +78,18 @@ impl Worker {
 
     fn build(&mut self, matter: &Matter<Location>, now: u64) -> Result<(QueueId, Envelope, Vec<u8>), Unbuilt> {
         match matter {
-            Matter::Delivered(delivered) => {
+            Matter::Delivered(delivered, deferred) => {
+                // A message on the move takes its account along.
+                let deferred: Vec<_> = deferred.iter().filter(|one| !self.queue.is_moving(one.queue_id)).collect();
+                if delivered.is_empty() && deferred.is_empty() {
+                    return Err(Unbuilt::Needless);
+                }
                 let id = self.writer.begin(0).map_err(Unbuilt::Refused)?;
                 let mut envelope = Envelope::default();
                 for Delivered { id, recipient, reply } in delivered {
                     push_outcome(*id, *recipient, envelope::Fate::Delivered, reply, &mut envelope);
                 }
+                deferred.into_iter().for_each(|deferred| deferred.push_to(&mut envelope));
                 Ok((id, envelope, Vec::new()))
             }
             Matter::Told(told) => self.build_notification(told, now),

@@ -99,6 +99,40 @@ impl<'a> Outcome<'a> {
     }
 }
 
+/// What a relay's record keeps of recipients that wait: they stand for all that were tried together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deferred {
+    /// The message.
+    pub queue_id: u64,
+    /// Index of the first of them in the message's envelope, from 0.
+    pub recipient: u32,
+    /// Transactions that were tried.
+    pub attempts: u16,
+    /// The next try, milliseconds since the Unix epoch.
+    pub next_ms: u64,
+}
+
+impl Deferred {
+    /// Appends the stored form.
+    pub fn push_to(&self, envelope: &mut Envelope) {
+        envelope.push_with(Tag::Deferred, |out| {
+            out.extend_from_slice(&self.queue_id.to_le_bytes());
+            out.extend_from_slice(&self.recipient.to_le_bytes());
+            out.extend_from_slice(&self.attempts.to_le_bytes());
+            out.extend_from_slice(&self.next_ms.to_le_bytes());
+        });
+    }
+
+    fn parse(value: &[u8]) -> Option<Deferred> {
+        if value.len() != 22 {
+            return None;
+        }
+        let recipient = u32::from_le_bytes(value[8..12].try_into().ok()?);
+        let attempts = u16::from_le_bytes(value[12..14].try_into().ok()?);
+        Some(Deferred { queue_id: number(&value[..8])?, recipient, attempts, next_ms: number(&value[14..])? })
+    }
+}
+
 /// A stored envelope, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View<'a> {
@@ -152,6 +186,8 @@ pub struct View<'a> {
     pub warned: Vec<u64>,
     /// Moved here from another segment.
     pub survivor: bool,
+    /// How often recipients of other messages have been tried.
+    pub deferred: Vec<Deferred>,
 }
 
 impl<'a> View<'a> {
@@ -194,6 +230,7 @@ impl<'a> View<'a> {
             Tag::Outcome => self.outcomes.push(Outcome::parse(value)?),
             Tag::Warned => self.warned.push(number(value)?),
             Tag::Survivor => self.survivor = true,
+            Tag::Deferred => self.deferred.push(Deferred::parse(value)?),
         }
         Some(())
     }
