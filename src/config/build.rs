@@ -390,6 +390,7 @@ fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &m
         delay_warning_s: section.count("delay_warning_s"),
         honours_tls_optional: section.text("tls_required_no") != Some("ignore"),
         connections_max: section.count("connections_max") as usize,
+        small_bytes: section.count("small_kib") * 1024,
     }
 }
 

@@ -217,6 +217,8 @@ const KEYS: &[Key] = &[
     optional("relay", "tls_required_no", Choice(&["honour", "ignore"]), "\"honour\"",
         "TLS-Required: No in a message's header (RFC 8689 section 3): honour: rather than wait it goes without the TLS that its route demands; ignore: the route decides"),
     count("relay", "connections_max", "connections", 1, 8, 1024, "8", "connections to one server at a time"),
+    count("relay", "small_kib", "KiB", 0, 64, 1_048_576, "64",
+        "messages up to this size go before larger ones to the same destination, which get one turn in five, so that attachments do not hold up a note; at each destination senders take turns in any case; 0: size makes no difference"),
     optional("relay", "route", Tables, "[[relay.route]]", "a destination"),
 
     optional("relay.route", "domains", List, "[\"example.edu\"]",

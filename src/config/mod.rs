@@ -352,6 +352,8 @@ pub struct Relay {
     pub honours_tls_optional: bool,
     /// Connections to one destination at a time.
     pub connections_max: usize,
+    /// Octets of content up to which a message goes before larger ones; none does at 0.
+    pub small_bytes: u64,
 }
 
 /// `[[relay.route]]`

@@ -3,7 +3,7 @@
 //! ```text
 //!                       decides                     does
 //!  spool --record-->    queue (what, when, whether)  worker (the thread)
-//!                       route (where to)             task, connection (SMTP, LMTP), maildir
+//!                       route (where to), sender     task, connection (SMTP, LMTP), maildir
 //!                       content, conversion (what is sent)
 //!                       notification (what the sender is told)
 //!  spool <--outcome--   records (what is recorded)   worker
@@ -24,6 +24,7 @@ pub mod prepare;
 pub mod queue;
 pub mod records;
 pub mod route;
+pub mod sender;
 pub mod task;
 pub mod worker;
 

@@ -65,6 +65,7 @@ impl House {
             delay_warning_s: 0,
             honours_tls_optional: true,
             connections_max: 3,
+            small_bytes: 1 << 16,
         };
         change(&mut config);
         let hostname = "penstock.example".into();

@@ -24,6 +24,7 @@ use crate::relay::prepare;
 use crate::relay::queue::{Applied, Arrival, Blame, Deferral, Delivery, Queue, Reason, Settings, Superseded};
 use crate::relay::records::{Delivered, Records, Told};
 use crate::relay::route::{Demand, Routes};
+use crate::relay::sender::Senders;
 use crate::relay::task::{self, Report, Tools, Trial, Work};
 use crate::services::Resolver;
 use crate::smtp::client::{Fate, Reply};
@@ -79,6 +80,18 @@ pub async fn run(
     Ok(())
 }
 
+/// All destinations, and one more for recipients that no route takes.
+fn queue(config: &config::Relay, routes: &Routes, ways: &[Way]) -> Queue<Location> {
+    let mut queue = Queue::new(settings(config), routes.servers().chain([ways.len()]), now_ms());
+    for (destination, way) in ways.iter().enumerate() {
+        if let config::Target::Maildir { .. } = way.target {
+            // One thread writes them all: what waits for it waits here, where senders take turns.
+            queue.limit(destination, 1);
+        }
+    }
+    queue
+}
+
 fn settings(config: &config::Relay) -> Settings {
     Settings {
         retry_first_ms: config.retry_first_s.saturating_mul(1000),
@@ -106,6 +119,9 @@ fn ways(routes: &Routes) -> Vec<Way> {
 
 struct Worker {
     queue: Queue<Location>,
+    senders: Senders,
+    /// Octets of content up to which a message is small.
+    small_bytes: u64,
     routes: Routes,
     follower: Follower,
     writer: Writer,
@@ -153,8 +169,9 @@ impl Worker {
         let (recorded_here, recorded) = mpsc::unbounded();
         let writer = Writer::start(options.writer, options.driver)?;
         Ok(Worker {
-            // One more for recipients that no route takes.
-            queue: Queue::new(settings(&options.config), routes.servers().chain([tools.ways.len()]), now_ms()),
+            queue: queue(&options.config, &routes, &tools.ways),
+            senders: Senders::default(),
+            small_bytes: options.config.small_bytes,
             routes,
             follower: options.follower,
             records: Records::new(writer.record_bytes_max()),
@@ -253,9 +270,13 @@ impl Worker {
         let (routes, honours) = (&self.routes, self.honours_tls_optional);
         let Some(entry) = self.follower.next() else { return false };
         let (at, id) = (entry.at, entry.id.0);
+        let (senders, small_bytes, in_record) = (&self.senders, self.small_bytes, entry.content_bytes as u64);
         let read = View::parse(entry.envelope).map_err(why_held).map(|view| {
+            let sender = senders.of(&view);
+            let small = view.spilled.map_or(in_record, |spilled| spilled.length) <= small_bytes;
+            let arrival = arrival(id, at, &view, routes, honours).map(|arrival| Arrival { sender, small, ..arrival });
             let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
-            (outcomes, view.warned.clone(), view.deferred.clone(), arrival(id, at, &view, routes, honours))
+            (outcomes, view.warned.clone(), view.deferred.clone(), arrival)
         });
         match read {
             Ok((outcomes, warned, deferred, arrival)) => {
@@ -501,7 +522,8 @@ fn arrival(id: u64, at: Location, view: &View, routes: &Routes, honours: bool) -
     let nowhere = routes.destinations().count();
     let to = |path| routes.route(path, demand).unwrap_or(nowhere);
     let destinations = view.recipients.iter().map(|recipient| to(recipient.path)).collect();
-    Some(Arrival { id, at, release_ms: release_ms(view), destinations, survivor: view.survivor })
+    let (release_ms, survivor) = (release_ms(view), view.survivor);
+    Some(Arrival { id, at, release_ms, destinations, survivor, sender: 0, small: false })
 }
 
 /// Milliseconds since the Unix epoch: arrival, or the end of a hold (RFC 4865). A clock that was set back holds no mail.

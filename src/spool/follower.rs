@@ -75,6 +75,8 @@ pub struct Entry<'a> {
     pub envelope: &'a [u8],
     /// The record has recipients: it counts as live until `settled`.
     pub is_message: bool,
+    /// Content in the record, in octets; that of a spill file is elsewhere.
+    pub content_bytes: usize,
 }
 
 /// A segment of an earlier run.
@@ -192,7 +194,7 @@ impl Follower {
                 None => self.past_is_whole = false,
             }
         }
-        Some(Entry { at: location, id: head.id, envelope, is_message })
+        Some(Entry { at: location, id: head.id, envelope, is_message, content_bytes: head.content_bytes })
     }
 
     /// Resolves when there may be more, segments were erased, or one is to be tried again: a wake-up only.

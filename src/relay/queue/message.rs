@@ -1,16 +1,31 @@
-//! A message as the queue knows it: its jobs, and when it is looked at.
+//! A message as the queue knows it, and its jobs. Both are small, as there may be millions: 72 and 64 octets, with an
+//! [`crate::spool::Location`] of 16.
 
-use super::{Deferral, Destination, Reason, Reply, Site};
+use super::heap::{ALONE, Link, Linked};
+use super::slab::NONE;
+use super::{Deferral, Destination, Reason};
+use std::sync::Arc;
 
 /// A message with recipients that are not settled. Times are milliseconds since the Unix epoch.
 #[derive(Debug)]
 pub struct Message<L> {
+    /// Queue id.
+    pub id: u64,
     /// Where its record is.
     pub at: L,
     /// When it is given up.
     pub expire_ms: u64,
-    /// Its place in `Queue::looks`.
+    /// When it is next looked at: its key in `Queue::looks`.
     pub look_ms: u64,
+    link: Link,
+    /// Its first job, or NONE.
+    pub jobs: u32,
+    /// Who sent it: a hash.
+    pub sender: u32,
+    /// It takes little of a connection's time.
+    pub small: bool,
+    /// It stands in `Queue::looks`.
+    pub looked: bool,
     /// The sender knows that it is late, or must not be told any more.
     pub warned: bool,
     /// It was read at start: what servers said of it before is not known.
@@ -19,85 +34,166 @@ pub struct Message<L> {
     pub survivor: bool,
     /// A survivor of it is being written: nothing is begun.
     pub moving: bool,
-    /// By their number.
-    pub jobs: Vec<Job>,
-    /// Recipients whose fate is known and not yet read back.
-    pub committing: Vec<u32>,
 }
 
 /// Recipients of one message at one destination: one transaction.
 #[derive(Debug)]
 pub struct Job {
     /// Indices in the envelope.
-    pub recipients: Vec<u32>,
-    /// Not before.
+    pub recipients: Recipients,
+    /// Not before; its key where it waits.
     pub due_ms: u64,
+    /// Why it was not delivered the last time.
+    pub reason: Option<Arc<Reason>>,
+    link: Link,
+    /// Its message.
+    pub message: u32,
+    /// The next job of the message, or NONE.
+    pub next: u32,
     /// A [`Destination`], kept small.
     pub destination: u32,
+    /// Where it waits, while [`State::Ready`].
+    pub lane: u32,
     /// Transactions that were tried.
     pub attempts: u16,
+    /// Changed by `Queue::enter` alone.
+    pub state: State,
+}
+
+/// Where a job is. The number is its place in a site's tally.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nowhere: it is not to be begun now, or has no recipients left.
+    Resting,
+    /// It waits for its time.
+    Later,
+    /// It waits for its turn.
+    Ready,
     /// Under way.
-    pub flying: bool,
-    /// Why it was not delivered the last time.
-    pub reason: Option<Box<Reason>>,
+    Flying,
 }
 
 impl<L> Message<L> {
-    /// Takes out the recipients that are not in a delivery under way.
-    pub fn give_up(&mut self, id: u64, sites: &mut [Site]) -> Vec<(u32, Reason)> {
-        let mut recipients = Vec::new();
-        let untried = match self.recovered {
-            true => "4.4.7 its time was over; the last answer is not known any more",
-            false => "4.4.7 it was not tried in time",
-        };
-        for (part, job) in (0u16..).zip(&mut self.jobs).filter(|(_, job)| !job.flying) {
-            let site = &mut sites[job.destination as usize];
-            site.waiting.remove(&(job.due_ms, id, part));
-            let known = job.reason.as_deref().cloned().or_else(|| site.reason());
-            let reason = known.unwrap_or_else(|| Reason { reply: Reply::ours(451, untried.into()), server: None });
-            recipients.extend(job.recipients.drain(..).map(|recipient| (recipient, reason.clone())));
-        }
-        self.committing.extend(recipients.iter().map(|(recipient, _)| *recipient));
-        recipients
-    }
-
-    /// The recipients for whom a try has failed, or whose destination cannot be reached; none if the sender knows.
-    pub fn late(&self, sites: &[Site]) -> Vec<(u32, Reason)> {
-        let mut recipients = Vec::new();
-        for job in self.jobs.iter().filter(|_| !self.warned) {
-            let site = &sites[job.destination as usize];
-            if let Some(reason) = job.reason.as_deref().cloned().or_else(|| site.reason()) {
-                recipients.extend(job.recipients.iter().map(|&recipient| (recipient, reason.clone())));
-            }
-        }
-        recipients
-    }
-
-    /// Nothing is left to do, nor to be read back.
-    pub fn is_settled(&self) -> bool {
-        self.committing.is_empty() && self.jobs.iter().all(|job| job.recipients.is_empty())
+    /// Without jobs; it stands nowhere.
+    pub fn new(id: u64, at: L, expire_ms: u64, sender: u32) -> Message<L> {
+        let (small, looked, warned, recovered, survivor, moving) = Default::default();
+        let (look_ms, link, jobs) = (u64::MAX, ALONE, NONE);
+        Message { id, at, expire_ms, look_ms, link, jobs, sender, small, looked, warned, recovered, survivor, moving }
     }
 }
 
 impl Job {
-    /// Of one recipient; more may join it.
-    pub fn new(recipient: u32, destination: Destination, due_ms: u64) -> Job {
+    /// For `message`; it stands nowhere.
+    pub fn new(message: u32, recipients: Vec<u32>, destination: Destination, due_ms: u64) -> Job {
         let destination = u32::try_from(destination).expect("routes are few");
-        Job { recipients: vec![recipient], due_ms, destination, attempts: 0, flying: false, reason: None }
+        let (recipients, reason, link, next, lane) = (Recipients::new(recipients), None, ALONE, NONE, NONE);
+        Job { recipients, due_ms, reason, link, message, next, destination, lane, attempts: 0, state: State::Resting }
     }
 
     /// How often it has been tried, if it has.
     pub fn deferral(&self) -> Option<Deferral> {
-        let recipient = *self.recipients.first().filter(|_| self.attempts > 0)?;
+        let recipient = *self.recipients.as_slice().first().filter(|_| self.attempts > 0)?;
         Some(Deferral { recipient, attempts: self.attempts, next_ms: self.due_ms })
     }
 }
 
-/// Goes on where the job with the named recipient was.
-pub fn resume(jobs: &mut [Job], deferral: &Deferral) {
-    let named = jobs.iter_mut().find(|job| job.recipients.contains(&deferral.recipient));
-    if let Some(job) = named.filter(|job| job.attempts < deferral.attempts) {
-        job.attempts = deferral.attempts;
-        job.due_ms = deferral.next_ms;
+impl<L> Linked for Message<L> {
+    fn key(&self) -> u64 {
+        self.look_ms
+    }
+
+    fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn link_mut(&mut self) -> &mut Link {
+        &mut self.link
+    }
+}
+
+impl Linked for Job {
+    fn key(&self) -> u64 {
+        self.due_ms
+    }
+
+    fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn link_mut(&mut self) -> &mut Link {
+        &mut self.link
+    }
+}
+
+/// Indices of recipients, ascending. One, as most messages have, costs no allocation.
+#[derive(Debug)]
+pub enum Recipients {
+    /// This one.
+    One(u32),
+    /// These, or nobody.
+    Many(Box<[u32]>),
+}
+
+impl Recipients {
+    /// From a list.
+    pub fn new(list: Vec<u32>) -> Recipients {
+        match list[..] {
+            [one] => Recipients::One(one),
+            _ => Recipients::Many(list.into_boxed_slice()),
+        }
+    }
+
+    /// All of them.
+    pub fn as_slice(&self) -> &[u32] {
+        match self {
+            Recipients::One(one) => std::slice::from_ref(one),
+            Recipients::Many(list) => list,
+        }
+    }
+
+    /// Nobody.
+    pub fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+
+    /// Takes all out.
+    pub fn take(&mut self) -> Vec<u32> {
+        match std::mem::replace(self, Recipients::Many(Box::default())) {
+            Recipients::One(one) => vec![one],
+            Recipients::Many(list) => list.into_vec(),
+        }
+    }
+
+    /// Leaves those that are not in `gone`.
+    pub fn remove_all(&mut self, gone: &[u32]) {
+        if gone.iter().any(|index| self.as_slice().binary_search(index).is_ok()) {
+            let mut left = self.take();
+            left.retain(|index| !gone.contains(index));
+            *self = Recipients::new(left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::Location;
+
+    #[test]
+    fn they_are_as_small_as_is_said() {
+        assert_eq!((size_of::<Message<Location>>(), size_of::<Option<Message<Location>>>()), (72, 72));
+        assert_eq!((size_of::<Job>(), size_of::<Option<Job>>()), (64, 64));
+    }
+
+    #[test]
+    fn recipients_leave() {
+        let mut recipients = Recipients::new(vec![1, 4, 9]);
+        recipients.remove_all(&[2, 9]);
+        assert_eq!(recipients.as_slice(), [1, 4]);
+        recipients.remove_all(&[1]);
+        assert!(matches!(recipients, Recipients::One(4)));
+        recipients.remove_all(&[7]);
+        assert_eq!(recipients.take(), [4]);
+        assert!(recipients.is_empty() && recipients.take().is_empty());
     }
 }

@@ -9,7 +9,7 @@
 //! was recorded before it, and whatever is recorded later stands behind it in the relay's own segments. A copy that is read
 //! when the message is known, or known to be done, is superseded and not a second message.
 
-use super::{Arrival, Deferral, Message, Queue};
+use super::{Arrival, Deferral, Message, Queue, State};
 use std::collections::HashMap;
 
 /// Messages that were done during the catch-up and of which an older copy may still be read: the place of the survivor.
@@ -39,59 +39,61 @@ impl<L: Copy + PartialEq> Queue<L> {
     /// Is the record at `at` what message `id` is read from, and may it be moved now? Then its deliveries wait until
     /// [`Queue::add`] gets the survivor, or [`Queue::move_failed`].
     pub fn begin_move(&mut self, id: u64, at: L) -> Option<Moving> {
-        let message = self.messages.get_mut(&id).filter(|message| message.at == at)?;
-        if message.moving || !message.committing.is_empty() || message.jobs.iter().any(|job| job.flying) {
+        let slot = self.slot(id).filter(|&slot| self.messages[slot].at == at)?;
+        let jobs = self.jobs_of(slot);
+        let is_busy =
+            self.committing.contains_key(&slot) || jobs.iter().any(|&job| self.jobs[job].state == State::Flying);
+        if self.messages[slot].moving || is_busy {
             return None;
         }
-        message.moving = true;
-        let mut open: Vec<u32> = message.jobs.iter().flat_map(|job| job.recipients.iter().copied()).collect();
+        let recipients = |job: &u32| self.jobs[*job].recipients.as_slice().iter().copied();
+        let mut open: Vec<u32> = jobs.iter().flat_map(recipients).collect();
         open.sort_unstable();
         // Without a warning to come a message counts as warned of; that is no news to be written down.
-        let warned = message.warned && self.settings.warn_ms.is_some();
-        for (part, job) in (0u16..).zip(&message.jobs) {
-            self.sites[job.destination as usize].waiting.remove(&(job.due_ms, id, part));
-        }
-        let deferred = message.jobs.iter().filter_map(super::Job::deferral).collect();
+        let warned = self.messages[slot].warned && self.settings.warn_ms.is_some();
+        let deferred = jobs.iter().filter_map(|&job| self.jobs[job].deferral()).collect();
+        jobs.into_iter().for_each(|job| self.rest(job));
+        self.messages[slot].moving = true;
         Some(Moving { open, warned, deferred })
     }
 
     /// The spool has refused the survivor.
     pub fn move_failed(&mut self, id: u64) {
-        self.go_on(id);
+        self.slot(id).into_iter().for_each(|slot| self.moved(slot));
     }
 
     /// Where message `id` is read from now.
     pub fn place(&self, id: u64) -> Option<L> {
-        self.messages.get(&id).map(|message| message.at)
+        self.slot(id).map(|slot| self.messages[slot].at)
     }
 
     /// If the message that arrives is known already, or known to be done: which copy is superseded.
     pub(super) fn supersede(&mut self, arrival: &Arrival<L>) -> Option<Superseded<L>> {
-        let Some(message) = self.messages.get_mut(&arrival.id) else {
+        let Some(slot) = self.slot(arrival.id) else {
             let by = *self.gone.get(&arrival.id)?;
             return Some(Superseded { by, old: arrival.at });
         };
+        let message = &mut self.messages[slot];
         if !arrival.survivor {
             return Some(Superseded { by: message.at, old: arrival.at });
         }
         let old = std::mem::replace(&mut message.at, arrival.at);
         message.survivor = true;
-        self.go_on(arrival.id);
+        self.moved(slot);
         Some(Superseded { by: arrival.at, old })
     }
 
     /// During the catch-up an older copy of a survivor that is done may still come.
-    pub(super) fn remember(&mut self, id: u64, message: &Message<L>) {
+    pub(super) fn remember(&mut self, message: &Message<L>) {
         if message.survivor && self.early.is_some() {
-            self.gone.insert(id, message.at);
+            self.gone.insert(message.id, message.at);
         }
     }
 
-    fn go_on(&mut self, id: u64) {
-        let Some(message) = self.messages.get_mut(&id).filter(|message| message.moving) else { return };
-        message.moving = false;
-        for (part, job) in (0u16..).zip(&message.jobs).filter(|(_, job)| !job.recipients.is_empty()) {
-            self.sites[job.destination as usize].waiting.insert((job.due_ms, id, part));
+    fn moved(&mut self, slot: u32) {
+        if std::mem::take(&mut self.messages[slot].moving) {
+            self.jobs_of(slot).into_iter().for_each(|job| self.wait(job));
+            self.look_in_time(slot);
         }
     }
 }

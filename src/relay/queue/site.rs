@@ -1,22 +1,27 @@
 //! A destination as the queue knows it: what waits for it, whether it can be reached, and pauses.
 
+use super::slab::NONE;
+use super::turns::{Rings, Tally};
 use super::{Reason, Settings};
 use crate::smtp::client::Reply;
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Longest pause before a destination is tried again. Shorter than a message's, because it is one connection only.
 const DESTINATION_RETRY_MAX_MS: u64 = 300_000;
 
-/// A job in the order in which it is due: due time, message, part.
-pub type Key = (u64, u64, u16);
-
 /// A destination as the queue knows it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Site {
     /// Its server: other destinations may be there too, for messages that ask for other TLS.
     pub server: usize,
-    /// Jobs that are not under way.
-    pub waiting: BTreeSet<Key>,
+    /// Heap of jobs that wait for their time.
+    pub later: u32,
+    /// Jobs that wait for their turn.
+    pub rings: Rings,
+    /// All its jobs.
+    pub tally: Tally,
+    /// Deliveries that its server had begun when one was last begun here, or when something began to wait here.
+    pub served_at: u64,
     /// Open, or being opened.
     pub connections: usize,
     /// Failures in a row; 0: the last connection was good.
@@ -25,13 +30,27 @@ pub struct Site {
     pub down_until_ms: u64,
     /// Why it cannot be reached.
     pub trouble: Option<String>,
+    /// Why a job was last deferred here: many have the same reason, and share it.
+    heard: Option<Arc<Reason>>,
+}
+
+/// What the destinations at one address have in common.
+#[derive(Debug)]
+pub struct Server {
+    /// The sum of those of its sites.
+    pub connections: usize,
+    /// Most at a time.
+    pub connections_max: usize,
+    /// Deliveries begun there.
+    pub begun: u64,
 }
 
 impl Site {
-    /// Since when a job is due that may be begun now, if one may.
-    pub fn due_ms(&self, now: u64) -> Option<u64> {
-        let first = self.waiting.first().filter(|_| self.down_until_ms <= now)?;
-        (first.0 <= now).then_some(first.0)
+    /// At `server`, by number.
+    pub fn new(server: usize) -> Site {
+        let (rings, tally, trouble, heard) = Default::default();
+        let (later, served_at, connections, failures, down_until_ms) = (NONE, 0, 0, 0, 0);
+        Site { server, later, rings, tally, served_at, connections, failures, down_until_ms, trouble, heard }
     }
 
     /// It took part in a whole transaction.
@@ -51,6 +70,14 @@ impl Site {
     pub fn reason(&self) -> Option<Reason> {
         let text = format!("4.4.1 {}", self.trouble.as_deref()?);
         Some(Reason { reply: Reply::ours(451, text), server: None })
+    }
+
+    /// The reason, shared with the job before if that has the same.
+    pub fn share(&mut self, reason: Reason) -> Arc<Reason> {
+        match &self.heard {
+            Some(heard) if **heard == reason => heard.clone(),
+            _ => self.heard.insert(Arc::new(reason)).clone(),
+        }
     }
 }
 
