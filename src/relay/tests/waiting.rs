@@ -14,6 +14,8 @@ fn accounts(directory: &TempDir) -> Vec<Deferred> {
         segment_bytes: 4 << 20,
         writers: 1,
         reserve_bytes: 0,
+        bytes_max: None,
+        wipe_after_s: 0,
     };
     let mut spool = Spool::open(options).expect("a spool");
     let (_writer, mut follower) = spool.relay_side();
