@@ -115,7 +115,11 @@ fn what_is_left(follower: &mut Follower) -> (Queue<Location>, Vec<String>) {
         let read = View::parse(entry.envelope).map(|view| {
             let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
             let (destinations, survivor) = (vec![0; view.recipients.len()], view.survivor);
-            (outcomes, view.warned.clone(), Arrival { id: id.0, at, release_ms: 0, destinations, survivor })
+            (
+                outcomes,
+                view.warned.clone(),
+                Arrival { id: id.0, at, release_ms: 0, destinations, survivor, sender: 0, small: false },
+            )
         });
         match read {
             Ok((outcomes, warned, arrival)) => {
