@@ -1,5 +1,7 @@
-//! Claim: with a million messages queued, a delivery's way through the queue costs about a microsecond and a message less
-//! than 200 octets of memory, turns of ten thousand senders included; the naive twin of ordered sets has no turns.
+//! Claim: of a million messages each takes less than 200 octets, turns of ten thousand senders included, and no operation
+//! costs more than some tens of microseconds on the average, which is far below what a delivery costs. The naive twin of
+//! ordered sets, without turns, is ten times faster and larger. One step, the first after a million came in, takes tenths
+//! of a second: it orders them.
 
 #[path = "support/naive_queue.rs"]
 mod naive;
