@@ -177,7 +177,8 @@ fn file_per_message(directory: &Path, group: usize) -> Round {
 fn through_the_spool(directory: &Path, driver: Driver, group: usize) -> Round {
     let directory = directory.join("spool");
     let _ = std::fs::remove_dir_all(&directory);
-    let options = Options { directory, segment_bytes: FILE_BYTES, writers: 1, reserve_bytes: 0 };
+    let (reserve_bytes, bytes_max, wipe_after_s) = (0, None, 0);
+    let options = Options { directory, segment_bytes: FILE_BYTES, writers: 1, reserve_bytes, bytes_max, wipe_after_s };
     let mut spool = Spool::open(options).expect("opens");
     let seed = spool.core_writers().remove(0);
     let per_session = writes_of(group).min(8192 / group);

@@ -285,7 +285,7 @@ impl Files {
 
     fn next_to_wipe(&mut self) -> Option<Wiping> {
         let after = self.wipe_after?;
-        if let Some(number) = self.pool.to_wipe() {
+        if let Some(number) = self.pool.next_dirty() {
             return Wiping::spill(&self.shared.layout, number).inspect_err(|_| self.pool.remove(number)).ok();
         }
         let is_due = |spare: &Spare| spare.dirty.is_some_and(|since| since.elapsed() >= after / 4);

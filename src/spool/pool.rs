@@ -75,7 +75,7 @@ impl SpillPool {
     }
 
     /// A file to be overwritten, which comes back by [`SpillPool::wiped`].
-    pub fn to_wipe(&mut self) -> Option<u64> {
+    pub fn next_dirty(&mut self) -> Option<u64> {
         self.dirty.pop()
     }
 

@@ -156,7 +156,9 @@ mod tests {
                     1 => {
                         let popped = pop(&mut slab, root);
                         prop_assert_eq!(popped, set.pop_first().map(|(_, slot)| slot));
-                        popped.into_iter().for_each(|slot| drop(slab.remove(slot)));
+                        if let Some(slot) = popped {
+                            slab.remove(slot);
+                        }
                     }
                     _ => {
                         let Some(&(key, slot)) = set.iter().nth(key as usize % set.len().max(1)) else { continue };

@@ -158,7 +158,7 @@ impl Ledger {
     /// These outcomes are durable.
     pub fn recorded(&mut self, matter: &Matter<Location>) {
         match matter {
-            Matter::Delivered(delivered) => {
+            Matter::Delivered(delivered, _) => {
                 for Delivered { id, recipient, .. } in delivered {
                     self.done(*id, *recipient, false);
                 }

@@ -344,7 +344,8 @@ impl Process {
 
     /// All writers end in good order: to be run as tasks.
     pub fn close(&self) {
-        for writer in self.writers.iter().chain([&self.worker.writer]).cloned() {
+        for writer in self.writers.iter().chain([&self.worker.writer]) {
+            let writer = writer.clone();
             simulated::spawn(async move { writer.close().await });
         }
     }
