@@ -254,12 +254,8 @@ fn one_line_of_standard_input() {
 /// Nobody could tell which of two lines the password is.
 #[test]
 fn a_second_line_of_standard_input_is_refused() {
-    for (input, refused) in [
-        ("password\n", false),
-        ("password\r\n\n", false),
-        ("one\ntwo\n", true),
-        ("one\n\nx", true),
-    ] {
+    for (input, refused) in [("password\n", false), ("password\r\n\n", false), ("one\ntwo\n", true), ("one\n\nx", true)]
+    {
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         let mut reader = File::from(std::os::fd::OwnedFd::from(reader));
         writer.write_all(input.as_bytes()).expect("written");
