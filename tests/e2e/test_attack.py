@@ -82,9 +82,10 @@ def test_control_what_is_left_open_is_seen(attacked, monkeypatch):
         slow_clients(attackers)
         with pytest.raises(AssertionError, match="descriptors, "):
             as_it_was(attacked, *before)
-        monkeypatch.setattr("test_attack.KEPT_MIB_MAX", 1)
+        monkeypatch.setattr("test_attack.KEPT_MIB_MAX", 0.25)
         with pytest.raises(AssertionError, match="MiB before"):
             as_it_was(attacked, descriptors(attacked), before[1])
+    monkeypatch.undo()
     as_it_was(attacked, before[0], resident_mib(attacked))
 
 

@@ -54,15 +54,14 @@ def test_contents_of_strangers_are_given_up_first(appliance):
 def test_envelopes_count_too(appliance):
     with appliance(**SETTINGS) as server, ExitStack() as stack:
         refused = 0
-        for number in range(8):
+        for number in range(10, 40):
             wire = stack.enter_context(stranger(server))
             wire.send(b"MAIL FROM:<anna@example.com>\r\n")
             if wire.reply().startswith("452 4.3.1"):
                 refused += 1
                 continue
             for group in range(9):
-                rcpts = [f"RCPT TO:<{'b' * 60}{number}{group}{at:02}@example.org> NOTIFY=NEVER ORCPT=rfc822;{'c' * 400}@example.org"
-                         for at in range(100)]
+                rcpts = [f"RCPT TO:<{'b' * 59}{number}{group}{at:02}@example.org>" for at in range(100)]
                 wire.send("".join(rcpt + "\r\n" for rcpt in rcpts).encode())
                 replies = [wire.reply()[:9] for _ in rcpts]
                 refused += replies.count("452 4.3.1")

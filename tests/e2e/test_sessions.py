@@ -108,21 +108,26 @@ def resident_kib(server):
 
 
 def ask_much(port, count):
-    """So many sessions, each of which has asked for 300 KiB of replies, read them, and is idle now."""
+    """So many trusted sessions, each of which has asked for 250 KiB of replies, read them, and is idle now."""
     sessions = []
     for _ in range(count):
-        session = socket.create_connection(("127.0.0.1", port), timeout=30)
+        session = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=("127.9.9.9", 0))
         assert session.recv(4096).startswith(b"220 ")
-        session.sendall(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\n" + b"RCPT TO:<victim@example.org>\r\n" * 6000)
+        session.sendall(b"EHLO x\r\nMAIL FROM:<a@example.edu>\r\n" + b"RCPT TO:<nobody@example.edu>\r\n" * 6000)
         received = 0
-        while received < 6000 * len("550 5.7.1 Relaying denied. Authentication required.\r\n"):
-            received += len(session.recv(1 << 20))
+        while received < 6000 * len("550 5.1.1 There is no such recipient here\r\n"):
+            piece = session.recv(1 << 20)
+            assert piece, "it was closed"
+            received += len(piece)
         sessions.append(session)
     return sessions
 
 
 def test_idle_sessions_give_back_what_their_replies_took(appliance):
-    with appliance(top={"cores": 1}) as server:
+    top = {"cores": 1, "trusted_networks": ["127.9.9.9/32"], "local_recipients": "recipients"}
+    server = appliance(top=top, limits={"recipients_max": 10_000})
+    (server.directory / "recipients").write_text("anna@example.edu\nben@example.edu\n")
+    with server:
         # What is pooled is there once.
         sessions = ask_much(server.port["smtp"], 50)
         before = resident_kib(server)
