@@ -51,8 +51,9 @@ pub struct WriteFile {
 enum Handle {
     Ring(monoio::fs::File),
     Thread(FileThread),
+    /// Apart, so that a connection's task is as large in tests as it is.
     #[cfg(test)]
-    Simulated(simulated::File),
+    Simulated(Box<simulated::File>),
 }
 
 impl WriteFile {
@@ -61,7 +62,7 @@ impl WriteFile {
         let real = Arc::new(file);
         let handle = match (through, &*real) {
             #[cfg(test)]
-            (_, File::Simulated(file)) => Handle::Simulated(file.clone()),
+            (_, File::Simulated(file)) => Handle::Simulated(Box::new(file.clone())),
             (Through::Ring, file) => Handle::Ring(monoio::fs::File::from_std(file.real()?.try_clone()?)?),
             (Through::Thread(thread), _) => Handle::Thread(thread.clone()),
         };
