@@ -158,10 +158,11 @@ impl Failure {
     fn closed(phase: Phase, trouble: Trouble) -> Failure {
         let place = place(phase);
         match trouble {
-            Trouble::Temporary(reply) | Trouble::Permanent(reply) => {
+            Trouble::Temporary(reply) | Trouble::Permanent(reply) | Trouble::LoginRefused(reply) => {
                 Failure::new(format!("{place} {}", reply.code), reply.text)
             }
             Trouble::TlsNotOffered => Failure::new("starttls: not offered", ""),
+            Trouble::NoMechanism => Failure::new("auth: no mechanism that we know", ""),
             Trouble::Loop => Failure::new("hello: the server has the load generator's own name", ""),
             Trouble::Garbled(seen) => Failure::new(format!("{place}: not SMTP"), seen),
         }
@@ -346,7 +347,7 @@ impl Thread {
         let login = run.user.as_ref().zip(self.job.password.as_ref()).map(|(users, password)| Login {
             user: users.name(self.workload.borrow_mut().draw(users.names())),
             password: password.clone().into(),
-            mechanism: run.mechanism.mechanism(),
+            mechanism: Some(run.mechanism.mechanism()),
             nonce: String::new(),
             binding: None,
         });

@@ -8,9 +8,10 @@ use crate::auth::secret_fault;
 use crate::auth::users::{self, Entry, Names};
 use crate::auth::users_file;
 use crate::clock::now_ms;
-use crate::config::{self, Config, Loaded, Notices, RouteTls, Target};
+use crate::config::{self, Config, Loaded, Notices, RouteTls, Smarthost, Target};
 use crate::net::{self, Certificate, Holds, PemFiles, holds};
 use crate::policy::{Domains, Recipients};
+use crate::relay::connection::login;
 use crate::sasl::Mechanisms;
 use crate::server::recipients;
 use machine::Machine;
@@ -91,20 +92,41 @@ pub fn beside_certificates(loaded: &mut Loaded, file: &Path) {
         match &route.target {
             Target::Maildir { directory: maildir } => directory(maildir, place, notices),
             Target::Lmtp { address } => socket(address, place, notices),
-            Target::Smarthost { tls, ca_file, .. } if ca_file.is_some() || *tls == RouteTls::Verified => {
-                if let Err(error) = net::verifying_client_config(ca_file.as_deref()) {
+            Target::Smarthost(Smarthost { tls, ca_file, .. }) if ca_file.is_some() || *tls == RouteTls::Verified => {
+                if let Err(error) = net::verifying_client_config(ca_file.as_deref(), None) {
                     let (what, remedy) = error.split_once("; ").unwrap_or((&error, "give another file"));
                     notices.mistake(if ca_file.is_some() { ca_place } else { place }, what, remedy);
                 }
             }
-            Target::Smarthost { .. } => {}
+            Target::Smarthost(_) => {}
+        }
+    }
+    for (route, [password_at, certificate_at, key_at]) in config.relay.routes.iter().zip(&places.route_secrets) {
+        let Target::Smarthost(smarthost) = &route.target else { continue };
+        if let Some(login) = &smarthost.login {
+            password(login, password_at, notices);
+        }
+        if let Some(own) = &smarthost.client_certificate {
+            let files = PemFiles { certificate: own.certificate.clone(), key: own.key.clone() };
+            certificate(&files, (certificate_at, key_at), "put it there, or remove certificate and key", notices);
+        }
+    }
+}
+
+/// The password that we log in with at a smarthost.
+fn password(login: &config::Login, place: &Range<usize>, notices: &mut Notices) {
+    match login::password(&login.password_file) {
+        Ok(_) => private(&login.password_file, place, notices),
+        Err(error) => {
+            let (what, remedy) = error.rsplit_once("; ").unwrap_or((&error, "name a readable file"));
+            notices.mistake(place, what, remedy);
         }
     }
 }
 
 /// A smarthost that has to prove its name, and is given by its address.
 fn verified_address(target: &Target, place: &Range<usize>, notices: &mut Notices) {
-    let Target::Smarthost { address, tls: RouteTls::Verified, .. } = target else { return };
+    let Target::Smarthost(Smarthost { address, tls: RouteTls::Verified, .. }) = target else { return };
     let host = address.rsplit_once(':').map_or(&**address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if host.parse::<IpAddr>().is_ok() {

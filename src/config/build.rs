@@ -377,6 +377,7 @@ fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &m
             routes.push(route);
             marks.files.routes.push(at);
             marks.files.ca_files.push(section.at("ca_file"));
+            marks.files.route_secrets.push(["password_file", "certificate", "key"].map(|key| section.at(key)));
             marks.routes.push((span.clone(), domains_at));
         }
     }
@@ -403,7 +404,7 @@ fn route(
     let (domains, domains_at): (Vec<_>, Vec<_>) = domains(section, "domains", notices).into_iter().unzip();
     let given: Vec<&str> = ["smarthost", "lmtp", "maildir"].into_iter().filter(|name| section.has(name)).collect();
     let head = section.head();
-    for key in ["tls", "ca_file"].into_iter().filter(|key| section.has(key) && !given.contains(&"smarthost")) {
+    for key in SMARTHOST_KEYS.into_iter().filter(|key| section.has(key) && !given.contains(&"smarthost")) {
         notices.mistake(&section.at(key), format!("{key} has a meaning for a smarthost only"), "remove it");
     }
     let listed = section.list("domains").len();
@@ -428,13 +429,65 @@ fn route(
     let (text, at) = (section.text(target)?, section.at(target));
     let target = match target {
         "smarthost" => {
-            let ca_file = section.has("ca_file").then(|| path(section, "ca_file", directory, notices));
-            values::destination(text).map(|address| Target::Smarthost { address, tls: route_tls(section), ca_file })
+            values::destination(text).map(|address| Target::Smarthost(smarthost(section, &address, directory, notices)))
         }
         "lmtp" => values::lmtp(text),
         _ => values::path(text, directory).map(|directory| Target::Maildir { directory }),
     };
     Some((Route { domains, target: noted(target, &at, notices)? }, at, domains_at))
+}
+
+/// What has a meaning for a smarthost only.
+const SMARTHOST_KEYS: [&str; 6] = ["tls", "ca_file", "username", "password_file", "certificate", "key"];
+/// Of each pair one without the other is nothing.
+const PAIRS: [(&str, &str); 2] = [("username", "password_file"), ("certificate", "key")];
+
+fn smarthost(section: &Section<'_>, address: &str, directory: &Path, notices: &mut Notices) -> Smarthost {
+    for (one, other) in PAIRS {
+        for (here, missing) in [(one, other), (other, one)] {
+            if section.has(here) && !section.has(missing) {
+                let what = format!("{here} has no effect without {missing}");
+                notices.mistake(&section.at(here), what, format!("add {missing} = {}", example(missing)));
+            }
+        }
+    }
+    let mut file = |key| section.has(key).then(|| path(section, key, directory, notices));
+    let [ca_file, password_file, certificate, key] = ["ca_file", "password_file", "certificate", "key"].map(&mut file);
+    let username = section.text("username").map(str::to_owned);
+    let login = username.zip(password_file).map(|(username, password_file)| Login { username, password_file });
+    let client_certificate = certificate.zip(key).map(|(certificate, key)| ClientCertificate { certificate, key });
+    let tls = route_tls(section);
+    in_tls_only(section, tls, notices);
+    Smarthost { ca_file, login, client_certificate, ..Smarthost::new(address, tls) }
+}
+
+/// What is of use in TLS only, or must not be seen outside.
+fn in_tls_only(section: &Section<'_>, tls: RouteTls, notices: &mut Notices) {
+    let at = section.at("username");
+    let remedy = "write tls = \"verified\"";
+    match tls {
+        RouteTls::None | RouteTls::Opportunistic if section.has("username") => {
+            notices.mistake(&at, "a password is sent in TLS only, and this route may go without", remedy);
+        }
+        RouteTls::Required if section.has("username") => {
+            let what =
+                "tls = \"required\" asks for no name: whoever answers in the smarthost's place gets the password";
+            notices.warning(&at, what, remedy);
+        }
+        RouteTls::None if section.has("certificate") => {
+            notices.mistake(
+                &section.at("certificate"),
+                "a certificate is shown in TLS only, and tls is \"none\"",
+                remedy,
+            );
+        }
+        _ => {}
+    }
+}
+
+/// The value in the table of keys.
+fn example(key: &str) -> &'static str {
+    super::keys::find("relay.route", key).map_or("", |key| key.example)
 }
 
 fn route_tls(section: &Section<'_>) -> RouteTls {

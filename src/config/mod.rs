@@ -78,6 +78,8 @@ pub struct Places {
     pub routes: Vec<Range<usize>>,
     /// `ca_file` of each route, in the same order; empty where there is none.
     pub ca_files: Vec<Range<usize>>,
+    /// `password_file`, `certificate` and `key` of each route, in the same order; empty where there is none.
+    pub route_secrets: Vec<[Range<usize>; 3]>,
 }
 
 /// `[auth]` of `file`, whatever else has mistakes, and all that there is to say about the file. Errors: as of [`load`], if
@@ -369,14 +371,7 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// SMTP to a host and port.
-    Smarthost {
-        /// `host:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
-        address: String,
-        /// STARTTLS.
-        tls: RouteTls,
-        /// PEM: the CAs whose certificates are believed; none: the system's.
-        ca_file: Option<PathBuf>,
-    },
+    Smarthost(Smarthost),
     /// LMTP (RFC 2033).
     Lmtp {
         /// As for a smarthost, or `unix:/path`.
@@ -387,6 +382,46 @@ pub enum Target {
         /// Made if missing.
         directory: PathBuf,
     },
+}
+
+/// A server that takes mail for others, and how it is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Smarthost {
+    /// `host:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
+    pub address: String,
+    /// STARTTLS.
+    pub tls: RouteTls,
+    /// PEM: the CAs whose certificates are believed; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How we log in there; none: not at all. Then `tls` is [`RouteTls::Required`] at least.
+    pub login: Option<Login>,
+    /// What we show to a server that asks for a certificate.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+impl Smarthost {
+    /// One at `address` that asks for nothing.
+    pub fn new(address: &str, tls: RouteTls) -> Smarthost {
+        Smarthost { address: address.into(), tls, ca_file: None, login: None, client_certificate: None }
+    }
+}
+
+/// `username` and `password_file` of a smarthost route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// User name.
+    pub username: String,
+    /// Its first line is the password. Read for each connection, so that a new password needs no restart.
+    pub password_file: PathBuf,
+}
+
+/// `certificate` and `key` of a smarthost route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// PEM chain, ours first.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
 }
 
 /// `tls` of a smarthost route.

@@ -46,8 +46,7 @@ fn the_shortest_configuration_and_its_defaults() {
     assert_eq!(config.listeners[0].odd_bytes, OddBytes::Normalize);
     assert_eq!(config.listeners[0].odd_bytes_of_strangers, OddBytes::Reject);
     assert_eq!(config.auth.expect("auth").username_form, UsernameForm::Either);
-    let smarthost =
-        Target::Smarthost { address: "mail.example.edu:25".to_owned(), tls: RouteTls::Opportunistic, ca_file: None };
+    let smarthost = Target::Smarthost(Smarthost::new("mail.example.edu:25", RouteTls::Opportunistic));
     assert_eq!(config.relay.routes[0].target, smarthost);
 }
 
@@ -233,6 +232,35 @@ fn each_mistake_names_its_line_and_its_remedy() {
             "[[tls.additional]]",
         ),
         ("smarthost = \"mail.example.edu:25\"", "", "14", "leads nowhere", "exactly one of"),
+        (
+            "smarthost",
+            "username = \"u\"\ntls = \"verified\"\nsmarthost",
+            "15",
+            "username has no effect without password_file",
+            "add password_file = \"",
+        ),
+        (
+            "smarthost",
+            "password_file = \"p\"\nsmarthost",
+            "15",
+            "password_file has no effect without username",
+            "add username = \"penstock\"",
+        ),
+        ("smarthost", "key = \"k\"\nsmarthost", "15", "key has no effect without certificate", "add certificate = \""),
+        (
+            "smarthost",
+            "username = \"u\"\npassword_file = \"p\"\nsmarthost",
+            "15",
+            "a password is sent in TLS only",
+            "tls = \"verified\"",
+        ),
+        (
+            "smarthost",
+            "tls = \"none\"\ncertificate = \"c\"\nkey = \"k\"\nsmarthost",
+            "16",
+            "a certificate is shown in TLS only",
+            "tls = \"verified\"",
+        ),
         ("smarthost", "maildir = \"m\"\nsmarthost", "14", "leads to smarthost and maildir at once", "exactly one of"),
         ("smarthost", "domains = []\nsmarthost", "15", "domains is empty", "remove the line"),
         (

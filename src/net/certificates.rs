@@ -94,6 +94,11 @@ impl Certificate {
         })
     }
 
+    /// The chain and the key.
+    pub(super) fn signing(&self) -> Arc<CertifiedKey> {
+        self.signing.clone()
+    }
+
     /// Its DNS names.
     pub fn names(&self) -> &[String] {
         &self.names

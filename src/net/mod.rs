@@ -38,5 +38,5 @@ pub use certificates::{Certificate, Holds, PemFiles, holds};
 pub use deadline::{Hook, Shared, TICK, ticks};
 pub use runtime::{Driver, RingFlags, after_others, probe_io_uring, run, run_with_flags};
 pub use stream::Stream;
-pub use tls_config::{ServerTls, server_config, server_tls, unverified_client_config};
+pub use tls_config::{ServerTls, server_config, server_tls, unverified_client_config, unverified_client_config_with};
 pub use trust::{handshake_trouble, is_certificate_fault, verifying_client_config};

@@ -12,12 +12,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, ServerConfig, SignatureScheme};
 
 use super::certificates::{Certificate, PemFiles, Showing};
 
@@ -82,15 +83,33 @@ impl ServerTls {
 /// A client configuration that does not verify certificates: opportunistic TLS, which keeps listeners out but knows
 /// no names (RFC 7435). Nothing is resumed.
 pub fn unverified_client_config() -> Arc<ClientConfig> {
+    unverified_client_config_with(None).expect("no file is read")
+}
+
+/// The same, showing `own` to a server that asks for it. Errors: one line with a file's name, `; ` and a remedy.
+pub fn unverified_client_config_with(own: Option<&PemFiles>) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider.clone())
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
         .expect("ring speaks every version")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)));
+    let mut config = shown_by_client(builder, own)?;
     config.resumption = Resumption::disabled();
-    Arc::new(config)
+    Ok(Arc::new(config))
+}
+
+/// With the certificate that a client shows, if it has one. Errors: as [`Certificate::load`].
+pub(super) fn shown_by_client(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    own: Option<&PemFiles>,
+) -> Result<ClientConfig, String> {
+    Ok(match own {
+        Some(files) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Certificate::load(files)?.signing())))
+        }
+        None => builder.with_no_client_auth(),
+    })
 }
 
 /// Accepts what the peer shows. Its signature is not checked either: without a name to hold it against it proves

@@ -5,7 +5,8 @@
 //! that of the configuration, never one that a name server gave (RFC 7817 section 3), or an IP address (RFC 5280 section
 //! 4.2.1.6). Nothing is resumed.
 
-use super::certificates::read_chain;
+use super::certificates::{PemFiles, read_chain};
+use super::tls_config::shown_by_client;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
@@ -13,18 +14,18 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A client configuration that verifies certificates against the CAs in `ca_file`, or else the system's. Errors: one line
-/// with a remedy.
-pub fn verifying_client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+/// A client configuration that verifies certificates against the CAs in `ca_file`, or else the system's, and shows `own` to
+/// a server that asks for it. Errors: one line with a remedy.
+pub fn verifying_client_config(ca_file: Option<&Path>, own: Option<&PemFiles>) -> Result<Arc<ClientConfig>, String> {
     let roots = match ca_file {
         Some(file) => roots_of(file)?,
         None => system_roots()?,
     };
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
         .expect("ring speaks every version")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = shown_by_client(builder, own)?;
     config.resumption = Resumption::disabled();
     config.require_ems = true;
     Ok(Arc::new(config))
@@ -157,7 +158,7 @@ mod tests {
         let file = folder.path().join("ca.pem");
         let with = |text: &str| {
             std::fs::write(&file, text).expect("written");
-            verifying_client_config(Some(&file)).map(|_| ())
+            verifying_client_config(Some(&file), None).map(|_| ())
         };
         assert_eq!(with(&made.cert.pem()), Ok(()));
         for (text, words) in [
@@ -167,7 +168,7 @@ mod tests {
             let error = with(text).expect_err(words);
             assert!(error.contains(words) && error.contains("ca.pem"), "{error}");
         }
-        assert!(verifying_client_config(Some(&folder.path().join("none"))).is_err());
+        assert!(verifying_client_config(Some(&folder.path().join("none")), None).is_err());
     }
 
     /// What is said of the certificate that `parameters` make, shown by a server that is configured as `host`.

@@ -18,10 +18,10 @@
 //! A message may ask for more or less of TLS than its route does ([`Demand`], RFC 8689); each kind has connections of its
 //! own.
 
-use crate::config::{RouteTls, Target};
+use crate::config::{ClientCertificate, RouteTls, Target};
 use crate::log::{self, Level};
 use crate::message::mime::Converter;
-use crate::net::{self, Shared, Stream};
+use crate::net::{self, PemFiles, Shared, Stream};
 use crate::relay::content::Cutter;
 use crate::relay::conversion::{self, Unplanned};
 use crate::relay::journal;
@@ -35,8 +35,10 @@ use crate::spool::{Content, Stored};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroize;
 
 mod host;
+pub mod login;
 mod outlet;
 
 use host::{Address, Host, connect, look_up, server_name};
@@ -83,8 +85,6 @@ pub struct Context {
     pub resolver: Resolver,
     /// The thread's streams.
     pub shared: Rc<Shared>,
-    /// TLS without verification.
-    pub tls: Arc<rustls::ClientConfig>,
     /// For the whole TLS handshake.
     pub handshake_limit: Duration,
 }
@@ -95,8 +95,33 @@ pub struct Way {
     pub target: Target,
     /// What its messages ask of TLS.
     pub demand: Demand,
-    /// TLS with verification; or why there is none.
+    /// How TLS is spoken there.
+    pub tls: Tls,
+}
+
+/// TLS to one target; or why there is none.
+#[derive(Clone)]
+pub struct Tls {
+    /// With verification.
     pub verifying: Result<Arc<rustls::ClientConfig>, String>,
+    /// Without.
+    pub unverified: Result<Arc<rustls::ClientConfig>, String>,
+}
+
+impl Tls {
+    /// Reads the files that `target` names.
+    pub fn of(target: &Target) -> Tls {
+        let Target::Smarthost(smarthost) = target else {
+            let none = || Err("this is no SMTP".to_owned());
+            return Tls { verifying: none(), unverified: none() };
+        };
+        let own = smarthost.client_certificate.clone();
+        let own = own.map(|ClientCertificate { certificate, key }| PemFiles { certificate, key });
+        Tls {
+            verifying: net::verifying_client_config(smarthost.ca_file.as_deref(), own.as_ref()),
+            unverified: net::unverified_client_config_with(own.as_ref()),
+        }
+    }
 }
 
 /// Why there is no connection.
@@ -165,13 +190,14 @@ enum Unsent {
 impl Connection {
     /// Connects to a smarthost or LMTP server, trying each of its addresses.
     pub async fn open(way: &Way, context: &Context) -> Result<Connection, Unopened> {
-        let (address, tls, lmtp) = match &way.target {
-            Target::Smarthost { address, tls, .. } => (address, *tls, false),
-            Target::Lmtp { address } => (address, RouteTls::None, true),
+        let (address, tls, login, lmtp) = match &way.target {
+            Target::Smarthost(smarthost) => (&smarthost.address, smarthost.tls, smarthost.login.as_ref(), false),
+            Target::Lmtp { address } => (address, RouteTls::None, None, true),
             Target::Maildir { .. } => return Err(Unopened::Unreachable("a Maildir is not connected to".into())),
         };
+        let login = login.map(login::read).transpose().map_err(Unopened::Unreachable)?;
         let (name, addresses) = look_up(address, &context.resolver).await.map_err(Unopened::Unreachable)?;
-        let host = Host { name, addresses, lmtp, verifying: &way.verifying };
+        let host = Host { name, addresses, lmtp, login, tls: &way.tls };
         let first = if way.demand == Demand::Required { RouteTls::Verified } else { tls };
         let opened = match (host.open(first, context).await, way.demand) {
             (Err((OpenError::Certificate(why) | OpenError::NoTls(why), _)), Demand::Required) => {
@@ -207,6 +233,8 @@ impl Connection {
             is_final: options.lmtp,
         };
         let outcome = connection.get_ready(host, address, tls, context).await;
+        // A password may have stood there.
+        connection.out.zeroize();
         match outcome {
             Ok(()) => Ok(connection),
             Err(error) => {
@@ -449,6 +477,15 @@ fn lost(phase: Phase, why: &str) -> String {
 fn shown(trouble: &Trouble) -> String {
     match trouble {
         Trouble::Temporary(reply) | Trouble::Permanent(reply) => format!("it said {} {}", reply.code, reply.text),
+        Trouble::LoginRefused(reply) => {
+            format!(
+                "it refuses our login: {} {}; look at username and password_file of the route",
+                reply.code, reply.text
+            )
+        }
+        Trouble::NoMechanism => {
+            "it offers no AUTH mechanism that we know; remove username from the route, perhaps".into()
+        }
         Trouble::TlsNotOffered => "TLS is required and not offered".into(),
         Trouble::Loop => "it has our own name: mail would go in a circle".into(),
         Trouble::Garbled(seen) => format!("it does not speak SMTP: {seen}"),

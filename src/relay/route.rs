@@ -7,7 +7,7 @@
 //! destination of its own to the same target, so that one that may go without TLS does not wait behind those that may not.
 //! Backoff is a destination's; the limit of connections is the server's, whatever leads there.
 
-use crate::config::{self, RouteTls, Target};
+use crate::config::{self, RouteTls, Smarthost, Target};
 use crate::policy::Domains;
 use std::ffi::OsStr;
 
@@ -30,13 +30,14 @@ const DEMANDS: [Demand; 3] = [Demand::Usual, Demand::Required, Demand::Optional]
 
 impl Demand {
     /// What makes a difference for `target`. LMTP and Maildirs are final delivery, which REQUIRETLS leaves alone (RFC 8689
-    /// section 4.4).
+    /// section 4.4). Where we log in, no sender's wish may show our password to whoever answers.
     fn at(self, target: &Target) -> Demand {
         match (self, target) {
-            (Demand::Required, Target::Smarthost { .. }) => Demand::Required,
-            (Demand::Optional, Target::Smarthost { tls: RouteTls::Required | RouteTls::Verified, .. }) => {
-                Demand::Optional
-            }
+            (Demand::Required, Target::Smarthost(_)) => Demand::Required,
+            (
+                Demand::Optional,
+                Target::Smarthost(Smarthost { tls: RouteTls::Required | RouteTls::Verified, login: None, .. }),
+            ) => Demand::Optional,
             _ => Demand::Usual,
         }
     }
@@ -89,7 +90,7 @@ impl Routes {
 /// What is connected to, or written to.
 fn place(target: &Target) -> &OsStr {
     match target {
-        Target::Smarthost { address, .. } | Target::Lmtp { address } => OsStr::new(address),
+        Target::Smarthost(Smarthost { address, .. }) | Target::Lmtp { address } => OsStr::new(address),
         Target::Maildir { directory } => directory.as_os_str(),
     }
 }
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn whatever_leads_to_an_address_is_one_server() {
-        let smarthost = |address: &str, tls| Target::Smarthost { address: address.into(), tls, ca_file: None };
+        let smarthost = |address: &str, tls| Target::Smarthost(Smarthost::new(address, tls));
         let targets = [
             smarthost("m:25", RouteTls::None),
             lmtp("one"),
@@ -153,12 +154,15 @@ mod tests {
     // covers: 12.4
     #[test]
     fn a_demand_that_makes_a_difference_has_a_destination_of_its_own() {
-        let smarthost = |tls| Target::Smarthost { address: "m:25".into(), tls, ca_file: None };
+        let smarthost = |tls| Target::Smarthost(Smarthost::new("m:25", tls));
+        let login = Some(config::Login { username: "u".into(), password_file: "p".into() });
+        let with_login = Target::Smarthost(Smarthost { login, ..Smarthost::new("m:25", RouteTls::Verified) });
         for (target, demands) in [
             (smarthost(RouteTls::None), [Demand::Usual, Demand::Required, Demand::Usual]),
             (smarthost(RouteTls::Opportunistic), [Demand::Usual, Demand::Required, Demand::Usual]),
             (smarthost(RouteTls::Required), DEMANDS),
             (smarthost(RouteTls::Verified), DEMANDS),
+            (with_login, [Demand::Usual, Demand::Required, Demand::Usual]),
             (lmtp("one"), [Demand::Usual; 3]),
         ] {
             let routes = Routes::new(&[Route { domains: Vec::new(), target: target.clone() }]);

@@ -5,7 +5,7 @@
 //!                        --Closed-->                                         or the connection is of no more use
 //! ```
 
-use crate::config::Target;
+use crate::config::{Smarthost, Target};
 use crate::relay::connection::{Attempt, Connection, Context, Unopened, Way};
 use crate::relay::maildir::{self, Maildirs};
 use crate::relay::notification::Action;
@@ -170,7 +170,7 @@ fn refused(task: u64, work: Work, reply: &Reply, way: &Way) -> Report {
 /// A destination as it is configured.
 pub fn name(target: &Target) -> String {
     match target {
-        Target::Smarthost { address, .. } | Target::Lmtp { address } => address.clone(),
+        Target::Smarthost(Smarthost { address, .. }) | Target::Lmtp { address } => address.clone(),
         Target::Maildir { directory } => directory.display().to_string(),
     }
 }

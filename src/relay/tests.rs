@@ -1,13 +1,14 @@
 //! The relay on its thread, with a real spool, against a server that misbehaves on request.
 
 mod fake;
+mod login;
 mod moved;
 mod requests;
 mod security;
 mod spilled;
 mod waiting;
 
-use crate::config::{Relay, Route, RouteTls, Target};
+use crate::config::{Relay, Route, RouteTls, Smarthost, Target};
 use crate::net::Driver;
 use crate::relay::{RelayHandle, RelayOptions};
 use crate::smtp::envelope::{Deferred, Envelope, Tag};
@@ -155,7 +156,7 @@ fn message(to: &[&str], subject: &str) -> Message {
 }
 
 fn smarthost(address: &str, tls: RouteTls) -> Target {
-    Target::Smarthost { address: address.into(), tls, ca_file: None }
+    Target::Smarthost(Smarthost::new(address, tls))
 }
 
 /// Waits until `condition` holds; the limit is only there so that a failure ends.

@@ -14,8 +14,8 @@ use crate::clock::now_ms;
 use crate::config;
 use crate::log::{self, Level};
 use crate::metrics::{self, Counters};
-use crate::net::{self, Shared};
-use crate::relay::connection::{Context, HANDSHAKE_LIMIT, Way};
+use crate::net::Shared;
+use crate::relay::connection::{Context, HANDSHAKE_LIMIT, Tls, Way};
 use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
 use crate::relay::maildir::Maildirs;
@@ -68,7 +68,6 @@ pub async fn run(
         hostname: options.hostname.clone(),
         resolver,
         shared: shared.clone(),
-        tls: net::unverified_client_config(),
         handshake_limit: HANDSHAKE_LIMIT,
     };
     let tools = Tools { context, maildirs, ways: ways(&routes), reports };
@@ -107,12 +106,11 @@ fn settings(config: &config::Relay) -> Settings {
 fn ways(routes: &Routes) -> Vec<Way> {
     let mut ways: Vec<Way> = Vec::new();
     for (target, demand) in routes.destinations() {
-        let verifying = match (ways.iter().find(|known| known.target == *target), target) {
-            (Some(known), _) => known.verifying.clone(),
-            (None, config::Target::Smarthost { ca_file, .. }) => net::verifying_client_config(ca_file.as_deref()),
-            (None, _) => Err("this is no SMTP".into()),
+        let tls = match ways.iter().find(|known| known.target == *target) {
+            Some(known) => known.tls.clone(),
+            None => Tls::of(target),
         };
-        ways.push(Way { target: target.clone(), demand, verifying });
+        ways.push(Way { target: target.clone(), demand, tls });
     }
     ways
 }

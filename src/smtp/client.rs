@@ -296,6 +296,7 @@ impl Client {
                 self.state = State::Ready;
             }
             (Command::Auth, 3) => self.challenge(&reply.text, out),
+            (Command::Auth, 5) => self.end(Trouble::LoginRefused(reply)),
             (Command::Rset, 2) => self.needs_reset = false,
             (Command::Mail, 2) => self.needs_reset = true,
             (Command::Mail, 4 | 5) => self.mail_refused(reply),
@@ -439,7 +440,7 @@ impl Client {
     fn end(&mut self, trouble: Trouble) {
         match &trouble {
             Trouble::Temporary(reply) | Trouble::Permanent(reply) => self.finish(&Fate::Deferred(reply.clone())),
-            Trouble::TlsNotOffered | Trouble::Loop => {}
+            Trouble::TlsNotOffered | Trouble::Loop | Trouble::LoginRefused(_) | Trouble::NoMechanism => {}
             Trouble::Garbled(seen) => self.finish(&deferred_here(&format!("not SMTP: {seen}"))),
         }
         self.planned.clear();

@@ -92,6 +92,31 @@ fn a_smarthost_that_has_to_prove_its_name_has_one() {
 }
 
 #[test]
+fn what_a_smarthost_is_shown_is_there_and_is_ours_alone() {
+    let route = "smarthost = \"mail.example.org:587\"\ntls = \"required\"\nusername = \"penstock\"\n\
+                 password_file = \"password\"\ncertificate = \"certificate.pem\"\nkey = \"own.pem\"";
+    let (directory, file) = complete(&TEXT.replace("maildir = \"Maildir\"", route));
+    let path = |name: &str| directory.path().join(name);
+    let usual = "penstock.toml:18: warning: tls = \"required\" asks for no name: whoever answers";
+    let mode = |name: &str, bits| fs::set_permissions(path(name), fs::Permissions::from_mode(bits)).expect("set");
+    let written = |text: &str| fs::write(path("password"), text).expect("written");
+    let table: [(&dyn Fn(), &[&str]); 5] = [
+        (&|| {}, &["19: password cannot be read: No such file", "21: own.pem does not exist; put the key"]),
+        (&|| fs::copy(path("key.pem"), path("own.pem")).map(|_| ()).expect("copied"), &["19: password cannot be read"]),
+        (&|| written("one\ntwo\n"), &["19: password is not one line; write the password"]),
+        (&|| [written("secret\n"), mode("password", 0o604)].into_iter().collect(), &["19: warning: everybody"]),
+        (&|| mode("password", 0o600), &[]),
+    ];
+    for (change, expected) in table {
+        change();
+        let said = said(&file);
+        assert!(said.contains(usual) && said.lines().count() == 1 + expected.len(), "{said}");
+        assert!(expected.iter().all(|part| said.contains(&format!("penstock.toml:{part}"))), "{expected:?}: {said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+}
+
+#[test]
 fn files_that_are_missing_or_are_not_what_they_should_be() {
     type Spoil = fn(&Path);
     let table: [(&str, Spoil, &str); 10] = [

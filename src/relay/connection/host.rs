@@ -1,16 +1,15 @@
 //! A server as it is configured, its addresses, and a connection to one of them.
 
-use super::{Connection, Context, OpenError};
+use super::{Connection, Context, OpenError, Tls};
 use crate::config::RouteTls;
 use crate::log::{self, Level};
 use crate::net::Stream;
 use crate::services::Resolver;
-use crate::smtp::client::{Options, StartTls};
+use crate::smtp::client::{Login, Options, StartTls};
 use monoio::net::{TcpStream, UnixStream};
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a server with our own name is ourselves.
@@ -29,23 +28,28 @@ pub struct Host<'a> {
     pub name: String,
     pub addresses: Vec<Address>,
     pub lmtp: bool,
-    pub verifying: &'a Result<Arc<rustls::ClientConfig>, String>,
+    pub login: Option<Login>,
+    pub tls: &'a Tls,
 }
 
 impl Host<'_> {
-    /// A connection to the first address that gives one, with `tls` at least. Errors: why one failed, and which.
+    /// A connection to the first address that gives one, with `tls` at least; with a login never without TLS, whatever `tls`
+    /// is. Errors: why one failed, and which.
     pub async fn open(&self, tls: RouteTls, context: &Context) -> Result<Connection, (OpenError, String)> {
-        let (starttls, config) = match tls {
-            RouteTls::None => (StartTls::Never, None),
-            RouteTls::Opportunistic => (StartTls::WhenOffered, Some(context.tls.clone())),
-            RouteTls::Required => (StartTls::Required, Some(context.tls.clone())),
-            RouteTls::Verified => match self.verifying {
-                Ok(config) => (StartTls::Required, Some(config.clone())),
-                Err(why) => return Err((OpenError::Handshake(why.clone()), self.name.clone())),
-            },
+        let starttls = match tls {
+            _ if self.login.is_some() => StartTls::Required,
+            RouteTls::None => StartTls::Never,
+            RouteTls::Opportunistic => StartTls::WhenOffered,
+            RouteTls::Required | RouteTls::Verified => StartTls::Required,
         };
         let verifies = tls == RouteTls::Verified;
-        let options = Options { lmtp: self.lmtp, starttls, verifies, ..Options::new(&context.hostname) };
+        let config = match if verifies { &self.tls.verifying } else { &self.tls.unverified } {
+            _ if starttls == StartTls::Never => None,
+            Ok(config) => Some(config.clone()),
+            Err(why) => return Err((OpenError::Handshake(why.clone()), self.name.clone())),
+        };
+        let login = self.login.clone();
+        let options = Options { lmtp: self.lmtp, starttls, verifies, login, ..Options::new(&context.hostname) };
         let mut trouble: Option<(OpenError, String)> = None;
         for address in &self.addresses {
             // Behind another port there may be a content filter of the same name, as with Postfix.

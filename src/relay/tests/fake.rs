@@ -39,6 +39,8 @@ pub struct Mode {
     pub offers: &'static [&'static str],
     /// Offers these in TLS only.
     pub offers_in_tls: &'static [&'static str],
+    /// The answer to AUTH PLAIN that is right: without it 535, and 530 to MAIL.
+    pub login: &'static str,
     /// Says this a moment after the 354, before it has read any content.
     pub early: &'static str,
 }
@@ -64,6 +66,7 @@ pub struct Fake {
     mode: Arc<Mutex<Mode>>,
     received: Arc<Mutex<Vec<Received>>>,
     connections: Arc<Mutex<usize>>,
+    logins: Arc<Mutex<Vec<(bool, String)>>>,
 }
 
 impl Fake {
@@ -108,6 +111,11 @@ impl Fake {
         *self.connections.lock().expect("lock")
     }
 
+    /// Each AUTH line that came, and whether in TLS.
+    pub fn logins(&self) -> Vec<(bool, String)> {
+        self.logins.lock().expect("lock").clone()
+    }
+
     fn connection(&self, transport: Transport) {
         *self.connections.lock().expect("lock") += 1;
         // A peer that goes away is no matter.
@@ -120,7 +128,7 @@ impl Fake {
 
     fn talk(&self, transport: Transport) -> std::io::Result<()> {
         let mut peer = BufReader::new(transport);
-        let mut tls = false;
+        let (mut tls, mut known) = (false, false);
         let mode = self.mode();
         if mode.close_at == "connect" {
             return Ok(());
@@ -185,6 +193,12 @@ impl Fake {
                     tls = true;
                     continue;
                 }
+                "AUTH" => {
+                    self.logins.lock().expect("lock").push((tls, line.trim_end().to_owned()));
+                    known = line.trim_end() == format!("AUTH PLAIN {}", mode.login);
+                    if known { "235 2.7.0 yes" } else { "535 5.7.8 no" }.into()
+                }
+                "MAIL" if !mode.login.is_empty() && !known => "530 5.7.0 log in".into(),
                 "MAIL" => {
                     from = path(&line);
                     commands = vec![line.trim_end().to_string()];

@@ -1,8 +1,8 @@
 //! What a message or its route asks of TLS: verified routes (RFC 7817), REQUIRETLS and `TLS-Required: No` (RFC 8689).
 
 use super::{Fake, Handshake, House, Message, Mode, driver, message, to, wait_until};
-use crate::config::{RouteTls, Target};
-use crate::relay::connection::{Connection, Context, Unopened, Way};
+use crate::config::{RouteTls, Smarthost, Target};
+use crate::relay::connection::{Connection, Context, Tls, Unopened, Way};
 use crate::relay::route::Demand;
 use crate::smtp::envelope::Tag;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -12,13 +12,13 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// A CA of our own.
-struct Authority {
+pub struct Authority {
     folder: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Authority {
+    pub fn new(name: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -29,31 +29,38 @@ impl Authority {
         Authority { folder, issuer }
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// A server for `name` whose certificate ends in the year `until`.
-    fn server(&self, name: &str, until: i32) -> Arc<rustls::ServerConfig> {
+    pub fn server(&self, name: &str, until: i32) -> Arc<rustls::ServerConfig> {
+        let (chain, private) = self.files(name, until);
+        crate::net::server_config(&chain, &private).expect("a configuration").plain_config()
+    }
+
+    /// A certificate for `name` that ends in the year `until`, and its key.
+    pub fn files(&self, name: &str, until: i32) -> (PathBuf, PathBuf) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(until, 1, 1);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let (chain, private) = (self.folder.path().join("chain.pem"), self.folder.path().join("key.pem"));
+        let path = |what: &str| self.folder.path().join(format!("{name}.{what}.pem"));
+        let (chain, private) = (path("chain"), path("key"));
         std::fs::write(&chain, certificate.pem()).expect("written");
         std::fs::write(&private, key.serialize_pem()).expect("written");
-        crate::net::server_config(&chain, &private).expect("a configuration").plain_config()
+        (chain, private)
     }
 }
 
 fn route(address: &str, tls: RouteTls, ca: &Authority) -> Target {
-    Target::Smarthost { address: address.into(), tls, ca_file: Some(ca.file()) }
+    Target::Smarthost(Smarthost { ca_file: Some(ca.file()), ..Smarthost::new(address, tls) })
 }
 
 const IN_TLS: &[&str] = &["REQUIRETLS", "DSN"];
 
-fn serving(config: Arc<rustls::ServerConfig>) -> Mode {
+pub fn serving(config: Arc<rustls::ServerConfig>) -> Mode {
     Mode { starttls: Some(Some(config)), offers_in_tls: IN_TLS, ..Mode::default() }
 }
 
@@ -82,17 +89,15 @@ fn a_verified_route_believes_the_right_certificate_only() {
 }
 
 /// A connection that is opened and closed, or why not.
-fn open(target: Target, demand: Demand, ca: &Authority, handshake_limit: Duration) -> Result<(), Unopened> {
-    let verifying = crate::net::verifying_client_config(Some(&ca.file()));
+fn open(target: Target, demand: Demand, handshake_limit: Duration) -> Result<(), Unopened> {
     crate::net::run(driver(), None, async {
         let context = Context {
             hostname: "penstock.example".into(),
             resolver: crate::services::Resolver::start().expect("a resolver"),
             shared: crate::net::Shared::start(),
-            tls: crate::net::unverified_client_config(),
             handshake_limit,
         };
-        let opened = match Connection::open(&Way { target, demand, verifying }, &context).await {
+        let opened = match Connection::open(&Way { tls: Tls::of(&target), target, demand }, &context).await {
             Ok(connection) => {
                 connection.close().await;
                 Ok(())
@@ -118,7 +123,7 @@ fn what_is_wrong_with_a_certificate_is_said() {
     ] {
         let (_server, address) = Fake::tcp(serving(served));
         let target = route(&address.replace("127.0.0.1", "localhost"), RouteTls::Verified, &ca);
-        let opened = open(target, Demand::Usual, &ca, Duration::from_secs(60));
+        let opened = open(target, Demand::Usual, Duration::from_secs(60));
         let opened = opened.err().map(|unopened| match unopened {
             Unopened::Unreachable(why) => why,
             Unopened::Refused(reply) => panic!("{reply:?}"),
@@ -227,7 +232,7 @@ fn what_will_be_the_same_next_time_is_told_at_once() {
         let trouble = mode.handshake;
         let (_server, address) = Fake::tcp(mode);
         let target = route(&address, RouteTls::Opportunistic, &ca);
-        match open(target, Demand::Required, &ca, Duration::from_millis(1500)) {
+        match open(target, Demand::Required, Duration::from_millis(1500)) {
             Err(Unopened::Refused(reply)) => {
                 assert!(lasting && reply.text.starts_with("5.7.10 "), "{trouble:?} {reply:?}")
             }

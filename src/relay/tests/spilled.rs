@@ -3,7 +3,7 @@
 use super::{Fake, House, Message, Mode, driver, message, smarthost, wait_until};
 use crate::config::RouteTls;
 use crate::net::Shared;
-use crate::relay::connection::{Connection, Context, Way};
+use crate::relay::connection::{Connection, Context, Tls, Way};
 use crate::relay::queue::Blame;
 use crate::relay::route::Demand;
 use crate::services::Resolver;
@@ -58,11 +58,10 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
                 hostname: "penstock.example".into(),
                 resolver: Resolver::start().expect("a resolver"),
                 shared: Shared::start(),
-                tls: crate::net::unverified_client_config(),
                 handshake_limit: std::time::Duration::from_secs(60),
             };
             let target = smarthost(&address, RouteTls::None);
-            let way = Way { target, demand: Demand::Usual, verifying: Err(String::new()) };
+            let way = Way { tls: Tls::of(&target), target, demand: Demand::Usual };
             let mut connection = Connection::open(&way, &context).await.expect("a connection");
             let attempt = connection.deliver(transaction(), &mut stored).await;
             connection.close().await;

@@ -1,7 +1,7 @@
 //! The commands of the client as they stand on the wire, and what a server offers.
 
 use super::{Body, Options, Recipient, Transaction};
-use crate::sasl::Mechanism;
+use crate::sasl::{Mechanism, Mechanisms};
 use crate::smtp::xtext;
 
 /// A command sent, or to be sent; it names the reply that is awaited.
@@ -45,14 +45,21 @@ pub(super) struct Offered {
     pub(super) dsn: bool,
     pub(super) require_tls: bool,
     pub(super) auth: bool,
+    /// Those of AUTH that we know.
+    pub(super) mechanisms: Mechanisms,
 }
+
+/// What a password is used with when the server may choose, the best first: SCRAM shows it to nobody.
+const PREFERRED: [Mechanism; 3] = [Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login];
 
 impl Offered {
     /// From the text of the reply to EHLO; its first line is the server's name. RFC 5321 section 4.1.1.1.
     pub(super) fn parse(text: &str) -> Offered {
         let mut offered = Offered::default();
         for line in text.split('\n').skip(1) {
-            let keyword = line.split(' ').next().unwrap_or("");
+            // Some servers say AUTH a second time with `=` for clients of long ago.
+            let mut words = line.split([' ', '=']);
+            let keyword = words.next().unwrap_or("");
             match keyword.to_ascii_uppercase().as_str() {
                 "STARTTLS" => offered.starttls = true,
                 "PIPELINING" => offered.pipelining = true,
@@ -63,11 +70,20 @@ impl Offered {
                 "BINARYMIME" => offered.binary = true,
                 "DSN" => offered.dsn = true,
                 "REQUIRETLS" => offered.require_tls = true,
-                "AUTH" => offered.auth = true,
+                "AUTH" => {
+                    offered.auth |= line.as_bytes().get(keyword.len()) != Some(&b'=');
+                    let known = words.filter_map(|name| Mechanism::parse(name.as_bytes())).collect();
+                    offered.mechanisms = offered.mechanisms.with(known);
+                }
                 _ => {}
             }
         }
         offered
+    }
+
+    /// The best of the mechanisms that are offered.
+    pub(super) fn best_mechanism(self) -> Option<Mechanism> {
+        PREFERRED.into_iter().find(|&mechanism| self.mechanisms.contains(mechanism))
     }
 }
 
@@ -233,10 +249,25 @@ mod tests {
             binary: true,
             require_tls: true,
             auth: true,
+            mechanisms: Mechanisms::PASSWORD,
             eight_bit: true,
             ..Offered::default()
         };
         assert_eq!(offered, expected);
+    }
+
+    #[test]
+    fn a_password_is_used_with_the_best_that_is_offered() {
+        for (offer, best) in [
+            ("AUTH PLAIN LOGIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS", Some(Mechanism::ScramSha256)),
+            ("AUTH LOGIN PLAIN", Some(Mechanism::Plain)),
+            ("auth=login\nAUTH GSSAPI", Some(Mechanism::Login)),
+            ("AUTH GSSAPI NTLM XOAUTH2", None),
+            ("AUTH", None),
+            ("X-AUTH PLAIN", None),
+        ] {
+            assert_eq!(Offered::parse(&format!("mx\n{offer}")).best_mechanism(), best, "{offer}");
+        }
     }
 
     #[test]

@@ -52,10 +52,13 @@ impl Client {
             self.state = State::Ready;
             return;
         };
+        let Some(mechanism) = login.mechanism.or(self.offered.best_mechanism()) else {
+            return self.end(Trouble::NoMechanism);
+        };
         let binding = login.binding.as_deref();
         let terms = Terms { user: &login.user, password: &login.password, nonce: &login.nonce, binding };
-        let (exchange, initial) = ClientExchange::start(login.mechanism, &terms);
-        command::auth(login.mechanism, initial.as_ref().map(|initial| initial.as_str()), out);
+        let (exchange, initial) = ClientExchange::start(mechanism, &terms);
+        command::auth(mechanism, initial.as_ref().map(|initial| initial.as_str()), out);
         self.exchange = Some(Exchange { exchange, challenges: 0 });
         self.sent.push_back(Command::Auth);
     }

@@ -34,11 +34,15 @@ impl Current {
     }
 }
 
+/// Replies to MAIL, RCPT and DATA that are about us and not about the message: log in first, and in another way (RFC 4954
+/// section 6), or use TLS (RFC 3207 section 4). Whoever runs this relay mends it; a message that waits has lost nothing.
+const ABOUT_US: [u16; 4] = [530, 534, 535, 538];
+
 /// What a reply means for the recipients it is about.
 pub(super) fn fate(reply: Reply) -> Fate {
     match reply.code / 100 {
         2 => Fate::Delivered(reply),
-        5 => Fate::Failed(reply),
+        5 if !ABOUT_US.contains(&reply.code) => Fate::Failed(reply),
         _ => Fate::Deferred(reply),
     }
 }

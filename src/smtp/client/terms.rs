@@ -1,5 +1,6 @@
 //! The words between a client and its driver: what the client is told, and what it says.
 
+use crate::sasl::Mechanism;
 use zeroize::Zeroizing;
 
 /// How the client is to behave on one connection.
@@ -54,8 +55,8 @@ pub struct Login {
     pub user: String,
     /// Password.
     pub password: Zeroizing<String>,
-    /// By which mechanism.
-    pub mechanism: crate::sasl::Mechanism,
+    /// By which mechanism, offered or not; none: the best that the server offers and we know.
+    pub mechanism: Option<Mechanism>,
     /// For SCRAM: see [`crate::sasl::Terms`]. Of no use to PLAIN and LOGIN.
     pub nonce: String,
     /// For SCRAM: likewise.
@@ -177,10 +178,14 @@ pub enum Fate {
 pub enum Trouble {
     /// 4xx or 421 anywhere it ends the session.
     Temporary(Reply),
-    /// 5xx to the greeting, EHLO or AUTH.
+    /// 5xx to the greeting or EHLO.
     Permanent(Reply),
     /// STARTTLS is required, or a password is to be sent, and STARTTLS is not offered or refused for good.
     TlsNotOffered,
+    /// 5xx to AUTH: user name or password is wrong, or may not be used so.
+    LoginRefused(Reply),
+    /// There is a password to be sent, and the server offers no mechanism that we know.
+    NoMechanism,
     /// The server has our own name.
     Loop,
     /// Not SMTP: what was seen, escaped and cut.

@@ -97,6 +97,8 @@ fn feed(
                     Trouble::Permanent(reply) => format!("closed permanent {}", reply.code),
                     Trouble::TlsNotOffered => "closed no tls".into(),
                     Trouble::Loop => "closed loop".into(),
+                    Trouble::LoginRefused(reply) => format!("closed login refused {}", reply.code),
+                    Trouble::NoMechanism => "closed no mechanism".into(),
                     Trouble::Garbled(seen) => format!("closed garbled {seen}"),
                 });
             }

@@ -60,7 +60,6 @@ pub struct Fixture {
     resolver: Resolver,
     maildirs: Maildirs,
     shared: Rc<net::Shared>,
-    tls: Arc<rustls::ClientConfig>,
     counters: Arc<Counters>,
     relay: config::Relay,
 }
@@ -71,7 +70,6 @@ impl Fixture {
             resolver: Resolver::start().expect("threads"),
             maildirs: Maildirs::start("sim.example").expect("a thread"),
             shared: Rc::default(),
-            tls: net::unverified_client_config(),
             counters: Arc::default(),
             relay: relay_options(),
         }
@@ -83,7 +81,6 @@ impl Fixture {
             hostname: "sim.example".into(),
             resolver: self.resolver.clone(),
             shared: self.shared.clone(),
-            tls: self.tls.clone(),
             handshake_limit: HANDSHAKE_LIMIT,
         };
         (Tools { context, maildirs: self.maildirs.clone(), ways: super::super::ways(routes), reports }, reported)

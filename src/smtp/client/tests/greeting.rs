@@ -52,7 +52,7 @@ fn login_by(mechanism: Mechanism) -> Login {
     Login {
         user: "u".into(),
         password: "p".to_string().into(),
-        mechanism,
+        mechanism: Some(mechanism),
         nonce: "rOprNGfwEbeRWgbNEkqO".into(),
         binding: None,
     }
@@ -76,7 +76,7 @@ fn auth_scram_only_with_a_server_that_knows_the_password() {
         (shown, "bye"),
         (not_shown, unproven),
         (at_once, unproven),
-        (false_one, "closed permanent 501"),
+        (false_one, "closed login refused 501"),
         (pushy, unproven),
     ] {
         let login =
@@ -118,12 +118,51 @@ fn auth_plain_and_login() {
     for (mechanism, turns, expected) in [
         (Mechanism::Plain, plain, "bye"),
         (Mechanism::Login, login, "bye"),
-        (Mechanism::Plain, wrong, "closed permanent 535"),
+        (Mechanism::Plain, wrong, "closed login refused 535"),
         (Mechanism::Plain, busy, "closed temporary 454"),
-        (Mechanism::Plain, nosy, "closed permanent 501"),
+        (Mechanism::Plain, nosy, "closed login refused 501"),
         (Mechanism::Plain, endless, "closed garbled a challenge after the exchange was cancelled"),
     ] {
         let login = Some(login_by(mechanism));
         assert_eq!(talk(Options { login, ..options() }, &[], &after_hello(turns)), [expected]);
+    }
+}
+
+/// SCRAM where it is offered, then PLAIN; what a server does not offer is not tried.
+#[test]
+fn without_a_mechanism_the_best_that_is_offered() {
+    let scram: &[Turn] = &[
+        ("", "220 mx\r\n"),
+        (EHLO, "250-mx\r\n250 AUTH PLAIN LOGIN SCRAM-SHA-256\r\n"),
+        ("AUTH SCRAM-SHA-256 biwsbj11LHI9ck9wck5HZndFYmVSV2diTkVrcU8=\r\n", "454 4.7.0 later\r\n"),
+    ];
+    let plain: &[Turn] = &[
+        ("", "220 mx\r\n"),
+        (EHLO, "250-mx\r\n250 AUTH GSSAPI LOGIN PLAIN\r\n"),
+        ("AUTH PLAIN AHUAcA==\r\n", "235 ok\r\n"),
+        ("QUIT\r\n", "221 bye\r\n"),
+    ];
+    let none: &[Turn] = &[("", "220 mx\r\n"), (EHLO, "250-mx\r\n250 AUTH GSSAPI\r\n")];
+    let silent: &[Turn] = &[("", "220 mx\r\n"), (EHLO, "250 mx\r\n")];
+    for (turns, expected) in [
+        (scram, "closed temporary 454"),
+        (plain, "bye"),
+        (none, "closed no mechanism"),
+        (silent, "closed no mechanism"),
+    ] {
+        let login = Some(Login { mechanism: None, ..login_by(Mechanism::Plain) });
+        assert_eq!(talk(Options { login, ..options() }, &[], turns), [expected]);
+    }
+}
+
+/// Whatever says that we should log in, or otherwise, or use TLS, is about us: the message waits.
+// covers: 12.5
+#[test]
+fn a_reply_that_is_about_us_costs_no_recipient() {
+    for (code, fate) in [(530, "deferred"), (534, "deferred"), (535, "deferred"), (538, "deferred"), (550, "failed")] {
+        let refusal = format!("{code} 5.7.0 no\r\n");
+        let turns =
+            [&PLAIN_SERVER[..], &[(MAIL, &*Box::leak(refusal.into_boxed_str())), ("QUIT\r\n", "221 bye\r\n")]].concat();
+        assert_eq!(talk(options(), &[to(&["a@b"])], &turns), [&*format!("{fate} {code}"), "bye"]);
     }
 }
