@@ -42,10 +42,13 @@ class Server:
 
 
 class Postfix(Server):
-    """A smarthost. Recipients `nobody@..` are refused with 550, `later@..` with 450."""
+    """A smarthost. Recipients `nobody@..` are refused with 550, `later@..` with 450.
 
-    def __init__(self, directory, starttls=True, port=None):
+    `logins`: the socket of a Dovecot; then it takes mail only of whoever logs in, in TLS, or shows a certificate of its CA."""
+
+    def __init__(self, directory, starttls=True, port=None, logins=None):
         self.directory = Path(directory)
+        self.logins = logins
         self.port = port or free_port()
         self.log = self.directory / "log" / "postfix.log"
         self.maildir = Maildir(self.directory / "mail" / "inbox")
@@ -92,6 +95,18 @@ class Postfix(Server):
         if starttls:
             chain, key, _ = certificate(self.directory)
             settings |= {"smtpd_tls_cert_file": chain, "smtpd_tls_key_file": key, "smtpd_tls_received_header": "yes"}
+        if self.logins:
+            settings |= {
+                "smtpd_sasl_auth_enable": "yes",
+                "smtpd_sasl_type": "dovecot",
+                "smtpd_sasl_path": self.logins,
+                "smtpd_sasl_authenticated_header": "yes",
+                "smtpd_tls_auth_only": "yes",
+                "smtpd_tls_ask_ccert": "yes",
+                "smtpd_tls_CAfile": self.directory / "ca.pem",
+                "smtpd_recipient_restrictions": "permit_sasl_authenticated, permit_tls_all_clientcerts, reject",
+                "smtpd_relay_restrictions": "permit",
+            }
         (etc / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in settings.items()))
         (etc / "master.cf").write_text(MASTER_CF.format(port=self.port))
 
@@ -145,10 +160,12 @@ class Dovecot(Server):
 
     PASSWORD = "mailbox"
 
-    def __init__(self, directory):
+    def __init__(self, directory, mechanisms="plain"):
         self.directory = Path(directory)
         self.lmtp_port, self.imap_port = free_port(), free_port()
         self.lmtp_socket = self.directory / "run" / "lmtp"
+        # Where another server asks about logins.
+        self.login_socket = self.directory / "run" / "for-postfix"
         self.config = self.directory / "dovecot.conf"
         self.log = self.directory / "dovecot.log"
         self.process = None
@@ -164,7 +181,7 @@ class Dovecot(Server):
         internal, login = ("dovecot", "dovenull") if os.geteuid() == 0 else (me, me)
         self.config.write_text(text.format(
             directory=self.directory, lmtp=self.lmtp_port, imap=self.imap_port, uid=uid, gid=gid,
-            internal=internal, login=login, group=grp.getgrgid(os.getegid()).gr_name, password=self.PASSWORD,
+            mechanisms=mechanisms, internal=internal, login=login, group=grp.getgrgid(os.getegid()).gr_name, password=self.PASSWORD,
         ))
 
     def start(self):
@@ -226,6 +243,7 @@ default_internal_user = {internal}
 default_login_user = {login}
 default_internal_group = {group}
 auth_username_format = %Ln
+auth_mechanisms = {mechanisms}
 mail_location = maildir:{directory}/mail/%n
 first_valid_uid = 1
 first_valid_gid = 1
@@ -243,6 +261,11 @@ service anvil {{
 }}
 service stats {{
   chroot =
+}}
+service auth {{
+  unix_listener for-postfix {{
+    mode = 0666
+  }}
 }}
 service imap-login {{
   chroot =
@@ -279,6 +302,7 @@ default_internal_user = {internal}
 default_login_user = {login}
 default_internal_group = {group}
 auth_username_format = %{{user | username | lower}}
+auth_mechanisms = {mechanisms}
 mail_driver = maildir
 mail_path = {directory}/mail/%{{user | username}}
 first_valid_uid = 1
@@ -300,6 +324,11 @@ service anvil {{
 }}
 service stats {{
   chroot =
+}}
+service auth {{
+  unix_listener for-postfix {{
+    mode = 0666
+  }}
 }}
 service imap-login {{
   chroot =
