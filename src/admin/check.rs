@@ -126,12 +126,14 @@ fn password(login: &config::Login, place: &Range<usize>, notices: &mut Notices) 
 
 /// A smarthost that has to prove its name, and is given by its address.
 fn verified_address(target: &Target, place: &Range<usize>, notices: &mut Notices) {
-    let Target::Smarthost(Smarthost { address, tls: RouteTls::Verified, .. }) = target else { return };
-    let host = address.rsplit_once(':').map_or(&**address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.parse::<IpAddr>().is_ok() {
-        let what = format!("tls = \"verified\" asks for a certificate for the address {host}, which is rare");
-        notices.warning(place, what, "name the host as its certificate does");
+    let Target::Smarthost(Smarthost { hosts, tls: RouteTls::Verified, .. }) = target else { return };
+    for address in hosts.iter().map(|host| &*host.address) {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.parse::<IpAddr>().is_ok() {
+            let what = format!("tls = \"verified\" asks for a certificate for the address {host}, which is rare");
+            notices.warning(place, what, "name the host as its certificate does");
+        }
     }
 }
 

@@ -426,15 +426,13 @@ fn route(
         notices.mistake(&head, what, "give it exactly one of smarthost, lmtp and maildir");
         return None;
     };
-    let (text, at) = (section.text(target)?, section.at(target));
+    let at = section.at(target);
     let target = match target {
-        "smarthost" => {
-            values::destination(text).map(|address| Target::Smarthost(smarthost(section, &address, directory, notices)))
-        }
-        "lmtp" => values::lmtp(text),
-        _ => values::path(text, directory).map(|directory| Target::Maildir { directory }),
+        "smarthost" => Target::Smarthost(smarthost(section, notices, directory)?),
+        "lmtp" => noted(values::lmtp(section.text(target)?), &at, notices)?,
+        _ => Target::Maildir { directory: noted(values::path(section.text(target)?, directory), &at, notices)? },
     };
-    Some((Route { domains, target: noted(target, &at, notices)? }, at, domains_at))
+    Some((Route { domains, target }, at, domains_at))
 }
 
 /// What has a meaning for a smarthost only.
@@ -442,7 +440,7 @@ const SMARTHOST_KEYS: [&str; 6] = ["tls", "ca_file", "username", "password_file"
 /// Of each pair one without the other is nothing.
 const PAIRS: [(&str, &str); 2] = [("username", "password_file"), ("certificate", "key")];
 
-fn smarthost(section: &Section<'_>, address: &str, directory: &Path, notices: &mut Notices) -> Smarthost {
+fn smarthost(section: &Section<'_>, notices: &mut Notices, directory: &Path) -> Option<Smarthost> {
     for (one, other) in PAIRS {
         for (here, missing) in [(one, other), (other, one)] {
             if section.has(here) && !section.has(missing) {
@@ -458,7 +456,19 @@ fn smarthost(section: &Section<'_>, address: &str, directory: &Path, notices: &m
     let client_certificate = certificate.zip(key).map(|(certificate, key)| ClientCertificate { certificate, key });
     let tls = route_tls(section);
     in_tls_only(section, tls, notices);
-    Smarthost { ca_file, login, client_certificate, ..Smarthost::new(address, tls) }
+    let hosts = match values::hosts(&section.list("smarthost")) {
+        Ok(hosts) => hosts,
+        Err((at, (what, remedy))) => {
+            notices.mistake(&at, what, remedy);
+            return None;
+        }
+    };
+    if hosts.is_empty() {
+        let remedy = "name a host and port, as in smarthost = \"mail.example.edu:25\"";
+        notices.mistake(&section.at("smarthost"), "smarthost is empty", remedy);
+        return None;
+    }
+    Some(Smarthost { hosts, tls, ca_file, login, client_certificate })
 }
 
 /// What is of use in TLS only, or must not be seen outside.

@@ -25,6 +25,8 @@ pub struct Key {
 pub enum Kind {
     /// A string.
     Text,
+    /// A string, or an array of strings.
+    Texts,
     /// `true` or `false`; `false` when it is not given.
     Flag,
     /// An array of strings.
@@ -62,7 +64,7 @@ pub fn of(section: &str) -> impl Iterator<Item = &'static Key> {
 pub const SECTIONS: &[&str] =
     &["", "spool", "tls", "tls.additional", "auth", "limits", "log", "listener", "relay", "relay.route"];
 
-use Kind::{Choice, Flag, List, Table, Tables, Text};
+use Kind::{Choice, Flag, List, Table, Tables, Text, Texts};
 
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
@@ -216,14 +218,16 @@ const KEYS: &[Key] = &[
         "age at which a sender is told, once, that a message is late and still tried (NOTIFY=DELAY or no NOTIFY, RFC 3461 section 4.1); 0: never"),
     optional("relay", "tls_required_no", Choice(&["honour", "ignore"]), "\"honour\"",
         "TLS-Required: No in a message's header (RFC 8689 section 3): honour: rather than wait it goes without the TLS that its route demands; ignore: the route decides"),
-    count("relay", "connections_max", "connections", 1, 8, 1024, "8", "connections to one server at a time"),
+    count("relay", "connections_max", "connections", 1, 8, 1024, "8",
+        "connections to one host at a time; half of them at first, more as it answers, half as many each time it says that it has enough (421, 4.3.x, 4.4.5, 4.7.x)"),
     count("relay", "small_kib", "KiB", 0, 64, 1_048_576, "64",
         "messages up to this size go before larger ones to the same destination, which get one turn in five, so that attachments do not hold up a note; at each destination senders take turns in any case; 0: size makes no difference"),
     optional("relay", "route", Tables, "[[relay.route]]", "a destination"),
 
     optional("relay.route", "domains", List, "[\"example.edu\"]",
         "recipient domains that go this way; not given: all others"),
-    optional("relay.route", "smarthost", Text, "\"mail.example.edu:25\"", "deliver by SMTP to this host and port"),
+    optional("relay.route", "smarthost", Texts, "\"mail.example.edu:25\"",
+        "deliver by SMTP to this host and port; or to any of several, which share the mail and stand in for each other: [\"a.example.edu:25 weight=2\", \"b.example.edu:25\"], weights from 1 to 100, 1 if not given"),
     optional("relay.route", "tls", Choice(&["none", "opportunistic", "required", "verified"]), "\"opportunistic\"",
         "STARTTLS to the smarthost: never; when offered; or the message waits (required); verified: and its certificate is for its name and from a trusted CA (RFC 7817)"),
     optional("relay.route", "ca_file", Text, "\"/etc/ssl/certs/ca-certificates.crt\"",

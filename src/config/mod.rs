@@ -370,7 +370,7 @@ pub struct Route {
 /// The target of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// SMTP to a host and port.
+    /// SMTP to one host or another.
     Smarthost(Smarthost),
     /// LMTP (RFC 2033).
     Lmtp {
@@ -384,11 +384,11 @@ pub enum Target {
     },
 }
 
-/// A server that takes mail for others, and how it is spoken to.
+/// Servers that take mail for others, and how they are spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Smarthost {
-    /// `host:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
-    pub address: String,
+    /// At least one; any of them will do.
+    pub hosts: Vec<Host>,
     /// STARTTLS.
     pub tls: RouteTls,
     /// PEM: the CAs whose certificates are believed; none: the system's.
@@ -402,7 +402,30 @@ pub struct Smarthost {
 impl Smarthost {
     /// One at `address` that asks for nothing.
     pub fn new(address: &str, tls: RouteTls) -> Smarthost {
-        Smarthost { address: address.into(), tls, ca_file: None, login: None, client_certificate: None }
+        let hosts = vec![Host { address: address.into(), weight: 1 }];
+        Smarthost { hosts, tls, ca_file: None, login: None, client_certificate: None }
+    }
+}
+
+/// A host of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// `host:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
+    pub address: String,
+    /// Its share of the mail, beside the weights of the others.
+    pub weight: u32,
+}
+
+impl Target {
+    /// What is connected to or written to, with weights; one at least.
+    pub fn hosts(&self) -> Vec<(String, u32)> {
+        match self {
+            Target::Smarthost(smarthost) => {
+                smarthost.hosts.iter().map(|host| (host.address.clone(), host.weight)).collect()
+            }
+            Target::Lmtp { address } => vec![(address.clone(), 1)],
+            Target::Maildir { directory } => vec![(directory.display().to_string(), 1)],
+        }
     }
 }
 

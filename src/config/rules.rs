@@ -3,7 +3,7 @@
 
 use super::build::{Draft, Marks, Placed};
 use super::notice::Notices;
-use super::{Auth, Config, Listener, Smarthost, Target, values};
+use super::{Auth, Config, Listener, Target, values};
 use crate::policy::{Role, TlsMode, UsernameForm};
 use std::net::IpAddr;
 use std::ops::Range;
@@ -317,11 +317,15 @@ fn destinations(config: &Config, marks: &Marks, notices: &mut Notices) {
 /// A route that leads back to one of our own listeners (RFC 5321 section 6.3).
 fn circles(config: &Config, marks: &Marks, notices: &mut Notices) {
     for (route, place) in config.relay.routes.iter().zip(&marks.files.routes) {
-        let (Target::Smarthost(Smarthost { address, .. }) | Target::Lmtp { address }) = &route.target else { continue };
-        let Some((host, port)) = address.rsplit_once(':') else { continue };
-        if config.listeners.iter().any(|listener| is_ours(config, listener, host, port)) {
-            let what = format!("{address} is this Penstock itself: mail would go in a circle");
-            notices.mistake(place, what, "name the server that has the mailboxes");
+        if let Target::Maildir { .. } = route.target {
+            continue;
+        }
+        for (address, _) in route.target.hosts() {
+            let Some((host, port)) = address.rsplit_once(':') else { continue };
+            if config.listeners.iter().any(|listener| is_ours(config, listener, host, port)) {
+                let what = format!("{address} is this Penstock itself: mail would go in a circle");
+                notices.mistake(place, what, "name the server that has the mailboxes");
+            }
         }
     }
 }

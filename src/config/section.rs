@@ -108,8 +108,11 @@ impl<'i> Section<'i> {
             .unwrap_or(default)
     }
 
-    /// The strings of an array with their places; none if not given.
+    /// The strings of an array with their places, or the one string; none if not given.
     pub fn list(&self, name: &str) -> Vec<(&'i str, Range<usize>)> {
+        if let Some(text) = self.text(name) {
+            return vec![(text, self.at(name))];
+        }
         let Some(array) = self.value(name).and_then(|value| value.get_ref().as_array()) else { return Vec::new() };
         array.iter().filter_map(|item| Some((item.get_ref().as_str()?, item.span()))).collect()
     }
@@ -163,9 +166,9 @@ fn misfit(key: &Key, value: &DeValue<'_>) -> Option<(String, String)> {
     let tables =
         |value: &DeValue<'_>| value.as_array().is_some_and(|array| array.iter().all(|item| item.get_ref().is_table()));
     let wanted = match key.kind {
-        Kind::Text if value.is_str() => return None,
+        Kind::Text | Kind::Texts if value.is_str() => return None,
         Kind::Flag if value.is_bool() => return None,
-        Kind::List if strings(value) => return None,
+        Kind::List | Kind::Texts if strings(value) => return None,
         Kind::Table if value.is_table() => return None,
         Kind::Tables if tables(value) => return None,
         Kind::Choice(known) if value.is_str() => return not_among(key, known, value.as_str().unwrap_or_default()),
@@ -173,6 +176,7 @@ fn misfit(key: &Key, value: &DeValue<'_>) -> Option<(String, String)> {
         Kind::Text | Kind::Choice(_) => "a string in quotes",
         Kind::Flag => "true or false",
         Kind::List => "an array of strings",
+        Kind::Texts => "a string or an array of strings",
         Kind::Count { .. } => "a whole number without quotes",
         Kind::Table => "a section",
         Kind::Tables => "a section in double brackets",

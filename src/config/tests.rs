@@ -262,6 +262,16 @@ fn each_mistake_names_its_line_and_its_remedy() {
             "tls = \"verified\"",
         ),
         ("smarthost", "maildir = \"m\"\nsmarthost", "14", "leads to smarthost and maildir at once", "exactly one of"),
+        ("\"mail.example.edu:25\"", "[]", "15", "smarthost is empty", "name a host and port"),
+        (
+            "\"mail.example.edu:25\"",
+            "[\"a.example:25\", \n\"b.example\"]",
+            "16",
+            "\"b.example\" has no port",
+            "\"b.example:25\"",
+        ),
+        ("\"mail.example.edu:25\"", "[\"a.example:25\", \"127.0.0.1:587\"]", "15", "this Penstock itself", "has the"),
+        ("\"mail.example.edu:25\"", "25", "15", "must be a string or an array of strings", "write for example"),
         ("smarthost", "domains = []\nsmarthost", "15", "domains is empty", "remove the line"),
         (
             "smarthost",

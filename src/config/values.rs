@@ -1,12 +1,13 @@
 //! Text that must have a form: domain names, listener addresses, destinations. Each function returns the value or what
 //! is wrong and how to mend it.
 
-use super::Target;
 use super::notice::nearest;
+use super::{Host, Target};
 use crate::policy::Networks;
 use crate::policy::domain_name::DomainName;
 use crate::sasl::{Mechanism, Mechanisms};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::path::Path;
 
 /// What is wrong, and how to mend it.
@@ -198,6 +199,44 @@ pub fn destination(text: &str) -> Result<String, Fault> {
     domain(host).map(|host| format!("{host}:{digits}"))
 }
 
+/// Most hosts of a pool.
+const HOSTS_MAX: usize = 16;
+
+/// The hosts of a pool: `host:port`, or `host:port weight=2`.
+pub fn hosts(texts: &[(&str, Range<usize>)]) -> Result<Vec<Host>, (Range<usize>, Fault)> {
+    let mut hosts: Vec<Host> = Vec::new();
+    for (text, at) in texts {
+        let host = host(text).map_err(|fault| (at.clone(), fault))?;
+        if hosts.iter().any(|known| known.address == host.address) {
+            let what = format!("{} is listed twice", host.address);
+            return Err((at.clone(), (what, format!("give it once, as in \"{} weight=2\"", host.address))));
+        }
+        hosts.push(host);
+    }
+    match (hosts.len(), texts.last()) {
+        (..=HOSTS_MAX, _) | (_, None) => Ok(hosts),
+        (many, Some((_, at))) => {
+            let what = format!("{many} hosts are more than a route may have");
+            Err((at.clone(), (what, format!("write at most {HOSTS_MAX}"))))
+        }
+    }
+}
+
+fn host(text: &str) -> Result<Host, Fault> {
+    let (address, weight) = match text.split_once(' ') {
+        None => (text, 1),
+        Some((address, rest)) => {
+            let given = rest.trim().strip_prefix("weight=").and_then(|digits| digits.parse().ok());
+            let Some(weight) = given.filter(|weight| (1..=100).contains(weight)) else {
+                let remedy = format!("write \"{address}\", or with a weight from 1 to 100 \"{address} weight=2\"");
+                return fault(format!("\"{}\" is no weight", rest.trim()), remedy);
+            };
+            (address, weight)
+        }
+    };
+    Ok(Host { address: destination(address)?, weight })
+}
+
 /// What LMTP connects to: a destination or `unix:/path`.
 pub fn lmtp(text: &str) -> Result<Target, Fault> {
     let address = match text.strip_prefix("unix:") {
@@ -356,6 +395,31 @@ mod tests {
         for text in ["", "a b", "a\r\nb", "hilfe.example.edu/für", &"a".repeat(201)] {
             assert!(help(text).expect_err(text).1.contains("200"), "{text}");
         }
+    }
+
+    #[test]
+    fn pools() {
+        let read = |texts: &[&str]| {
+            let placed: Vec<_> = texts.iter().enumerate().map(|(at, text)| (*text, at..at + 1)).collect();
+            hosts(&placed).map(|hosts| hosts.iter().map(|host| (host.address.clone(), host.weight)).collect::<Vec<_>>())
+        };
+        let found = read(&["a.example:25 weight=2", "[2001:db8::1]:25  weight=100", "b.example:25"]).expect("three");
+        let expected = [("a.example:25", 2), ("[2001:db8::1]:25", 100), ("b.example:25", 1)];
+        assert_eq!(found, expected.map(|(address, weight)| (address.to_owned(), weight)));
+        for (text, what) in [
+            ("a.example:25 weight=0", "is no weight"),
+            ("a.example:25 weight=101", "is no weight"),
+            ("a.example:25 2", "is no weight"),
+            ("a.example:25, b.example:25", "is no weight"),
+            ("a.example weight=2", "has no port"),
+            ("b.example:25 weight=2", "is listed twice"),
+        ] {
+            let (at, (said, _)) = read(&["b.example:25", text]).expect_err(text);
+            assert!(at == (1..2) && said.contains(what), "{text}: {said}");
+        }
+        let many: Vec<String> = (0..17).map(|number| format!("h{number}.example:25")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(read(&many[..16]).is_ok() && read(&many).is_err());
     }
 
     #[test]

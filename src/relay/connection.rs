@@ -127,8 +127,10 @@ impl Tls {
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum Unopened {
-    /// The destination cannot be reached, or does not want us now: for all messages.
+    /// The destination cannot be reached: for all messages.
     Unreachable(String),
+    /// It is there, and does not want us now.
+    Busy(String),
     /// It can be reached, but not as this message demands.
     Refused(Reply),
 }
@@ -166,6 +168,8 @@ enum OpenError {
     NoTls(String),
     /// It is ourselves.
     Loop,
+    /// 4xx before the first transaction.
+    Busy(String),
     Other(String),
 }
 
@@ -174,7 +178,7 @@ impl OpenError {
     fn is_lasting(&self) -> bool {
         match self {
             OpenError::Certificate(_) | OpenError::NoTls(_) | OpenError::Loop => true,
-            OpenError::Handshake(_) | OpenError::Other(_) => false,
+            OpenError::Handshake(_) | OpenError::Busy(_) | OpenError::Other(_) => false,
         }
     }
 }
@@ -188,10 +192,12 @@ enum Unsent {
 }
 
 impl Connection {
-    /// Connects to a smarthost or LMTP server, trying each of its addresses.
-    pub async fn open(way: &Way, context: &Context) -> Result<Connection, Unopened> {
+    /// Connects to the smarthost with the number `host`, or to the LMTP server, trying each of its addresses.
+    pub async fn open(way: &Way, host: usize, context: &Context) -> Result<Connection, Unopened> {
         let (address, tls, login, lmtp) = match &way.target {
-            Target::Smarthost(smarthost) => (&smarthost.address, smarthost.tls, smarthost.login.as_ref(), false),
+            Target::Smarthost(smarthost) => {
+                (&smarthost.hosts[host].address, smarthost.tls, smarthost.login.as_ref(), false)
+            }
             Target::Lmtp { address } => (address, RouteTls::None, None, true),
             Target::Maildir { .. } => return Err(Unopened::Unreachable("a Maildir is not connected to".into())),
         };
@@ -261,6 +267,7 @@ impl Connection {
                 }
                 Event::Closed(trouble @ Trouble::TlsNotOffered) => return Err(OpenError::NoTls(shown(&trouble))),
                 Event::Closed(Trouble::Loop) => return Err(OpenError::Loop),
+                Event::Closed(trouble @ Trouble::Temporary(_)) => return Err(OpenError::Busy(shown(&trouble))),
                 Event::Closed(trouble) => return Err(OpenError::Other(shown(&trouble))),
                 other => return Err(OpenError::Other(format!("{other:?} before the first transaction"))),
             }
@@ -451,6 +458,7 @@ fn unopened((error, remote): (OpenError, String)) -> Unopened {
         OpenError::Handshake(why) | OpenError::Certificate(why) => {
             Unopened::Unreachable(format!("{remote}: TLS handshake: {why}"))
         }
+        OpenError::Busy(why) => Unopened::Busy(format!("{remote}: {why}")),
         OpenError::NoTls(why) | OpenError::Other(why) => Unopened::Unreachable(format!("{remote}: {why}")),
         OpenError::Loop => {
             let text = format!("5.4.6 mail loops back to myself: {remote} has our own name");

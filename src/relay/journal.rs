@@ -87,7 +87,7 @@ fn said(reply: &Reply) -> (Option<u16>, &'static str) {
 }
 
 /// RFC 3339.
-fn moment(epoch_ms: u64) -> jiff::Timestamp {
+pub fn moment(epoch_ms: u64) -> jiff::Timestamp {
     let seconds = i64::try_from(epoch_ms / 1000).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX)
 }

@@ -4,6 +4,7 @@
 //!                       decides                     does
 //!  spool --record-->    queue (what, when, whether)  worker (the thread)
 //!                       route (where to), sender     task, connection (SMTP, LMTP), maildir
+//!                       pool (which host of it)      lease (a place there)
 //!                       content, conversion (what is sent)
 //!                       notification (what the sender is told)
 //!  spool <--outcome--   records (what is recorded)   worker
@@ -18,8 +19,10 @@ pub mod content;
 pub mod conversion;
 pub mod handle;
 pub mod journal;
+pub mod lease;
 pub mod maildir;
 pub mod notification;
+pub mod pool;
 pub mod prepare;
 pub mod queue;
 pub mod records;

@@ -25,7 +25,8 @@ use hashbrown::HashTable;
 use message::{Job, Message, State};
 use moving::Gone;
 pub use moving::{Moving, Superseded};
-use site::{Server, Site, backoff};
+pub use site::backoff;
+use site::{Server, Site};
 use slab::{NONE, Slab};
 use std::collections::{HashMap, HashSet};
 use turns::Lanes;
@@ -55,7 +56,7 @@ pub struct Settings {
     pub expire_ms: u64,
     /// From arrival or release until the sender is told that it is late; none: never.
     pub warn_ms: Option<u64>,
-    /// Connections to one server, over all destinations there, unless [`Queue::limit`] says otherwise.
+    /// Connections to one server, over all destinations there, until [`Queue::set_limit`] or [`Queue::limit`] says otherwise.
     pub connections_max: usize,
 }
 
@@ -213,7 +214,7 @@ impl<L: Copy + PartialEq> Queue<L> {
     /// messages apart.
     pub fn new(settings: Settings, servers: impl IntoIterator<Item = usize>, seed: u64) -> Queue<L> {
         let sites: Vec<Site> = servers.into_iter().map(Site::new).collect();
-        let server = |_| Server { connections: 0, connections_max: settings.connections_max, begun: 0 };
+        let server = |_| Server::new(settings.connections_max);
         let servers = (0..sites.iter().map(|site| site.server + 1).max().unwrap_or(0)).map(server).collect();
         Queue {
             settings,
@@ -232,9 +233,17 @@ impl<L: Copy + PartialEq> Queue<L> {
         }
     }
 
-    /// At most so many connections to the server of `destination`, at least one.
-    pub fn limit(&mut self, destination: Destination, connections_max: usize) {
-        self.servers[self.sites[destination].server].connections_max = connections_max.max(1);
+    /// Never more than so many connections to the server of `destination`, and at least one.
+    pub fn limit(&mut self, destination: Destination, most: usize) {
+        let server = &mut self.servers[self.sites[destination].server];
+        server.most = most.max(1);
+        server.connections_max = server.connections_max.min(server.most);
+    }
+
+    /// `server` may have so many connections from now on, within [`Queue::limit`]; what is open beyond that stays.
+    pub fn set_limit(&mut self, server: usize, connections_max: usize) {
+        let server = &mut self.servers[server];
+        server.connections_max = connections_max.min(server.most);
     }
 
     /// A message was read.

@@ -5,11 +5,10 @@
 //!
 //! A message may ask for more or less of TLS than its route does (RFC 8689). Where that makes a difference it has a
 //! destination of its own to the same target, so that one that may go without TLS does not wait behind those that may not.
-//! Backoff is a destination's; the limit of connections is the server's, whatever leads there.
+//! Backoff is a destination's; the limit of connections is the host's, whatever leads there ([`crate::relay::pool`]).
 
 use crate::config::{self, RouteTls, Smarthost, Target};
 use crate::policy::Domains;
-use std::ffi::OsStr;
 
 /// A destination by its number, from 0 up to [`Routes::destinations`].
 pub type Destination = usize;
@@ -75,23 +74,9 @@ impl Routes {
         Some(place * DEMANDS.len() + DEMANDS.iter().position(|&known| known == demand)?)
     }
 
-    /// The server of each destination, both by number: destinations with the same address have the same.
-    pub fn servers(&self) -> impl Iterator<Item = usize> {
-        let same = |target: &Target| self.targets.iter().position(|first| place(first) == place(target));
-        self.destinations().map(move |(target, _)| same(target).unwrap_or(self.targets.len()))
-    }
-
     /// Targets with demands, in the order of their numbers.
     pub fn destinations(&self) -> impl Iterator<Item = (&Target, Demand)> {
         self.targets.iter().flat_map(|target| DEMANDS.into_iter().map(move |demand| (target, demand)))
-    }
-}
-
-/// What is connected to, or written to.
-fn place(target: &Target) -> &OsStr {
-    match target {
-        Target::Smarthost(Smarthost { address, .. }) | Target::Lmtp { address } => OsStr::new(address),
-        Target::Maildir { directory } => directory.as_os_str(),
     }
 }
 
@@ -136,19 +121,6 @@ mod tests {
         }
         assert_eq!(routes.targets, [lmtp("one"), lmtp("two"), lmtp("three")]);
         assert_eq!(Routes::new(&[route(&["a.edu"], "one")]).route(b"x@b.edu", Demand::Usual), None);
-    }
-
-    #[test]
-    fn whatever_leads_to_an_address_is_one_server() {
-        let smarthost = |address: &str, tls| Target::Smarthost(Smarthost::new(address, tls));
-        let targets = [
-            smarthost("m:25", RouteTls::None),
-            lmtp("one"),
-            smarthost("m:25", RouteTls::Verified),
-            Target::Maildir { directory: "/one".into() },
-        ];
-        let routes = Routes::new(&targets.map(|target| Route { domains: Vec::new(), target }));
-        assert_eq!(routes.servers().collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1, 0, 0, 0, 3, 3, 3]);
     }
 
     // covers: 12.4

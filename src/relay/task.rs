@@ -5,12 +5,14 @@
 //!                        --Closed-->                                         or the connection is of no more use
 //! ```
 
-use crate::config::{Smarthost, Target};
+use crate::config::Target;
 use crate::relay::connection::{Attempt, Connection, Context, Unopened, Way};
+use crate::relay::lease::{Hosts, Lease};
 use crate::relay::maildir::{self, Maildirs};
 use crate::relay::notification::Action;
 use crate::relay::prepare::Prepared;
 use crate::relay::queue::{Blame, Delivery};
+use crate::relay::route::Destination;
 use crate::smtp::client::{Fate, Reply};
 use crate::spool::Location;
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -110,6 +112,8 @@ pub struct Tools {
     pub maildirs: Maildirs,
     /// The destinations, by number.
     pub ways: Vec<Way>,
+    /// Their hosts.
+    pub hosts: Hosts,
     /// To the worker.
     pub reports: UnboundedSender<Report>,
 }
@@ -126,15 +130,56 @@ pub async fn run(task: u64, first: Work, work: UnboundedReceiver<Work>, tools: R
     let destination = first.delivery.destination;
     match &tools.ways[destination].target {
         Target::Maildir { directory } => into_maildir(task, first, work, directory, &tools).await,
-        _ => over_connection(task, first, work, &tools.ways[destination], &tools).await,
+        _ => over_connection(task, first, work, &tools).await,
     }
     tools.report(Report::Closed { task, destination });
 }
 
-async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Work>, way: &Way, tools: &Tools) {
-    let mut connection = match Connection::open(way, &tools.context).await {
-        Ok(connection) => connection,
-        Err(Unopened::Unreachable(why)) => return tools.report(Report::Unreachable { delivery: first.delivery, why }),
+/// A connection to one host of the pool or another; each is tried once. Errors: that of a host that may be better another
+/// time, else of one that never will be.
+async fn open(destination: Destination, tools: &Rc<Tools>) -> Result<(Lease, Connection), Unopened> {
+    if let Some(lease) = tools.hosts.probe(destination) {
+        monoio::spawn(probe(destination, lease, tools.clone()));
+    }
+    let (mut tried, mut trouble) = (Vec::new(), None);
+    while let Some(lease) = tools.hosts.lease(destination, &tried).await {
+        match open_at(destination, &lease, tools).await {
+            Ok(connection) => return Ok((lease, connection)),
+            Err(Unopened::Refused(_)) if trouble.is_some() => {}
+            Err(unopened) => trouble = Some(unopened),
+        }
+        tried.push(lease.member());
+    }
+    Err(trouble.unwrap_or_else(|| Unopened::Unreachable("it has no hosts".into())))
+}
+
+async fn open_at(destination: Destination, lease: &Lease, tools: &Tools) -> Result<Connection, Unopened> {
+    let opened = Connection::open(&tools.ways[destination], lease.member(), &tools.context).await;
+    match &opened {
+        Ok(_) => lease.worked(),
+        Err(Unopened::Unreachable(why)) => lease.failed(why, false),
+        Err(Unopened::Busy(why)) => lease.failed(why, true),
+        // It is there; that it is not for this message says nothing to others.
+        Err(Unopened::Refused(_)) => lease.worked(),
+    }
+    opened
+}
+
+/// Is a host back that was down? Opens and closes a connection; no message waits for it.
+async fn probe(destination: Destination, lease: Lease, tools: Rc<Tools>) {
+    if let Ok(connection) = open_at(destination, &lease, &tools).await {
+        connection.close().await;
+    }
+}
+
+async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Work>, tools: &Rc<Tools>) {
+    let destination = first.delivery.destination;
+    let way = &tools.ways[destination];
+    let (lease, mut connection) = match open(destination, tools).await {
+        Ok(opened) => opened,
+        Err(Unopened::Unreachable(why) | Unopened::Busy(why)) => {
+            return tools.report(Report::Unreachable { delivery: first.delivery, why });
+        }
         Err(Unopened::Refused(reply)) => return tools.report(refused(task, first, &reply, way)),
     };
     let opened = Instant::now();
@@ -143,8 +188,10 @@ async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Wor
     while let Some(Work { delivery, prepared: Prepared { mut stored, transaction } }) = work {
         let attempt = connection.deliver(transaction, &mut stored).await;
         messages += 1;
-        let usable = attempt.usable && messages < MESSAGES_MAX && opened.elapsed() < AGE_MAX;
-        let Attempt { fates, blame, passes_dsn, .. } = attempt;
+        let blame = blamed(&attempt, &lease);
+        let may_go_on = attempt.usable && messages < MESSAGES_MAX && opened.elapsed() < AGE_MAX;
+        let usable = may_go_on && !lease.made_way();
+        let Attempt { fates, passes_dsn, .. } = attempt;
         let handover = match (passes_dsn, &way.target) {
             (true, _) => Handover::PassedOn,
             (false, Target::Lmtp { .. }) => Handover::Lmtp,
@@ -158,6 +205,33 @@ async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Wor
     connection.close().await;
 }
 
+/// Tells the pool what came of an attempt. Whose fault it was for the queue: not the destination's while another of its hosts
+/// is up.
+fn blamed(attempt: &Attempt, lease: &Lease) -> Blame {
+    match attempt.blame {
+        Blame::Nobody => lease.answered(is_enough(&attempt.fates)),
+        Blame::Destination => lease.lost(),
+        Blame::Ours => {}
+    }
+    match attempt.blame {
+        Blame::Destination if lease.has_another() => Blame::Ours,
+        blame => blame,
+    }
+}
+
+/// Does a server say that it has enough of us? It does so to everybody of a transaction: 421, or trouble of the system, of
+/// the network or of policy (RFC 3463 section 3); one recipient's mailbox says nothing of the server.
+fn is_enough(fates: &[Fate]) -> bool {
+    const STATUSES: [&str; 3] = ["4.3.", "4.4.5", "4.7."];
+    let says = |fate: &Fate| match fate {
+        Fate::Deferred(reply) => {
+            !reply.ours && (reply.code == 421 || STATUSES.iter().any(|status| reply.text.starts_with(status)))
+        }
+        Fate::Delivered(_) | Fate::Failed(_) => false,
+    };
+    !fates.is_empty() && fates.iter().all(says)
+}
+
 /// The server is there, and not for this message.
 fn refused(task: u64, work: Work, reply: &Reply, way: &Way) -> Report {
     let Work { delivery, prepared } = work;
@@ -169,10 +243,8 @@ fn refused(task: u64, work: Work, reply: &Reply, way: &Way) -> Report {
 
 /// A destination as it is configured.
 pub fn name(target: &Target) -> String {
-    match target {
-        Target::Smarthost(Smarthost { address, .. }) | Target::Lmtp { address } => address.clone(),
-        Target::Maildir { directory } => directory.display().to_string(),
-    }
+    let names: Vec<String> = target.hosts().into_iter().map(|(address, _)| address).collect();
+    names.join(", ")
 }
 
 async fn into_maildir(
@@ -182,15 +254,41 @@ async fn into_maildir(
     directory: &std::path::Path,
     tools: &Tools,
 ) {
+    let lease = tools.hosts.lease(first.delivery.destination, &[]).await;
     let mut work = Some(first);
     while let Some(Work { delivery, prepared }) = work {
         let stored = prepared.stored;
         let (recipients, envelope) = (delivery.recipients.clone(), stored.envelope.clone());
         let job = maildir::Job { directory: directory.into(), recipients, stored };
         let fates = tools.maildirs.deliver(job).await;
+        lease.iter().for_each(|lease| lease.answered(false));
         let (blame, handover, remote) = (Blame::Nobody, Handover::Maildir, directory.display().to_string());
         let trial = Trial { delivery, envelope, fates, blame, handover, remote };
         tools.report(Report::Tried { task, trial, usable: true });
         work = next.recv().await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_has_enough_says_so_to_everybody() {
+        let deferred = |code: u16, text: &str| Fate::Deferred(Reply { code, text: text.into(), ours: false });
+        let taken = Fate::Delivered(Reply { code: 250, text: "2.0.0 ok".into(), ours: false });
+        for (fates, enough) in [
+            (vec![deferred(421, "closing"), deferred(421, "closing")], true),
+            (vec![deferred(451, "4.3.2 not now")], true),
+            (vec![deferred(451, "4.7.28 too fast")], true),
+            (vec![deferred(452, "4.2.2 mailbox full")], false),
+            (vec![deferred(450, "later")], false),
+            (vec![deferred(451, "4.3.2 not now"), taken.clone()], false),
+            (vec![Fate::Deferred(Reply::ours(451, "4.3.0 our disk".into()))], false),
+            (vec![taken], false),
+            (Vec::new(), false),
+        ] {
+            assert_eq!(is_enough(&fates), enough, "{fates:?}");
+        }
     }
 }

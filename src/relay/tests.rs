@@ -3,6 +3,7 @@
 mod fake;
 mod login;
 mod moved;
+mod pool;
 mod requests;
 mod security;
 mod spilled;

@@ -18,8 +18,10 @@ use crate::net::Shared;
 use crate::relay::connection::{Context, HANDSHAKE_LIMIT, Tls, Way};
 use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
+use crate::relay::lease::Hosts;
 use crate::relay::maildir::Maildirs;
 use crate::relay::notification::{self, Action, Verdict};
+use crate::relay::pool::{self, Pools};
 use crate::relay::prepare;
 use crate::relay::queue::{Applied, Arrival, Blame, Deferral, Delivery, Queue, Reason, Settings, Superseded};
 use crate::relay::records::{Delivered, Records, Told};
@@ -70,7 +72,9 @@ pub async fn run(
         shared: shared.clone(),
         handshake_limit: HANDSHAKE_LIMIT,
     };
-    let tools = Tools { context, maildirs, ways: ways(&routes), reports };
+    let ways = ways(&routes);
+    let hosts = Hosts::new(pools(&ways, &options.config));
+    let tools = Tools { context, maildirs, ways, hosts, reports };
     let mut worker = Worker::new(options, routes, tools, metrics::register(), reported, stop)?;
     worker.catch_up();
     worker.deliver_until_stopped().await;
@@ -80,8 +84,11 @@ pub async fn run(
 }
 
 /// All destinations, and one more for recipients that no route takes.
-fn queue(config: &config::Relay, routes: &Routes, ways: &[Way]) -> Queue<Location> {
-    let mut queue = Queue::new(settings(config), routes.servers().chain([ways.len()]), now_ms());
+fn queue(config: &config::Relay, Tools { ways, hosts, .. }: &Tools) -> Queue<Location> {
+    // A server is a host, and there are no more of them than these.
+    let nowhere = ways.iter().map(|way| way.target.hosts().len()).sum();
+    let servers = (0..ways.len()).map(|destination| hosts.server(destination)).chain([nowhere]);
+    let mut queue = Queue::new(settings(config), servers, now_ms());
     for (destination, way) in ways.iter().enumerate() {
         if let config::Target::Maildir { .. } = way.target {
             // One thread writes them all: what waits for it waits here, where senders take turns.
@@ -99,6 +106,12 @@ fn settings(config: &config::Relay) -> Settings {
         warn_ms: Some(config.delay_warning_s.saturating_mul(1000)).filter(|&warn_ms| warn_ms > 0),
         connections_max: config.connections_max,
     }
+}
+
+fn pools(ways: &[Way], config: &config::Relay) -> Pools {
+    let probe_first_ms = config.retry_first_s.saturating_mul(1000);
+    let settings = pool::Settings { connections_max: config.connections_max, probe_first_ms };
+    Pools::new(settings, ways.iter().map(|way| way.target.hosts()), now_ms())
 }
 
 /// All destinations, by number. `penstock check` has looked at the CAs that a route demands; a system without CA
@@ -167,7 +180,7 @@ impl Worker {
         let (recorded_here, recorded) = mpsc::unbounded();
         let writer = Writer::start(options.writer, options.driver)?;
         Ok(Worker {
-            queue: queue(&options.config, &routes, &tools.ways),
+            queue: queue(&options.config, &tools),
             senders: Senders::default(),
             small_bytes: options.config.small_bytes,
             routes,
@@ -332,6 +345,9 @@ impl Worker {
 
     /// Hands out what is due to new tasks.
     fn deliver(&mut self, now: u64) {
+        for (server, connections) in self.tools.hosts.rooms() {
+            self.queue.set_limit(server, connections);
+        }
         while self.records.may_deliver() {
             let Some(delivery) = self.queue.start(now) else { return };
             match self.prepare(delivery) {

@@ -39,10 +39,19 @@ pub struct Site {
 pub struct Server {
     /// The sum of those of its sites.
     pub connections: usize,
-    /// Most at a time.
+    /// Most at a time, for now.
     pub connections_max: usize,
+    /// Most at any time.
+    pub most: usize,
     /// Deliveries begun there.
     pub begun: u64,
+}
+
+impl Server {
+    /// With `connections_max`, for now.
+    pub fn new(connections_max: usize) -> Server {
+        Server { connections: 0, connections_max, most: usize::MAX, begun: 0 }
+    }
 }
 
 impl Site {

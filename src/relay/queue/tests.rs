@@ -629,3 +629,23 @@ fn a_destination_that_is_down_makes_nobody_at_its_server_yield() {
     assert_eq!([queue.start(10), queue.start(10)].map(|delivery| delivery.expect("one").id), [2, 3]);
     assert_eq!(queue.next(0, 10).expect("it goes on").id, 4);
 }
+
+/// A server's limit moves with what it takes, up to the most that it may ever have.
+#[test]
+fn a_limit_that_moves_stays_below_one_that_stands() {
+    let mut queue = Queue::new(queue(1).settings, [0, 1], 1);
+    queue.caught_up();
+    queue.limit(1, 1);
+    for id in 1..=9 {
+        queue.add(arrival(id, id, &[usize::from(id > 5)]));
+    }
+    let open = |queue: &mut Queue<u32>| -> Vec<Destination> {
+        std::iter::from_fn(|| queue.start(10)).map(|delivery| delivery.destination).collect()
+    };
+    assert_eq!(open(&mut queue), [0, 0, 1]);
+    (0..2).for_each(|server| queue.set_limit(server, 4));
+    assert_eq!(open(&mut queue), [0, 0], "what is one's own to limit stays so");
+    queue.set_limit(0, 1);
+    queue.disconnected(0);
+    assert!(open(&mut queue).is_empty(), "what is open beyond the limit stays, and nothing is added");
+}

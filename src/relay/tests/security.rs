@@ -97,7 +97,7 @@ fn open(target: Target, demand: Demand, handshake_limit: Duration) -> Result<(),
             shared: crate::net::Shared::start(),
             handshake_limit,
         };
-        let opened = match Connection::open(&Way { tls: Tls::of(&target), target, demand }, &context).await {
+        let opened = match Connection::open(&Way { tls: Tls::of(&target), target, demand }, 0, &context).await {
             Ok(connection) => {
                 connection.close().await;
                 Ok(())
@@ -125,7 +125,7 @@ fn what_is_wrong_with_a_certificate_is_said() {
         let target = route(&address.replace("127.0.0.1", "localhost"), RouteTls::Verified, &ca);
         let opened = open(target, Demand::Usual, Duration::from_secs(60));
         let opened = opened.err().map(|unopened| match unopened {
-            Unopened::Unreachable(why) => why,
+            Unopened::Unreachable(why) | Unopened::Busy(why) => why,
             Unopened::Refused(reply) => panic!("{reply:?}"),
         });
         match (opened, expected) {
@@ -236,7 +236,7 @@ fn what_will_be_the_same_next_time_is_told_at_once() {
             Err(Unopened::Refused(reply)) => {
                 assert!(lasting && reply.text.starts_with("5.7.10 "), "{trouble:?} {reply:?}")
             }
-            Err(Unopened::Unreachable(why)) => assert!(!lasting, "{trouble:?} {why}"),
+            Err(Unopened::Unreachable(why) | Unopened::Busy(why)) => assert!(!lasting, "{trouble:?} {why}"),
             Ok(()) => panic!("{trouble:?}"),
         }
     }

@@ -62,7 +62,7 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
             };
             let target = smarthost(&address, RouteTls::None);
             let way = Way { tls: Tls::of(&target), target, demand: Demand::Usual };
-            let mut connection = Connection::open(&way, &context).await.expect("a connection");
+            let mut connection = Connection::open(&way, 0, &context).await.expect("a connection");
             let attempt = connection.deliver(transaction(), &mut stored).await;
             connection.close().await;
             context.shared.stop();

@@ -9,6 +9,7 @@ use crate::metrics::Counters;
 use crate::net::{self, Driver};
 use crate::relay::connection::{Context, HANDSHAKE_LIMIT};
 use crate::relay::handle::RelayOptions;
+use crate::relay::lease::Hosts;
 use crate::relay::maildir::Maildirs;
 use crate::relay::queue::Blame;
 use crate::relay::route::Routes;
@@ -83,7 +84,9 @@ impl Fixture {
             shared: self.shared.clone(),
             handshake_limit: HANDSHAKE_LIMIT,
         };
-        (Tools { context, maildirs: self.maildirs.clone(), ways: super::super::ways(routes), reports }, reported)
+        let ways = super::super::ways(routes);
+        let hosts = Hosts::new(super::super::pools(&ways, &self.relay));
+        (Tools { context, maildirs: self.maildirs.clone(), ways, hosts, reports }, reported)
     }
 }
 

@@ -1,0 +1,437 @@
+//! Pools: to which of a destination's hosts the next connection goes, which of them are left out for a while, and how many
+//! connections each may have. Pure: no I/O and no clock; `now` is passed as milliseconds since the Unix epoch.
+//!
+//! ```text
+//!                        +-- by weight, by chance --> up, with room --open--> worked: grows
+//!  destination --choose--+                              | failed, lost 3 times in a row
+//!                        +-- only if none is up         v
+//!                                                     down --pause over--> one probe, which carries no mail --> up again
+//! ```
+//!
+//! Promises: a host that is down costs no message anything while another is up, and is asked by one probe at a time, ever
+//! more rarely; in one attempt no host is tried twice and none is left out; a host never has more connections than
+//! its limit, over all destinations that lead there, except those that were open when the limit fell.
+//!
+//! Health is a destination's matter, because what one message asks of TLS a host may have, and what another asks it may
+//! not. The limit is the host's: half the configured most at first, one more each time as many transactions as it has were
+//! answered, half when the host says that it has enough.
+
+use crate::relay::queue::backoff;
+use crate::relay::route::Destination;
+
+/// Lost connections in a row, within transactions, after which a host is left out.
+const LOSSES_MAX: u32 = 3;
+/// Longest pause before a host is asked again.
+const PROBE_MAX_MS: u64 = 300_000;
+
+/// How pools behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Connections to one host.
+    pub connections_max: usize,
+    /// To the first probe of a host that is down, milliseconds; doubles.
+    pub probe_first_ms: u64,
+}
+
+/// The hosts of one destination: address and weight.
+pub type Pool = Vec<(String, u32)>;
+
+/// All hosts, and the pools that they are in.
+pub struct Pools {
+    settings: Settings,
+    hosts: Vec<Host>,
+    /// By destination.
+    pools: Vec<Vec<Member>>,
+    random: u64,
+}
+
+/// A host, whatever leads there.
+struct Host {
+    address: String,
+    /// Hosts with a pool in common are one server to the queue.
+    server: usize,
+    /// Open, or being opened.
+    connections: usize,
+    limit: usize,
+    /// Transactions answered since the limit was last changed.
+    answered: usize,
+}
+
+/// A host in one pool.
+struct Member {
+    host: usize,
+    weight: u32,
+    /// Failures in a row; 0: it is up.
+    failures: u32,
+    /// Connections lost in a row.
+    losses: u32,
+    probe_ms: u64,
+    probing: bool,
+}
+
+/// A connection's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Which pool.
+    pub destination: Destination,
+    /// Which of its hosts, in the order of the configuration.
+    pub member: usize,
+}
+
+/// Where the next connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// There; the place is taken.
+    Seat(Seat),
+    /// Whoever could be asked has as many as it may: wait until one is given back.
+    Full,
+    /// All have been tried.
+    Exhausted,
+}
+
+impl Pools {
+    /// `pools`: of each destination, by number; none is empty. `seed` is for the choice by weight.
+    pub fn new(settings: Settings, pools: impl IntoIterator<Item = Pool>, seed: u64) -> Pools {
+        let mut all = Pools { settings, hosts: Vec::new(), pools: Vec::new(), random: seed | 1 };
+        for pool in pools {
+            all.add(pool);
+        }
+        all
+    }
+
+    fn add(&mut self, pool: Pool) {
+        let members: Vec<Member> =
+            pool.into_iter().map(|(address, weight)| Member::new(self.host(address), weight)).collect();
+        let servers: Vec<usize> = members.iter().map(|member| self.hosts[member.host].server).collect();
+        let server = servers.iter().copied().min().expect("a pool has a host");
+        for host in self.hosts.iter_mut().filter(|host| servers.contains(&host.server)) {
+            host.server = server;
+        }
+        self.pools.push(members);
+    }
+
+    fn host(&mut self, address: String) -> usize {
+        let known = self.hosts.iter().position(|host| host.address == address);
+        known.unwrap_or_else(|| {
+            let (server, limit) = (self.hosts.len(), self.settings.connections_max.div_ceil(2));
+            self.hosts.push(Host { address, server, connections: 0, limit, answered: 0 });
+            server
+        })
+    }
+
+    /// The server of `destination`, for the queue: below the number of hosts.
+    pub fn server(&self, destination: Destination) -> usize {
+        self.hosts[self.pools[destination][0].host].server
+    }
+
+    /// How many connections `server` may have: the sum over those of its hosts that are up, at least 1.
+    pub fn room(&self, server: usize) -> usize {
+        let is_up = |at: usize| self.pools.iter().flatten().any(|member| member.host == at && member.is_up());
+        let hosts = self.hosts.iter().enumerate().filter(|(at, host)| host.server == server && is_up(*at));
+        hosts.map(|(_, host)| host.limit).sum::<usize>().max(1)
+    }
+
+    /// All servers.
+    pub fn servers(&self) -> impl Iterator<Item = usize> {
+        (0..self.hosts.len()).filter(|&at| self.hosts[at].server == at)
+    }
+
+    /// The next host for an attempt that has `tried` some: by chance and weight one that is up, else the one that is to be
+    /// probed first. Takes the place.
+    pub fn choose(&mut self, destination: Destination, tried: &[usize]) -> Choice {
+        let untried: Vec<usize> = (0..self.pools[destination].len()).filter(|member| !tried.contains(member)).collect();
+        let pool = &self.pools[destination];
+        let is_free = |member: &usize| self.hosts[pool[*member].host].has_room();
+        let up: Vec<usize> = untried.iter().copied().filter(|&member| pool[member].is_up()).collect();
+        let chosen = match (untried.is_empty(), up.is_empty()) {
+            (true, _) => return Choice::Exhausted,
+            (false, false) => {
+                let free: Vec<usize> = up.into_iter().filter(is_free).collect();
+                self.by_weight(destination, &free)
+            }
+            (false, true) => untried.into_iter().min_by_key(|&member| pool[member].probe_ms).filter(is_free),
+        };
+        chosen.map_or(Choice::Full, |member| self.seat(Seat { destination, member }))
+    }
+
+    fn seat(&mut self, seat: Seat) -> Choice {
+        self.host_of(seat).connections += 1;
+        Choice::Seat(seat)
+    }
+
+    fn by_weight(&mut self, destination: Destination, members: &[usize]) -> Option<usize> {
+        let weight = |member: usize| u64::from(self.pools[destination][member].weight);
+        let all: u64 = members.iter().map(|&member| weight(member)).sum();
+        let mut drawn = draw(&mut self.random) % all.max(1);
+        members.iter().copied().find(|&member| {
+            let here = drawn < weight(member);
+            drawn = drawn.saturating_sub(weight(member));
+            here
+        })
+    }
+
+    /// A host of `destination` that is down and whose pause is over, while another is up. Takes the place; the probe ends
+    /// with [`Pools::worked`] or [`Pools::failed`].
+    pub fn probe(&mut self, destination: Destination, now: u64) -> Option<Seat> {
+        let Pools { hosts, pools, .. } = self;
+        let pool = &mut pools[destination];
+        if !pool.iter().any(Member::is_up) {
+            return None;
+        }
+        let due = |member: &Member| !member.is_up() && !member.probing && member.probe_ms <= now;
+        let member = pool.iter().position(|member| due(member) && hosts[member.host].has_room())?;
+        pool[member].probing = true;
+        hosts[pool[member].host].connections += 1;
+        Some(Seat { destination, member })
+    }
+
+    /// The place is given back.
+    pub fn left(&mut self, seat: Seat) {
+        let host = self.host_of(seat);
+        host.connections = host.connections.checked_sub(1).expect("as many left as taken");
+    }
+
+    /// Gives the place back if its host has more connections than it may by now; says whether it did.
+    pub fn made_way(&mut self, seat: Seat) -> bool {
+        let host = self.host_of(seat);
+        let too_many = host.connections > host.limit;
+        host.connections -= usize::from(too_many);
+        too_many
+    }
+
+    /// The host is there; says whether it was down.
+    pub fn worked(&mut self, seat: Seat) -> bool {
+        let member = self.member(seat);
+        let was_down = !member.is_up();
+        (member.failures, member.losses, member.probe_ms, member.probing) = (0, 0, 0, false);
+        was_down
+    }
+
+    /// The host answered a whole transaction: it may have more.
+    pub fn answered(&mut self, seat: Seat) {
+        self.worked(seat);
+        let most = self.settings.connections_max;
+        let host = self.host_of(seat);
+        host.answered += 1;
+        if host.answered >= host.limit {
+            (host.answered, host.limit) = (0, (host.limit + 1).min(most));
+        }
+    }
+
+    /// The host has enough of us. What was open when the limit fell may complain too: that counts once.
+    pub fn throttled(&mut self, seat: Seat) {
+        let host = self.host_of(seat);
+        if host.connections <= host.limit {
+            (host.answered, host.limit) = (0, (host.limit / 2).max(1));
+        }
+    }
+
+    /// No connection was to be had. `busy`: because there are enough, so that it is not down if we have another there.
+    /// Returns when it is asked again, if that has changed.
+    pub fn failed(&mut self, seat: Seat, busy: bool, now: u64) -> Option<u64> {
+        let others = self.host_of(seat).connections > 1;
+        if busy && others {
+            self.member(seat).probing = false;
+            return None;
+        }
+        let Pools { pools, settings, random, .. } = self;
+        let member = &mut pools[seat.destination][seat.member];
+        // Connections that were being opened when it went down fail together: that is one failure.
+        if !member.is_up() && !member.probing && member.probe_ms > now {
+            return None;
+        }
+        member.probing = false;
+        member.failures = member.failures.saturating_add(1);
+        let first = settings.probe_first_ms.min(PROBE_MAX_MS);
+        member.probe_ms = now + backoff(first, PROBE_MAX_MS, member.failures, random);
+        Some(member.probe_ms)
+    }
+
+    /// A connection broke within a transaction. Returns as [`Pools::failed`].
+    pub fn lost(&mut self, seat: Seat, now: u64) -> Option<u64> {
+        let member = self.member(seat);
+        member.losses = member.losses.saturating_add(1);
+        if member.losses < LOSSES_MAX { None } else { self.failed(seat, false, now) }
+    }
+
+    /// Is another host of the pool up?
+    pub fn has_another(&self, seat: Seat) -> bool {
+        let others = self.pools[seat.destination].iter().enumerate().filter(|(member, _)| *member != seat.member);
+        others.into_iter().any(|(_, member)| member.is_up())
+    }
+
+    /// As it is configured.
+    pub fn address(&self, seat: Seat) -> &str {
+        &self.hosts[self.pools[seat.destination][seat.member].host].address
+    }
+
+    fn member(&mut self, seat: Seat) -> &mut Member {
+        &mut self.pools[seat.destination][seat.member]
+    }
+
+    fn host_of(&mut self, seat: Seat) -> &mut Host {
+        &mut self.hosts[self.pools[seat.destination][seat.member].host]
+    }
+}
+
+impl Host {
+    fn has_room(&self) -> bool {
+        self.connections < self.limit
+    }
+}
+
+impl Member {
+    fn new(host: usize, weight: u32) -> Member {
+        Member { host, weight, failures: 0, losses: 0, probe_ms: 0, probing: false }
+    }
+
+    fn is_up(&self) -> bool {
+        self.failures == 0
+    }
+}
+
+/// xorshift64: any sequence will do.
+fn draw(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pools(connections_max: usize, pools: &[&[(&str, u32)]]) -> Pools {
+        let settings = Settings { connections_max, probe_first_ms: 1000 };
+        let owned = pools.iter().map(|pool| pool.iter().map(|(name, weight)| (name.to_string(), *weight)).collect());
+        Pools::new(settings, owned, 7)
+    }
+
+    fn seat(destination: Destination, member: usize) -> Seat {
+        Seat { destination, member }
+    }
+
+    #[test]
+    fn hosts_are_chosen_by_weight() {
+        let mut all = pools(2, &[&[("a", 3), ("b", 1)]]);
+        let mut counts = [0; 2];
+        for _ in 0..4000 {
+            let Choice::Seat(seat) = all.choose(0, &[]) else { panic!("there is room") };
+            counts[seat.member] += 1;
+            all.left(seat);
+        }
+        assert!((2800..3200).contains(&counts[0]), "{counts:?}");
+    }
+
+    #[test]
+    fn an_attempt_tries_each_host_once_and_those_that_are_down_last() {
+        let mut all = pools(8, &[&[("a", 1), ("b", 1), ("c", 1)]]);
+        assert!(all.failed(seat(0, 1), false, 0).is_some_and(|probe_ms| (750..=1250).contains(&probe_ms)));
+        for _ in 0..50 {
+            let mut tried = Vec::new();
+            while let Choice::Seat(seat) = all.choose(0, &tried) {
+                tried.push(seat.member);
+                all.left(seat);
+            }
+            assert_eq!((tried.len(), tried.last()), (3, Some(&1)), "{tried:?}");
+            assert_eq!(all.choose(0, &tried), Choice::Exhausted);
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_down_is_asked_by_one_probe_at_a_time_and_ever_more_rarely() {
+        let mut all = pools(8, &[&[("a", 1), ("b", 1)]]);
+        let (mut now, mut pauses) = (0, Vec::new());
+        for _ in 0..12 {
+            let probe_ms = all.failed(seat(0, 0), false, now).expect("a failure more");
+            assert_eq!(all.failed(seat(0, 0), false, now), None, "what fails with it is the same failure");
+            for _ in 0..50 {
+                let Choice::Seat(chosen) = all.choose(0, &[]) else { panic!("b has room") };
+                assert_eq!(chosen.member, 1, "it costs nothing");
+                all.left(chosen);
+            }
+            assert_eq!(all.probe(0, probe_ms - 1), None);
+            assert_eq!(all.probe(0, probe_ms), Some(seat(0, 0)));
+            assert_eq!(all.probe(0, probe_ms), None);
+            all.left(seat(0, 0));
+            pauses.push(probe_ms - now);
+            now = probe_ms;
+        }
+        assert!(pauses[..8].windows(2).all(|pair| pair[1] > pair[0]) && pauses[11] <= 375_000, "{pauses:?}");
+        assert!(all.worked(seat(0, 0)) && !all.worked(seat(0, 0)));
+        assert_eq!(all.probe(0, u64::MAX), None);
+    }
+
+    /// Then the queue's own pause counts, and whatever is there first.
+    #[test]
+    fn when_all_are_down_the_one_that_is_due_first_is_tried_and_none_is_probed() {
+        let mut all = pools(8, &[&[("a", 1), ("b", 1)]]);
+        all.failed(seat(0, 0), false, 100_000);
+        all.failed(seat(0, 1), false, 0);
+        assert_eq!(all.choose(0, &[]), Choice::Seat(seat(0, 1)));
+        assert_eq!(all.choose(0, &[1]), Choice::Seat(seat(0, 0)));
+        assert_eq!((all.probe(0, u64::MAX), all.room(0)), (None, 1));
+    }
+
+    #[test]
+    fn a_host_has_a_limit_whatever_leads_there() {
+        let mut all = pools(4, &[&[("a", 1), ("b", 1)], &[("a", 1)], &[("c", 1)]]);
+        assert_eq!((all.server(0), all.server(1), all.server(2)), (0, 0, 2));
+        assert_eq!(all.servers().collect::<Vec<_>>(), [0, 2]);
+        assert_eq!((all.room(0), all.room(2)), (4, 2));
+        let taken: Vec<Choice> = (0..2).map(|_| all.choose(1, &[])).collect();
+        assert_eq!(taken, [Choice::Seat(seat(1, 0)); 2]);
+        assert_eq!(all.choose(1, &[]), Choice::Full);
+        assert_eq!(
+            [(); 3].map(|()| all.choose(0, &[])),
+            [Choice::Seat(seat(0, 1)), Choice::Seat(seat(0, 1)), Choice::Full]
+        );
+        all.left(seat(1, 0));
+        assert_eq!(all.choose(0, &[]), Choice::Seat(seat(0, 0)));
+        all.failed(seat(0, 1), false, 0);
+        assert_eq!(all.room(0), 2, "what is down gives no room");
+    }
+
+    #[test]
+    fn a_limit_grows_one_by_one_and_falls_by_half_and_never_below_one() {
+        let mut all = pools(8, &[&[("a", 1)]]);
+        let here = seat(0, 0);
+        assert_eq!(all.room(0), 4);
+        for (answers, limit) in [(3, 4), (1, 5), (5, 6), (6, 7), (7, 8), (100, 8)] {
+            (0..answers).for_each(|_| all.answered(here));
+            assert_eq!(all.room(0), limit);
+        }
+        (0..8).for_each(|_| assert_eq!(all.choose(0, &[]), Choice::Seat(here)));
+        (0..8).for_each(|_| all.throttled(here));
+        assert_eq!(all.room(0), 4, "what was open complains together");
+        assert_eq!((0..8).filter(|_| all.made_way(here)).count(), 4);
+        for limit in [2, 2, 1, 1, 1] {
+            all.throttled(here);
+            while all.made_way(here) {}
+            assert!(all.room(0) <= limit.max(1));
+        }
+        assert_eq!(all.room(0), 1);
+    }
+
+    #[test]
+    fn a_busy_host_is_not_down_as_long_as_we_have_a_connection_there() {
+        let mut all = pools(8, &[&[("a", 1), ("b", 1)]]);
+        let here = seat(0, 0);
+        while all.choose(0, &[1]) != Choice::Full {}
+        assert_eq!(all.failed(here, true, 0), None);
+        (0..3).for_each(|_| all.left(here));
+        assert!(all.failed(here, true, 0).is_some());
+    }
+
+    #[test]
+    fn three_losses_in_a_row_are_a_failure() {
+        let mut all = pools(8, &[&[("a", 1), ("b", 1)]]);
+        let here = seat(0, 0);
+        assert_eq!((all.lost(here, 0), all.lost(here, 0)), (None, None));
+        all.answered(here);
+        assert_eq!((all.lost(here, 0), all.lost(here, 0)), (None, None));
+        assert!(all.has_another(seat(0, 1)) && all.lost(here, 0).is_some());
+        assert!(!all.has_another(seat(0, 1)) && all.has_another(here));
+    }
+}
