@@ -98,7 +98,7 @@ pub fn beside_certificates(loaded: &mut Loaded, file: &Path) {
                     notices.mistake(if ca_file.is_some() { ca_place } else { place }, what, remedy);
                 }
             }
-            Target::Smarthost(_) => {}
+            Target::Smarthost(_) | Target::Discard => {}
         }
     }
     for (route, [password_at, certificate_at, key_at]) in config.relay.routes.iter().zip(&places.route_secrets) {

@@ -273,8 +273,10 @@ fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
 
 /// Descriptors that are not clients'. Whoever has them all open must still be able to write what it promised.
 fn descriptors_beside(config: &Config, cores: u64) -> u64 {
-    let routes = config.relay.routes.iter().filter(|route| !matches!(route.target, Target::Maildir { .. })).count();
-    let of_relay = routes as u64 * config.relay.connections_max as u64;
+    let is_connected = |target: &&Target| !matches!(target, Target::Maildir { .. } | Target::Discard);
+    let targets = config.relay.routes.iter().map(|route| &route.target).filter(is_connected);
+    let hosts: usize = targets.map(|target| target.hosts().len()).sum();
+    let of_relay = hosts as u64 * config.relay.connections_max as u64;
     DESCRIPTORS_BESIDE + of_relay + cores * server::descriptors_per_core(config.listeners.len())
 }
 

@@ -8,6 +8,8 @@ use super::*;
 use crate::sasl::Mechanisms;
 use toml::de::DeTable;
 
+pub mod route;
+
 /// A configuration that may still hold contradictions.
 pub struct Draft {
     pub config: Config,
@@ -45,8 +47,8 @@ pub struct Marks {
     pub proxies: Vec<(&'static str, Vec<Placed>)>,
     /// Of all listeners: a key without effect, why that is, and a remedy.
     pub idle: Vec<(Range<usize>, &'static str, &'static str)>,
-    /// In the order of the routes: the head, then each domain.
-    pub routes: Vec<(Range<usize>, Vec<Range<usize>>)>,
+    /// In the order of the routes: the head, and what stands in it.
+    pub routes: Vec<(Range<usize>, route::Places)>,
     /// Were all routes readable? Otherwise nothing can be said about domains without a route.
     pub routes_complete: bool,
     /// Were all of local_domains readable?
@@ -373,12 +375,12 @@ fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &m
     let mut routes = Vec::new();
     for (table, span) in &tables {
         let section = Section::read("relay.route", table, span.clone(), notices);
-        if let Some((route, at, domains_at)) = route(&section, directory, notices) {
+        if let Some((route, places)) = route::route(&section, directory, notices) {
             routes.push(route);
-            marks.files.routes.push(at);
+            marks.files.routes.push(section.at(places.target));
             marks.files.ca_files.push(section.at("ca_file"));
             marks.files.route_secrets.push(["password_file", "certificate", "key"].map(|key| section.at(key)));
-            marks.routes.push((span.clone(), domains_at));
+            marks.routes.push((span.clone(), places));
         }
     }
     marks.routes_complete = routes.len() == tables.len();
@@ -392,119 +394,5 @@ fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &m
         honours_tls_optional: section.text("tls_required_no") != Some("ignore"),
         connections_max: section.count("connections_max") as usize,
         small_bytes: section.count("small_kib") * 1024,
-    }
-}
-
-/// A route, where its target stands, and where its domains stand.
-fn route(
-    section: &Section<'_>,
-    directory: &Path,
-    notices: &mut Notices,
-) -> Option<(Route, Range<usize>, Vec<Range<usize>>)> {
-    let (domains, domains_at): (Vec<_>, Vec<_>) = domains(section, "domains", notices).into_iter().unzip();
-    let given: Vec<&str> = ["smarthost", "lmtp", "maildir"].into_iter().filter(|name| section.has(name)).collect();
-    let head = section.head();
-    for key in SMARTHOST_KEYS.into_iter().filter(|key| section.has(key) && !given.contains(&"smarthost")) {
-        notices.mistake(&section.at(key), format!("{key} has a meaning for a smarthost only"), "remove it");
-    }
-    let listed = section.list("domains").len();
-    if section.has("domains") && listed == 0 {
-        notices.mistake(
-            &section.at("domains"),
-            "domains is empty",
-            "name a domain, or remove the line: then the route is for all others",
-        );
-    }
-    if section.is_flawed() || domains.len() != listed {
-        return None;
-    }
-    let [target] = given[..] else {
-        let what = match given.len() {
-            0 => "this [[relay.route]] leads nowhere".to_owned(),
-            _ => format!("this [[relay.route]] leads to {} at once", given.join(" and ")),
-        };
-        notices.mistake(&head, what, "give it exactly one of smarthost, lmtp and maildir");
-        return None;
-    };
-    let at = section.at(target);
-    let target = match target {
-        "smarthost" => Target::Smarthost(smarthost(section, notices, directory)?),
-        "lmtp" => noted(values::lmtp(section.text(target)?), &at, notices)?,
-        _ => Target::Maildir { directory: noted(values::path(section.text(target)?, directory), &at, notices)? },
-    };
-    Some((Route { domains, target }, at, domains_at))
-}
-
-/// What has a meaning for a smarthost only.
-const SMARTHOST_KEYS: [&str; 6] = ["tls", "ca_file", "username", "password_file", "certificate", "key"];
-/// Of each pair one without the other is nothing.
-const PAIRS: [(&str, &str); 2] = [("username", "password_file"), ("certificate", "key")];
-
-fn smarthost(section: &Section<'_>, notices: &mut Notices, directory: &Path) -> Option<Smarthost> {
-    for (one, other) in PAIRS {
-        for (here, missing) in [(one, other), (other, one)] {
-            if section.has(here) && !section.has(missing) {
-                let what = format!("{here} has no effect without {missing}");
-                notices.mistake(&section.at(here), what, format!("add {missing} = {}", example(missing)));
-            }
-        }
-    }
-    let mut file = |key| section.has(key).then(|| path(section, key, directory, notices));
-    let [ca_file, password_file, certificate, key] = ["ca_file", "password_file", "certificate", "key"].map(&mut file);
-    let username = section.text("username").map(str::to_owned);
-    let login = username.zip(password_file).map(|(username, password_file)| Login { username, password_file });
-    let client_certificate = certificate.zip(key).map(|(certificate, key)| ClientCertificate { certificate, key });
-    let tls = route_tls(section);
-    in_tls_only(section, tls, notices);
-    let hosts = match values::hosts(&section.list("smarthost")) {
-        Ok(hosts) => hosts,
-        Err((at, (what, remedy))) => {
-            notices.mistake(&at, what, remedy);
-            return None;
-        }
-    };
-    if hosts.is_empty() {
-        let remedy = "name a host and port, as in smarthost = \"mail.example.edu:25\"";
-        notices.mistake(&section.at("smarthost"), "smarthost is empty", remedy);
-        return None;
-    }
-    Some(Smarthost { hosts, tls, ca_file, login, client_certificate })
-}
-
-/// What is of use in TLS only, or must not be seen outside.
-fn in_tls_only(section: &Section<'_>, tls: RouteTls, notices: &mut Notices) {
-    let at = section.at("username");
-    let remedy = "write tls = \"verified\"";
-    match tls {
-        RouteTls::None | RouteTls::Opportunistic if section.has("username") => {
-            notices.mistake(&at, "a password is sent in TLS only, and this route may go without", remedy);
-        }
-        RouteTls::Required if section.has("username") => {
-            let what =
-                "tls = \"required\" asks for no name: whoever answers in the smarthost's place gets the password";
-            notices.warning(&at, what, remedy);
-        }
-        RouteTls::None if section.has("certificate") => {
-            notices.mistake(
-                &section.at("certificate"),
-                "a certificate is shown in TLS only, and tls is \"none\"",
-                remedy,
-            );
-        }
-        _ => {}
-    }
-}
-
-/// The value in the table of keys.
-fn example(key: &str) -> &'static str {
-    super::keys::find("relay.route", key).map_or("", |key| key.example)
-}
-
-fn route_tls(section: &Section<'_>) -> RouteTls {
-    match section.text("tls") {
-        Some("none") => RouteTls::None,
-        Some("required") => RouteTls::Required,
-        Some("verified") => RouteTls::Verified,
-        _ => RouteTls::Opportunistic,
     }
 }

@@ -226,6 +226,8 @@ const KEYS: &[Key] = &[
 
     optional("relay.route", "domains", List, "[\"example.edu\"]",
         "recipient domains that go this way; not given: all others"),
+    optional("relay.route", "senders", List, "[\"@math.example.edu\", \"anna@example.edu\"]",
+        "envelope senders whose mail goes this way, whole domains or single addresses; with domains both must fit; not given: all"),
     optional("relay.route", "smarthost", Texts, "\"mail.example.edu:25\"",
         "deliver by SMTP to this host and port; or to any of several, which share the mail and stand in for each other: [\"a.example.edu:25 weight=2\", \"b.example.edu:25\"], weights from 1 to 100, 1 if not given"),
     optional("relay.route", "tls", Choice(&["none", "opportunistic", "required", "verified"]), "\"opportunistic\"",
@@ -242,6 +244,7 @@ const KEYS: &[Key] = &[
     optional("relay.route", "lmtp", Text, "\"unix:/run/dovecot/lmtp\"",
         "deliver by LMTP (RFC 2033) to this host and port, or unix:/path"),
     optional("relay.route", "maildir", Text, "\"/var/mail/penstock\"", "deliver into this Maildir"),
+    optional("relay.route", "discard", Flag, "false", "for tests: throw the mail away"),
 ];
 
 const fn required(

@@ -340,7 +340,7 @@ pub struct Listener {
 pub struct Relay {
     /// Accept and keep, deliver nothing.
     pub paused: bool,
-    /// Routes; the first whose domains match, else the one without domains.
+    /// Routes; the first whose domains and senders match, else the one without either.
     pub routes: Vec<Route>,
     /// Seconds to the first retry; doubles up to `retry_max_s`.
     pub retry_first_s: u64,
@@ -361,8 +361,10 @@ pub struct Relay {
 /// `[[relay.route]]`
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Recipient domains in lower case; empty: all others. At most one route is without domains.
+    /// Recipient domains in lower case; empty: all others.
     pub domains: Vec<String>,
+    /// Senders, `@domain` or an address; empty: all. At most one route is without both.
+    pub senders: Vec<String>,
     /// Where to.
     pub target: Target,
 }
@@ -382,6 +384,8 @@ pub enum Target {
         /// Made if missing.
         directory: PathBuf,
     },
+    /// Nowhere, for tests.
+    Discard,
 }
 
 /// Servers that take mail for others, and how they are spoken to.
@@ -425,6 +429,7 @@ impl Target {
             }
             Target::Lmtp { address } => vec![(address.clone(), 1)],
             Target::Maildir { directory } => vec![(directory.display().to_string(), 1)],
+            Target::Discard => vec![("discard".to_owned(), 1)],
         }
     }
 }

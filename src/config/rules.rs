@@ -3,7 +3,7 @@
 
 use super::build::{Draft, Marks, Placed};
 use super::notice::Notices;
-use super::{Auth, Config, Listener, Target, values};
+use super::{Auth, Config, Listener, Route, Target, values};
 use crate::policy::{Role, TlsMode, UsernameForm};
 use std::net::IpAddr;
 use std::ops::Range;
@@ -261,37 +261,62 @@ fn envelopes(config: &Config, marks: &Marks, notices: &mut Notices) {
     }
 }
 
-/// No domain may have two routes, and there is one route for the others.
+/// No domain and no sender may have two routes, and there is one route for the others.
 fn routes(config: &Config, marks: &Marks, notices: &mut Notices) {
-    let mut default: Option<&Range<usize>> = None;
-    let mut seen: Vec<(&str, &Range<usize>)> = Vec::new();
+    let mut seen: Vec<(&Route, &Range<usize>, String)> = Vec::new();
     for (route, (head, places)) in config.relay.routes.iter().zip(&marks.routes) {
-        if route.domains.is_empty() {
-            if let Some(first) = default {
-                let what = format!(
-                    "the [[relay.route]] in line {} takes all other domains already",
-                    notices.line(first.start)
-                );
-                notices.mistake(head, what, "give one of the two its domains = [...]");
+        let of_senders = route.senders.iter().map(|sender| format!(" for {sender}"));
+        let of_domains = route.domains.iter().map(|domain| domain.to_owned());
+        // What it is for, and where that stands.
+        let mut parts: Vec<(String, &Range<usize>)> = Vec::new();
+        match (route.domains.is_empty(), route.senders.is_empty()) {
+            (true, true) => parts.push((String::new(), head)),
+            (true, false) => parts.extend(of_senders.zip(&places.senders)),
+            (false, true) => parts.extend(of_domains.zip(&places.domains)),
+            (false, false) => {
+                for (domain, place) in of_domains.zip(&places.domains) {
+                    parts.extend(route.senders.iter().map(|sender| (format!("{domain} for {sender}"), place)));
+                }
             }
-            default = default.or(Some(head));
         }
-        for (domain, place) in route.domains.iter().zip(places) {
-            match seen.iter().find(|(other, _)| other == domain) {
-                Some((_, first)) => {
-                    let what = format!("{domain} has a route in line {} already", notices.line(first.start));
+        for (part, place) in parts {
+            match seen.iter().find(|(_, _, other)| *other == part) {
+                Some((_, first, _)) if part.is_empty() => {
+                    let line = notices.line(first.start);
+                    let what = format!("the [[relay.route]] in line {line} takes all other domains already");
+                    notices.mistake(place, what, "give one of the two its domains = [...]");
+                }
+                Some((_, first, _)) => {
+                    let what = format!("{} has a route in line {} already", part.trim(), notices.line(first.start));
                     notices.mistake(place, what, "remove one of the two");
                 }
-                None => seen.push((domain, place)),
+                None => seen.push((route, place, part)),
             }
         }
+        never_reached(route, &seen, head, notices);
+    }
+}
+
+/// A route of some senders behind one that takes the same domains of all senders.
+fn never_reached(route: &Route, seen: &[(&Route, &Range<usize>, String)], head: &Range<usize>, notices: &mut Notices) {
+    let is_taken =
+        |domain: &String| seen.iter().find(|(other, _, _)| other.senders.is_empty() && other.domains.contains(domain));
+    if route.senders.is_empty() || route.domains.is_empty() {
+        return;
+    }
+    if let Some((_, first, _)) =
+        route.domains.iter().map(is_taken).collect::<Option<Vec<_>>>().and_then(|all| all.first().copied())
+    {
+        let what =
+            format!("the route in line {} takes these domains of all senders already", notices.line(first.start));
+        notices.mistake(head, what, "put this route before it: the first that fits counts");
     }
 }
 
 /// Whatever can be accepted must have somewhere to go.
 fn destinations(config: &Config, marks: &Marks, notices: &mut Notices) {
     let relay = &config.relay;
-    if relay.paused || relay.routes.iter().any(|route| route.domains.is_empty()) {
+    if relay.paused || relay.routes.iter().any(|route| route.domains.is_empty() && route.senders.is_empty()) {
         return;
     }
     if !marks.local_domains_complete || !marks.trusted_networks_complete {
@@ -307,7 +332,8 @@ fn destinations(config: &Config, marks: &Marks, notices: &mut Notices) {
         );
         return;
     }
-    let has_route = |domain: &String| relay.routes.iter().any(|route| route.domains.contains(domain));
+    let has_route =
+        |domain: &String| relay.routes.iter().any(|route| route.senders.is_empty() && route.domains.contains(domain));
     for domain in config.local_domains.iter().filter(|domain| !has_route(domain)) {
         let what = format!("mail to {domain} is accepted and has no route");
         notices.mistake(&marks.local_domains, what, "add a [[relay.route]] for it, or one without domains");
@@ -317,7 +343,7 @@ fn destinations(config: &Config, marks: &Marks, notices: &mut Notices) {
 /// A route that leads back to one of our own listeners (RFC 5321 section 6.3).
 fn circles(config: &Config, marks: &Marks, notices: &mut Notices) {
     for (route, place) in config.relay.routes.iter().zip(&marks.files.routes) {
-        if let Target::Maildir { .. } = route.target {
+        if let Target::Maildir { .. } | Target::Discard = route.target {
             continue;
         }
         for (address, _) in route.target.hosts() {

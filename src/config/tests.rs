@@ -327,6 +327,33 @@ fn each_mistake_names_its_line_and_its_remedy() {
             "a.example has a route in line 15 already",
             "remove one of the two",
         ),
+        ("smarthost", "senders = []\nsmarthost", "15", "senders is empty", "name a sender"),
+        ("smarthost", "senders = [\"math.example\"]\nsmarthost", "15", "is no sender", "for everybody there"),
+        (
+            "smarthost",
+            "senders = [\"@a.example\"]\nsmarthost",
+            "14",
+            "other domains is accepted and has no route",
+            "without",
+        ),
+        (
+            "[[relay.route]]",
+            "[[relay.route]]\nsenders = [\"@a.example\"]\nmaildir = \"m\"\n\
+             [[relay.route]]\nsenders = [\"@a.example\"]\nmaildir = \"n\"\n[[relay.route]]",
+            "18",
+            "for @a.example has a route in line 15 already",
+            "remove one of the two",
+        ),
+        (
+            "[[relay.route]]",
+            "[[relay.route]]\ndomains = [\"a.example\"]\nmaildir = \"m\"\n\
+             [[relay.route]]\ndomains = [\"a.example\"]\nsenders = [\"@b.example\"]\nmaildir = \"n\"\n[[relay.route]]",
+            "17",
+            "takes these domains of all senders already",
+            "put this route before it",
+        ),
+        ("smarthost", "discard = true\nsmarthost", "14", "leads to smarthost and discard at once", "exactly one of"),
+        ("smarthost = \"mail.example.edu:25\"", "discard = false", "14", "leads nowhere", "and discard"),
         ("smarthost = \"mail.example.edu:25\"", "lmtp = \"unix:run/l\"", "15", "no absolute path", "unix:/run/dovecot"),
         ("[relay]", "[relay]\nretry_first_s = 7200", "13", "longer than retry_max_s", "lower retry_first_s"),
         ("hostname", "hostname = \"a.b\"\nhostname", "2", "hostname stands in line 1 already", "remove one of the two"),

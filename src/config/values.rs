@@ -49,6 +49,19 @@ pub fn domain(text: &str) -> Result<String, Fault> {
     Ok(name.to_lowercase())
 }
 
+/// Senders of a route: `@example.edu` or `anna@example.edu`; the domain in lower case.
+pub fn sender(text: &str) -> Result<String, Fault> {
+    match text.rsplit_once('@') {
+        Some((local, name)) if !local.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            domain(name).map(|name| format!("{local}@{name}"))
+        }
+        _ => fault(
+            format!("\"{text}\" is no sender"),
+            "write an address as in \"anna@example.edu\", or \"@example.edu\" for everybody there",
+        ),
+    }
+}
+
 /// Our own name, in ASCII: it stands in replies to clients that have said nothing yet (RFC 6531 section 3.7.1).
 pub fn hostname(text: &str) -> Result<String, Fault> {
     let name = domain(text)?;
@@ -303,6 +316,15 @@ mod tests {
         ] {
             let (_, said) = domain(text).expect_err(text);
             assert!(said.contains(remedy), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn senders() {
+        assert_eq!(sender("Anna@Example.EDU").as_deref(), Ok("Anna@example.edu"));
+        assert_eq!(sender("@math.example.edu").as_deref(), Ok("@math.example.edu"));
+        for text in ["math.example.edu", "", "@", "anna@", "an na@example.edu", "anna@exa mple.edu"] {
+            assert!(sender(text).is_err(), "{text}");
         }
     }
 

@@ -199,7 +199,9 @@ impl Connection {
                 (&smarthost.hosts[host].address, smarthost.tls, smarthost.login.as_ref(), false)
             }
             Target::Lmtp { address } => (address, RouteTls::None, None, true),
-            Target::Maildir { .. } => return Err(Unopened::Unreachable("a Maildir is not connected to".into())),
+            Target::Maildir { .. } | Target::Discard => {
+                return Err(Unopened::Unreachable("this is not connected to".into()));
+            }
         };
         let login = login.map(login::read).transpose().map_err(Unopened::Unreachable)?;
         let (name, addresses) = look_up(address, &context.resolver).await.map_err(Unopened::Unreachable)?;

@@ -1,6 +1,6 @@
-//! Routes: which destination a recipient's domain goes to.
+//! Routes: which destination a recipient's domain goes to, and whose mail.
 //!
-//! The first route that names the domain counts, else the one without domains. Two routes with the same target are one
+//! The first route that names the domain, the sender, or both where it has both, counts; else the one without either. Two routes with the same target are one
 //! destination, so that connection limits and backoff hold for the server and not for the line of the configuration.
 //!
 //! A message may ask for more or less of TLS than its route does (RFC 8689). Where that makes a difference it has a
@@ -9,6 +9,9 @@
 
 use crate::config::{self, RouteTls, Smarthost, Target};
 use crate::policy::Domains;
+use senders::Senders;
+
+mod senders;
 
 /// A destination by its number, from 0 up to [`Routes::destinations`].
 pub type Destination = usize;
@@ -44,8 +47,8 @@ impl Demand {
 
 /// The routes of the configuration.
 pub struct Routes {
-    /// The second is the place in `targets`.
-    routes: Vec<(Domains, usize)>,
+    /// The third is the place in `targets`.
+    routes: Vec<(Domains, Senders, usize)>,
     targets: Vec<Target>,
 }
 
@@ -60,16 +63,23 @@ impl Routes {
             if known.is_none() {
                 targets.push(route.target.clone());
             }
-            routes.push((Domains::new(route.domains.iter().map(String::as_str)), place));
+            let domains = Domains::new(route.domains.iter().map(String::as_str));
+            routes.push((domains, Senders::new(&route.senders), place));
         }
         Routes { routes, targets }
     }
 
-    /// Where a message with `demand` goes to reach a forward-path; none if no route takes its domain.
-    pub fn route(&self, path: &[u8], demand: Demand) -> Option<Destination> {
+    /// Where a message of `reverse_path` with `demand` goes to reach the forward-path `path`; none if no route takes it.
+    pub fn route(&self, reverse_path: &[u8], path: &[u8], demand: Demand) -> Option<Destination> {
         let domain = domain(path);
-        let named = self.routes.iter().find(|(domains, _)| domains.contains(domain));
-        let (_, place) = named.or_else(|| self.routes.iter().find(|(domains, _)| domains.is_empty()))?;
+        let names = |(domains, senders, _): &&(Domains, Senders, usize)| {
+            !(domains.is_empty() && senders.is_empty())
+                && (domains.is_empty() || domains.contains(domain))
+                && (senders.is_empty() || senders.contains(reverse_path))
+        };
+        let is_for_others =
+            |(domains, senders, _): &&(Domains, Senders, usize)| domains.is_empty() && senders.is_empty();
+        let (_, _, place) = self.routes.iter().find(names).or_else(|| self.routes.iter().find(is_for_others))?;
         let demand = demand.at(&self.targets[*place]);
         Some(place * DEMANDS.len() + DEMANDS.iter().position(|&known| known == demand)?)
     }
@@ -98,6 +108,7 @@ mod tests {
     fn the_first_route_that_names_the_domain_else_the_one_without() {
         let route = |domains: &[&str], target: &str| Route {
             domains: domains.iter().map(|name| name.to_string()).collect(),
+            senders: Vec::new(),
             target: lmtp(target),
         };
         let routes = Routes::new(&[
@@ -116,11 +127,40 @@ mod tests {
             ("postmaster", Some(1)),
         ] {
             let target = |destination| routes.destinations().nth(destination).expect("a destination").0;
-            let found = routes.route(path.as_bytes(), Demand::Usual).map(target);
+            let found = routes.route(b"a@b", path.as_bytes(), Demand::Usual).map(target);
             assert_eq!(found, expected.map(|at: usize| &routes.targets[at]), "{path}");
         }
         assert_eq!(routes.targets, [lmtp("one"), lmtp("two"), lmtp("three")]);
-        assert_eq!(Routes::new(&[route(&["a.edu"], "one")]).route(b"x@b.edu", Demand::Usual), None);
+        assert_eq!(Routes::new(&[route(&["a.edu"], "one")]).route(b"a@b", b"x@b.edu", Demand::Usual), None);
+    }
+
+    #[test]
+    fn a_route_may_be_for_some_senders_and_the_first_that_fits_counts() {
+        let route = |domains: &[&str], senders: &[&str], target: &str| Route {
+            domains: domains.iter().map(|name| name.to_string()).collect(),
+            senders: senders.iter().map(|name| name.to_string()).collect(),
+            target: lmtp(target),
+        };
+        let routes = Routes::new(&[
+            route(&[], &[], "others"),
+            route(&["a.edu"], &["@math.edu"], "both"),
+            route(&["a.edu"], &[], "domain"),
+            route(&[], &["anna@math.edu"], "anna"),
+            route(&[], &["@math.edu"], "math"),
+        ]);
+        for (from, path, expected) in [
+            ("x@math.edu", "b@a.edu", "both"),
+            ("x@else.edu", "b@a.edu", "domain"),
+            ("anna@math.edu", "b@a.edu", "both"),
+            ("Anna@math.edu", "b@c.edu", "anna"),
+            ("x@math.edu", "b@c.edu", "math"),
+            ("x@else.edu", "b@c.edu", "others"),
+            ("", "b@c.edu", "others"),
+            ("", "b@a.edu", "domain"),
+        ] {
+            let found = routes.route(from.as_bytes(), path.as_bytes(), Demand::Usual).expect("a route");
+            assert_eq!(routes.destinations().nth(found).expect("one").0, &lmtp(expected), "{from} to {path}");
+        }
     }
 
     // covers: 12.4
@@ -137,9 +177,9 @@ mod tests {
             (with_login, [Demand::Usual, Demand::Required, Demand::Usual]),
             (lmtp("one"), [Demand::Usual; 3]),
         ] {
-            let routes = Routes::new(&[Route { domains: Vec::new(), target: target.clone() }]);
+            let routes = Routes::new(&[Route { domains: Vec::new(), senders: Vec::new(), target: target.clone() }]);
             let found = DEMANDS.map(|demand| {
-                let destination = routes.route(b"a@b", demand).expect("a route");
+                let destination = routes.route(b"x@y", b"a@b", demand).expect("a route");
                 routes.destinations().nth(destination).expect("a destination")
             });
             assert_eq!(found, demands.map(|demand| (&target, demand)));

@@ -43,13 +43,15 @@ pub enum Handover {
     Lmtp,
     /// The same, and where that is on this machine is nobody's business.
     Maildir,
+    /// Nobody's: it was thrown away.
+    Discarded,
 }
 
 impl Handover {
     /// What there is to be told to a sender who asked for it.
     pub fn action(self) -> Option<Action> {
         match self {
-            Handover::PassedOn => None,
+            Handover::PassedOn | Handover::Discarded => None,
             Handover::Relayed => Some(Action::Relayed),
             Handover::Lmtp | Handover::Maildir => Some(Action::Delivered),
         }
@@ -130,6 +132,7 @@ pub async fn run(task: u64, first: Work, work: UnboundedReceiver<Work>, tools: R
     let destination = first.delivery.destination;
     match &tools.ways[destination].target {
         Target::Maildir { directory } => into_maildir(task, first, work, directory, &tools).await,
+        Target::Discard => discard(task, first, work, &tools).await,
         _ => over_connection(task, first, work, &tools).await,
     }
     tools.report(Report::Closed { task, destination });
@@ -264,6 +267,21 @@ async fn into_maildir(
         lease.iter().for_each(|lease| lease.answered(false));
         let (blame, handover, remote) = (Blame::Nobody, Handover::Maildir, directory.display().to_string());
         let trial = Trial { delivery, envelope, fates, blame, handover, remote };
+        tools.report(Report::Tried { task, trial, usable: true });
+        work = next.recv().await.ok();
+    }
+}
+
+/// Throws away what comes, and says so.
+async fn discard(task: u64, first: Work, mut next: UnboundedReceiver<Work>, tools: &Tools) {
+    let lease = tools.hosts.lease(first.delivery.destination, &[]).await;
+    let mut work = Some(first);
+    while let Some(Work { delivery, prepared }) = work {
+        let reply = Reply::ours(250, "2.0.0 thrown away, as the route says".into());
+        let fates = vec![Fate::Delivered(reply); delivery.recipients.len()];
+        lease.iter().for_each(|lease| lease.answered(false));
+        let (blame, handover, remote) = (Blame::Nobody, Handover::Discarded, name(&Target::Discard));
+        let trial = Trial { delivery, envelope: prepared.stored.envelope, fates, blame, handover, remote };
         tools.report(Report::Tried { task, trial, usable: true });
         work = next.recv().await.ok();
     }

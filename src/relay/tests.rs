@@ -5,6 +5,7 @@ mod login;
 mod moved;
 mod pool;
 mod requests;
+mod routes;
 mod security;
 mod spilled;
 mod waiting;
@@ -60,7 +61,7 @@ impl House {
         let (writer, follower) = spool.relay_side();
         let mut config = Relay {
             paused: false,
-            routes: vec![Route { domains: Vec::new(), target: target.clone() }],
+            routes: vec![Route { domains: Vec::new(), senders: Vec::new(), target: target.clone() }],
             retry_first_s: 1,
             retry_max_s: 1,
             expire_s: 3600,

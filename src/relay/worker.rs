@@ -534,7 +534,7 @@ fn arrival(id: u64, at: Location, view: &View, routes: &Routes, honours: bool) -
         (false, false) => Demand::Usual,
     };
     let nowhere = routes.destinations().count();
-    let to = |path| routes.route(path, demand).unwrap_or(nowhere);
+    let to = |path| routes.route(view.reverse_path, path, demand).unwrap_or(nowhere);
     let destinations = view.recipients.iter().map(|recipient| to(recipient.path)).collect();
     let (release_ms, survivor) = (release_ms(view), view.survivor);
     Some(Arrival { id, at, release_ms, destinations, survivor, sender: 0, small: false })

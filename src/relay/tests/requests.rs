@@ -69,7 +69,11 @@ fn a_maildir_is_the_end_of_the_way() {
     let wanted = Message { notify: Some("SUCCESS"), ..message(&["one@local.example"], "wanted") };
     let house = House::with(&directory, driver(), &maildir, &[wanted], |relay| {
         relay.routes[0].domains = vec!["local.example".into()];
-        relay.routes.push(crate::config::Route { domains: Vec::new(), target: smarthost(&address, RouteTls::None) });
+        relay.routes.push(crate::config::Route {
+            domains: Vec::new(),
+            senders: Vec::new(),
+            target: smarthost(&address, RouteTls::None),
+        });
     });
     wait_until("a report", || to(&server.received(), "anna@example.edu") > 0);
     house.stop();
