@@ -46,6 +46,9 @@ use outlet::Outlet;
 
 /// For the whole TLS handshake.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
+/// For a greeting while another host of the pool is up. RFC 5321 section 4.5.3.2.1 gives a server five minutes, so that a
+/// busy one is not given up for nothing; here nothing is given up, and five minutes would be the message's.
+pub const GREETING_LIMIT: Duration = Duration::from_secs(20);
 /// For one write of content. RFC 5321 section 4.5.3.2.5.
 const BLOCK_LIMIT: Duration = Duration::from_secs(180);
 /// The end of a connection.
@@ -87,6 +90,8 @@ pub struct Context {
     pub shared: Rc<Shared>,
     /// For the whole TLS handshake.
     pub handshake_limit: Duration,
+    /// For a greeting while another host of the pool is up.
+    pub greeting_limit: Duration,
 }
 
 /// Where a connection goes, and what is asked of it.
@@ -156,6 +161,8 @@ pub struct Connection {
     remote: String,
     /// LMTP.
     is_final: bool,
+    /// For the greeting.
+    greeting_limit: Duration,
 }
 
 /// Why a connection did not get ready.
@@ -192,8 +199,9 @@ enum Unsent {
 }
 
 impl Connection {
-    /// Connects to the smarthost with the number `host`, or to the LMTP server, trying each of its addresses.
-    pub async fn open(way: &Way, host: usize, context: &Context) -> Result<Connection, Unopened> {
+    /// Connects to the smarthost with the number `host`, or to the LMTP server, trying each of its addresses. `hurried`:
+    /// another host is up, so this one gets less time.
+    pub async fn open(way: &Way, host: usize, hurried: bool, context: &Context) -> Result<Connection, Unopened> {
         let (address, tls, login, lmtp) = match &way.target {
             Target::Smarthost(smarthost) => {
                 (&smarthost.hosts[host].address, smarthost.tls, smarthost.login.as_ref(), false)
@@ -205,7 +213,7 @@ impl Connection {
         };
         let login = login.map(login::read).transpose().map_err(Unopened::Unreachable)?;
         let (name, addresses) = look_up(address, &context.resolver).await.map_err(Unopened::Unreachable)?;
-        let host = Host { name, addresses, lmtp, login, tls: &way.tls };
+        let host = Host { name, addresses, lmtp, login, hurried, tls: &way.tls };
         let first = if way.demand == Demand::Required { RouteTls::Verified } else { tls };
         let opened = match (host.open(first, context).await, way.demand) {
             (Err((OpenError::Certificate(why) | OpenError::NoTls(why), _)), Demand::Required) => {
@@ -230,6 +238,7 @@ impl Connection {
         host: &str,
         options: &Options,
         tls: Option<Arc<rustls::ClientConfig>>,
+        hurried: bool,
         context: &Context,
     ) -> Result<Connection, OpenError> {
         let stream = connect(address, context).await.map_err(OpenError::Other)?;
@@ -239,6 +248,7 @@ impl Connection {
             out: Vec::new(),
             remote: address.shown(host),
             is_final: options.lmtp,
+            greeting_limit: if hurried { context.greeting_limit } else { reply_limit(Phase::Greeting) },
         };
         let outcome = connection.get_ready(host, address, tls, context).await;
         // A password may have stood there.
@@ -365,7 +375,7 @@ impl Connection {
 
     /// What the client wants next, other than input. Errors: why the connection is lost.
     async fn event(&mut self) -> Result<Event, String> {
-        let Connection { stream, client, out, .. } = self;
+        let Connection { stream, client, out, greeting_limit, .. } = self;
         let mut reply_due = ReplyDue::default();
         loop {
             let mut event = Some(client.step(b"", out).1).filter(|event| *event != Event::NeedInput);
@@ -384,7 +394,8 @@ impl Connection {
             stream.write(out).await.map_err(|error| lost(phase, &log::without_number(&error)))?;
             // One reply, however many reads it takes.
             let heard = client.replies_heard();
-            stream.set_deadline_at(reply_due.after(heard, || stream.tick_after(reply_limit(phase))));
+            let limit = if phase == Phase::Greeting { *greeting_limit } else { reply_limit(phase) };
+            stream.set_deadline_at(reply_due.after(heard, || stream.tick_after(limit)));
             match stream.fill().await {
                 Ok(0) => return Err(lost(phase, CLOSED)),
                 Ok(_) => {}

@@ -157,7 +157,7 @@ async fn open(destination: Destination, tools: &Rc<Tools>) -> Result<(Lease, Con
 }
 
 async fn open_at(destination: Destination, lease: &Lease, tools: &Tools) -> Result<Connection, Unopened> {
-    let opened = Connection::open(&tools.ways[destination], lease.member(), &tools.context).await;
+    let opened = Connection::open(&tools.ways[destination], lease.member(), lease.has_another(), &tools.context).await;
     match &opened {
         Ok(_) => lease.worked(),
         Err(Unopened::Unreachable(why)) => lease.failed(why, false),

@@ -15,7 +15,7 @@ use crate::config;
 use crate::log::{self, Level};
 use crate::metrics::{self, Counters};
 use crate::net::Shared;
-use crate::relay::connection::{Context, HANDSHAKE_LIMIT, Tls, Way};
+use crate::relay::connection::{Context, GREETING_LIMIT, HANDSHAKE_LIMIT, Tls, Way};
 use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
 use crate::relay::lease::Hosts;
@@ -71,6 +71,7 @@ pub async fn run(
         resolver,
         shared: shared.clone(),
         handshake_limit: HANDSHAKE_LIMIT,
+        greeting_limit: GREETING_LIMIT,
     };
     let ways = ways(&routes);
     let hosts = Hosts::new(pools(&ways, &options.config));

@@ -29,6 +29,8 @@ pub struct Host<'a> {
     pub addresses: Vec<Address>,
     pub lmtp: bool,
     pub login: Option<Login>,
+    /// Another host may be asked.
+    pub hurried: bool,
     pub tls: &'a Tls,
 }
 
@@ -55,14 +57,15 @@ impl Host<'_> {
             // Behind another port there may be a content filter of the same name, as with Postfix.
             let detects_loop = matches!(address, Address::Tcp(to) if to.port() == SMTP_PORT);
             let mut options = Options { detects_loop, ..options.clone() };
-            let mut opened = Connection::open_at(address, &self.name, &options, config.clone(), context).await;
+            let mut opened =
+                Connection::open_at(address, &self.name, &options, config.clone(), self.hurried, context).await;
             if let (Err(OpenError::Handshake(why) | OpenError::Certificate(why)), StartTls::WhenOffered) =
                 (&opened, starttls)
             {
                 let event = log::event(Level::Warning, "tls failed, trying in the clear");
                 event.field("destination", &self.name).octets("reason", why.as_bytes()).emit();
                 options.starttls = StartTls::Never;
-                opened = Connection::open_at(address, &self.name, &options, None, context).await;
+                opened = Connection::open_at(address, &self.name, &options, None, self.hurried, context).await;
             }
             match opened {
                 Ok(connection) => return Ok(connection),

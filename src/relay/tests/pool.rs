@@ -1,8 +1,12 @@
 //! Pools of smarthosts: one that is dead costs nothing, and is used again when it is back.
 
-use super::security::{Authority, serving};
+use super::security::{Authority, open_hurried, serving};
 use super::{Fake, House, Message, Mode, driver, message, to, wait_until};
 use crate::config::{Host, RouteTls, Smarthost, Target};
+use crate::relay::connection::Unopened;
+use crate::relay::route::Demand;
+use std::net::TcpListener;
+use std::time::Duration;
 
 /// A pool of two.
 fn two(one: &str, other: &str) -> Smarthost {
@@ -105,5 +109,20 @@ fn a_message_that_requires_tls_goes_by_the_host_that_has_it() {
         });
         house.stop();
         assert!(second.received().iter().all(|message| message.tls && arrives));
+    }
+}
+
+/// One that takes connections and says nothing, as when its process is stopped.
+// covers: 11.2
+#[test]
+fn a_host_that_says_nothing_is_not_waited_for_while_there_is_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let target = Target::Smarthost(Smarthost::new(&address, RouteTls::None));
+    match open_hurried(target, Demand::Usual, Duration::from_secs(60), true) {
+        Err(Unopened::Unreachable(why)) => {
+            assert!(why.contains("timed out") && why.contains("before its greeting"), "{why}")
+        }
+        other => panic!("{other:?}"),
     }
 }

@@ -90,14 +90,20 @@ fn a_verified_route_believes_the_right_certificate_only() {
 
 /// A connection that is opened and closed, or why not.
 fn open(target: Target, demand: Demand, handshake_limit: Duration) -> Result<(), Unopened> {
+    open_hurried(target, demand, handshake_limit, false)
+}
+
+pub fn open_hurried(target: Target, demand: Demand, handshake_limit: Duration, hurried: bool) -> Result<(), Unopened> {
     crate::net::run(driver(), None, async {
         let context = Context {
             hostname: "penstock.example".into(),
             resolver: crate::services::Resolver::start().expect("a resolver"),
             shared: crate::net::Shared::start(),
             handshake_limit,
+            greeting_limit: Duration::from_millis(300),
         };
-        let opened = match Connection::open(&Way { tls: Tls::of(&target), target, demand }, 0, &context).await {
+        let opened = match Connection::open(&Way { tls: Tls::of(&target), target, demand }, 0, hurried, &context).await
+        {
             Ok(connection) => {
                 connection.close().await;
                 Ok(())

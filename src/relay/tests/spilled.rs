@@ -59,10 +59,11 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
                 resolver: Resolver::start().expect("a resolver"),
                 shared: Shared::start(),
                 handshake_limit: std::time::Duration::from_secs(60),
+                greeting_limit: std::time::Duration::from_secs(60),
             };
             let target = smarthost(&address, RouteTls::None);
             let way = Way { tls: Tls::of(&target), target, demand: Demand::Usual };
-            let mut connection = Connection::open(&way, 0, &context).await.expect("a connection");
+            let mut connection = Connection::open(&way, 0, false, &context).await.expect("a connection");
             let attempt = connection.deliver(transaction(), &mut stored).await;
             connection.close().await;
             context.shared.stop();

@@ -7,7 +7,7 @@ use crate::clock::now_ms;
 use crate::config;
 use crate::metrics::Counters;
 use crate::net::{self, Driver};
-use crate::relay::connection::{Context, HANDSHAKE_LIMIT};
+use crate::relay::connection::{Context, GREETING_LIMIT, HANDSHAKE_LIMIT};
 use crate::relay::handle::RelayOptions;
 use crate::relay::lease::Hosts;
 use crate::relay::maildir::Maildirs;
@@ -83,6 +83,7 @@ impl Fixture {
             resolver: self.resolver.clone(),
             shared: self.shared.clone(),
             handshake_limit: HANDSHAKE_LIMIT,
+            greeting_limit: GREETING_LIMIT,
         };
         let ways = super::super::ways(routes);
         let hosts = Hosts::new(super::super::pools(&ways, &self.relay));
