@@ -40,9 +40,11 @@ use zeroize::Zeroize;
 mod host;
 pub mod login;
 mod outlet;
+mod trouble;
 
 use host::{Address, Host, connect, look_up, server_name};
 use outlet::Outlet;
+use trouble::{OpenError, lost, shown, unopened};
 
 /// For the whole TLS handshake.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
@@ -163,31 +165,6 @@ pub struct Connection {
     is_final: bool,
     /// For the greeting.
     greeting_limit: Duration,
-}
-
-/// Why a connection did not get ready.
-enum OpenError {
-    /// In the TLS handshake: a network may cause it.
-    Handshake(String),
-    /// In the TLS handshake: the certificate.
-    Certificate(String),
-    /// TLS is not to be had.
-    NoTls(String),
-    /// It is ourselves.
-    Loop,
-    /// 4xx before the first transaction.
-    Busy(String),
-    Other(String),
-}
-
-impl OpenError {
-    /// Will it be the same the next time?
-    fn is_lasting(&self) -> bool {
-        match self {
-            OpenError::Certificate(_) | OpenError::NoTls(_) | OpenError::Loop => true,
-            OpenError::Handshake(_) | OpenError::Busy(_) | OpenError::Other(_) => false,
-        }
-    }
 }
 
 /// Why content was not sent whole.
@@ -464,53 +441,6 @@ impl Connection {
 fn unreadable(stored: &Stored, why: &str) -> Reply {
     journal::trouble("message cannot be read", stored.id.0, why);
     Reply::ours(451, format!("4.3.0 {why}"))
-}
-
-fn unopened((error, remote): (OpenError, String)) -> Unopened {
-    match error {
-        OpenError::Handshake(why) | OpenError::Certificate(why) => {
-            Unopened::Unreachable(format!("{remote}: TLS handshake: {why}"))
-        }
-        OpenError::Busy(why) => Unopened::Busy(format!("{remote}: {why}")),
-        OpenError::NoTls(why) | OpenError::Other(why) => Unopened::Unreachable(format!("{remote}: {why}")),
-        OpenError::Loop => {
-            let text = format!("5.4.6 mail loops back to myself: {remote} has our own name");
-            Unopened::Refused(Reply::ours(554, text))
-        }
-    }
-}
-
-/// Why a connection is lost, and when.
-fn lost(phase: Phase, why: &str) -> String {
-    let when = match phase {
-        Phase::Greeting => "before its greeting",
-        Phase::Hello => "in EHLO",
-        Phase::StartTls => "in STARTTLS",
-        Phase::Auth => "in AUTH",
-        Phase::Ready => "between messages",
-        Phase::Envelope => "in MAIL, RCPT or DATA",
-        Phase::Content => "in the content or before the reply to it",
-        Phase::Quit => "in QUIT",
-    };
-    format!("{why} ({when})")
-}
-
-fn shown(trouble: &Trouble) -> String {
-    match trouble {
-        Trouble::Temporary(reply) | Trouble::Permanent(reply) => format!("it said {} {}", reply.code, reply.text),
-        Trouble::LoginRefused(reply) => {
-            format!(
-                "it refuses our login: {} {}; look at username and password_file of the route",
-                reply.code, reply.text
-            )
-        }
-        Trouble::NoMechanism => {
-            "it offers no AUTH mechanism that we know; remove username from the route, perhaps".into()
-        }
-        Trouble::TlsNotOffered => "TLS is required and not offered".into(),
-        Trouble::Loop => "it has our own name: mail would go in a circle".into(),
-        Trouble::Garbled(seen) => format!("it does not speak SMTP: {seen}"),
-    }
 }
 
 #[cfg(test)]
