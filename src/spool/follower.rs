@@ -30,7 +30,7 @@ use super::recovery::{Cursor, Limit, Met};
 use super::recycling::{Recycling, Segment};
 use super::segment::{BLOCK, End, Sealed};
 use super::shared::{Erase, Request, Shared};
-use super::stored::{Readers, Stored};
+use super::stored::{Readers, Reference, Stored};
 use crate::log::{Level, event};
 use crate::smtp::envelope::View;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -56,6 +56,12 @@ impl Location {
     /// Was this record written before the other one, by the same writer?
     pub fn is_before(&self, other: Location) -> bool {
         (self.generation, self.offset) < (other.generation, other.offset)
+    }
+
+    /// Some place, for tests of what only passes places on.
+    #[cfg(test)]
+    pub fn sample() -> Location {
+        Location::new(1, 1, BLOCK)
     }
 
     /// Offset in octets.
@@ -110,6 +116,8 @@ pub struct Follower {
     /// Pauses before another attempt at the past that may still be made.
     past_pauses: u32,
     readers: Readers,
+    /// Nothing is written, as the spool is only looked at.
+    read_only: bool,
 }
 
 #[derive(Default)]
@@ -168,7 +176,17 @@ impl Follower {
             past_is_whole: true,
             past_pauses: PAST_PAUSES,
             readers: Readers::default(),
+            read_only: false,
         }
+    }
+
+    /// Of a spool that is only looked at: nothing is copied out of it.
+    pub(super) fn read_only(shared: Arc<Shared>, past: VecDeque<Past>) -> Follower {
+        // Nobody erases anything, so nobody tells of it.
+        let (_, erased) = mpsc::channel();
+        let mut follower = Follower::new(shared, past, BTreeSet::new(), erased);
+        follower.read_only = true;
+        follower
     }
 
     /// The next durable record, or none for now. Reads the page cache, synchronously; before the first None it may
@@ -207,6 +225,12 @@ impl Follower {
     pub fn read(&mut self, at: Location) -> Result<Stored, String> {
         let segment = self.recycling.get(at.segment, at.generation).ok_or("its segment is erased")?;
         self.readers.read(&self.shared.layout, at, segment.salt, segment.size)
+    }
+
+    /// What it takes to read a record from another thread; none if its segment is erased.
+    pub fn reference(&self, at: Location) -> Option<Reference> {
+        let segment = self.recycling.get(at.segment, at.generation)?;
+        Some(Reference { at, salt: segment.salt, size: segment.size })
     }
 
     /// The outcome record `from` must be kept as long as the segment of `to` holds its message. To be told as soon as both
@@ -414,6 +438,10 @@ impl Follower {
         self.past_is_whole = false;
         let open = self.tracks[track].open.as_mut().expect("it is open");
         let started = open.started;
+        if self.read_only {
+            let line = event(Level::Error, "spool records damaged").field("segment", started.number);
+            return line.field("from", from).field("to", to).emit();
+        }
         let path = self.shared.layout.damaged_range(started.number, started.generation, from);
         let copied = open.cursor.as_ref().expect("it was read").copy(from, to).and_then(|bytes| {
             file::make_directories(&self.shared.layout.damaged())?;

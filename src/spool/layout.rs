@@ -8,6 +8,8 @@
 //!  DIR/segments/00000008.new   a segment being prepared; deleted at the next opening
 //!  DIR/segments/00000006.bad   a segment whose header is damaged; set aside
 //!  DIR/spill/00000003.body     the content of a large message, or a free file of the pool
+//!  DIR/control                 the operator's socket, unless it is elsewhere (control/)
+//!  DIR/traces/2026-11-22.trace what became of messages (trace/)
 //!  DIR/damaged/...             damaged ranges, copied out before their segment is recycled
 //! ```
 //!

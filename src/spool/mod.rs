@@ -28,6 +28,7 @@
 #[cfg(test)]
 mod crash_tests;
 mod disk;
+mod examine;
 mod file;
 mod files;
 mod follower;
@@ -54,11 +55,12 @@ mod tests;
 mod wiping;
 mod writer;
 
+pub use examine::{Examined, NotExamined, examine};
 pub use follower::{Entry, Follower, Location};
 pub use group_commit::GroupCommit;
 pub use queue_id::{NotAQueueId, QueueId};
 pub use spill::{Spill, SpillReader};
-pub use stored::{Content, Stored};
+pub use stored::{Content, Reader, Reference, Stored};
 pub use survivors::{Candidate, Survivors};
 pub use writer::{Writer, WriterSeed};
 

@@ -156,7 +156,7 @@ fn list_segments(layout: &Layout) -> Result<Found, String> {
     Ok(found)
 }
 
-fn read_header(path: &Path, number: u32) -> Result<Option<Header>, String> {
+pub(super) fn read_header(path: &Path, number: u32) -> Result<Option<Header>, String> {
     let mut block = vec![0; BLOCK as usize];
     let file = ReadFile::open(path).map_err(|error| describe(path, error, "the spool must be readable"))?;
     // A block that the disk cannot read is a damaged one.
@@ -248,7 +248,7 @@ fn list_spills(layout: &Layout) -> Result<BTreeSet<u64>, String> {
 }
 
 /// The active segments of earlier runs, oldest first, each with its end if a later header names it, or its own.
-fn past(active: &[Header]) -> VecDeque<Past> {
+pub(super) fn past(active: &[Header]) -> VecDeque<Past> {
     let mut ends = HashMap::new();
     for header in active {
         if let Some(Sealed { number, generation, end }) = seals(header).0 {
@@ -280,11 +280,11 @@ fn seals(header: &Header) -> (Option<Sealed>, Option<End>) {
     }
 }
 
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, String> {
+pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, String> {
     disk::list(directory).map_err(|error| describe(directory, error, "the spool must be readable"))
 }
 
-fn describe(path: &Path, error: std::io::Error, remedy: &str) -> String {
+pub(super) fn describe(path: &Path, error: std::io::Error, remedy: &str) -> String {
     format!("{}: {error}; {remedy}", path.display())
 }
 

@@ -4,10 +4,11 @@ use super::QueueId;
 use super::file::ReadFile;
 use super::follower::Location;
 use super::layout::Layout;
-use super::record::{self, Found, KIND_SPILLED};
+use super::record::{self, Found, Head, KIND_SPILLED};
 use super::spill::SpillReader;
 use crate::smtp::envelope::View;
 use std::collections::VecDeque;
+use std::path::Path;
 
 /// A record read back.
 #[derive(Debug)]
@@ -29,6 +30,42 @@ pub enum Content {
     Spilled(SpillReader),
 }
 
+/// Where a record is, with what it takes to read it while its segment may be recycled: then it is not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    pub(super) at: Location,
+    pub(super) salt: u64,
+    pub(super) size: u64,
+}
+
+/// Reads records on any thread, beside the follower.
+#[derive(Debug)]
+pub struct Reader {
+    layout: Layout,
+    readers: Readers,
+}
+
+impl Reader {
+    /// Of the spool in `directory`.
+    pub fn new(directory: &Path) -> Reader {
+        Reader { layout: Layout::new(directory), readers: Readers::default() }
+    }
+
+    /// A record's stored fields, verified; the octets of its content, unless that is in a spill file, are not read.
+    /// Errors: it is not there any more, damage or I/O, as text.
+    pub fn envelope(&mut self, Reference { at, salt, size }: Reference) -> Result<(Vec<u8>, usize), String> {
+        let (head, mut bytes) = self.readers.record(&self.layout, at, salt, size, false)?;
+        bytes.truncate(head.fields_range().end);
+        bytes.drain(..head.fields_range().start);
+        Ok((bytes, head.content_bytes))
+    }
+
+    /// Envelope and content. Errors: as above.
+    pub fn read(&mut self, Reference { at, salt, size }: Reference) -> Result<Stored, String> {
+        self.readers.read(&self.layout, at, salt, size)
+    }
+}
+
 /// Segments that were read last, open.
 #[derive(Debug, Default)]
 pub struct Readers {
@@ -41,18 +78,7 @@ const READERS: usize = 16;
 impl Readers {
     /// The record at a place in a segment of so many octets, verified. Errors: damage or I/O, as text.
     pub fn read(&mut self, layout: &Layout, at: Location, salt: u64, size: u64) -> Result<Stored, String> {
-        let path = layout.segment(at.segment);
-        let describe = |error: std::io::Error| format!("{}: {error}", path.display());
-        let file = self.reader(layout, at).map_err(describe)?;
-        let mut bytes = vec![0; 8 << 10];
-        let head = loop {
-            let read = file.read_at(at.at(), &mut bytes).map_err(describe)?;
-            match record::parse(&bytes[..read], salt, size.saturating_sub(at.at()), true) {
-                Found::Record(head) => break head,
-                Found::Needs(more) if read == bytes.len() => bytes.resize(more, 0),
-                _ => return Err(format!("{} at {}: the record is damaged", path.display(), at.at())),
-            }
-        };
+        let (head, mut bytes) = self.record(layout, at, salt, size, true)?;
         let envelope = bytes[head.fields_range()].to_vec();
         if head.kind & KIND_SPILLED == 0 {
             bytes.truncate(head.content_range().end);
@@ -63,6 +89,29 @@ impl Readers {
         let reference = view.spilled.ok_or_else(|| format!("{}: no spill file is named", head.id))?;
         let reader = SpillReader::open(&layout.spill(reference.file), reference)?;
         Ok(Stored { id: head.id, envelope, content: Content::Spilled(reader) })
+    }
+
+    /// The head of a record, and its octets up to the end of its fields or content at least.
+    fn record(
+        &mut self,
+        layout: &Layout,
+        at: Location,
+        salt: u64,
+        size: u64,
+        with_content: bool,
+    ) -> Result<(Head, Vec<u8>), String> {
+        let path = layout.segment(at.segment);
+        let describe = |error: std::io::Error| format!("{}: {error}", path.display());
+        let file = self.reader(layout, at).map_err(describe)?;
+        let mut bytes = vec![0; 8 << 10];
+        loop {
+            let read = file.read_at(at.at(), &mut bytes).map_err(describe)?;
+            match record::parse(&bytes[..read], salt, size.saturating_sub(at.at()), with_content) {
+                Found::Record(head) => return Ok((head, bytes)),
+                Found::Needs(more) if read == bytes.len() => bytes.resize(more, 0),
+                _ => return Err(format!("{} at {}: the record is damaged", path.display(), at.at())),
+            }
+        }
     }
 
     /// A segment is erased.
