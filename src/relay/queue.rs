@@ -25,6 +25,8 @@ use hashbrown::HashTable;
 use message::{Job, Message, State};
 use moving::Gone;
 pub use moving::{Moving, Superseded};
+use operator::Orders;
+pub use operator::{Deleting, NotNow};
 pub use site::backoff;
 use site::{Server, Site};
 use slab::{NONE, Slab};
@@ -37,6 +39,7 @@ mod heap;
 mod late;
 mod message;
 mod moving;
+mod operator;
 mod site;
 mod slab;
 mod turns;
@@ -205,6 +208,8 @@ pub struct Queue<L> {
     /// What was read before its message; none when caught up.
     early: Option<HashMap<u64, Vec<Early<L>>>>,
     gone: Gone<L>,
+    /// What an operator has ordered.
+    orders: Orders<L>,
     held: usize,
     random: u64,
 }
@@ -228,6 +233,7 @@ impl<L: Copy + PartialEq> Queue<L> {
             committing: HashMap::new(),
             early: Some(HashMap::new()),
             gone: Gone::new(),
+            orders: Orders::default(),
             held: 0,
             random: seed | 1,
         }
@@ -267,7 +273,12 @@ impl<L: Copy + PartialEq> Queue<L> {
                 }
             }
         }
-        Added { early: early.into_iter().map(|(_, from)| from).collect(), settled, superseded: None }
+        let mut early: Vec<L> = early.into_iter().map(|(_, from)| from).collect();
+        for (act, from) in self.orders.take_early(arrival.id) {
+            self.order(act, from);
+            early.push(from);
+        }
+        Added { early, settled, superseded: None }
     }
 
     fn enqueue(&mut self, arrival: &Arrival<L>, groups: Vec<(Destination, Vec<u32>)>, was_warned: bool) -> u32 {
@@ -330,6 +341,12 @@ impl<L: Copy + PartialEq> Queue<L> {
     pub fn caught_up(&mut self) {
         self.early = None;
         self.gone = Gone::new();
+        self.orders.caught_up();
+    }
+
+    /// Is the past read?
+    pub fn is_caught_up(&self) -> bool {
+        self.early.is_none()
     }
 
     /// Messages that wait for `destination`; of some of them a part.
@@ -404,6 +421,7 @@ impl<L: Copy + PartialEq> Queue<L> {
         if let Ok(found) = self.ids.find_entry(hash(message.id), |&known| known == slot) {
             found.remove();
         }
+        self.orders.forget(message.id);
         self.remember(&message);
     }
 

@@ -18,7 +18,7 @@
 
 mod view;
 
-pub use view::{Deferred, Fate, Outcome, Recipient, SpillReference, View, push_hold};
+pub use view::{Act, Deferred, Fate, Order, Outcome, Recipient, SpillReference, View, push_hold};
 
 use std::collections::HashSet;
 
@@ -91,10 +91,17 @@ pub enum Tag {
     /// How often recipients of a message have been tried, and when they are next: queue id u64, recipient index u32, attempts
     /// u16, milliseconds since the Unix epoch u64. A reader that does not know this tries them at once, as if new.
     Deferred = 0x0034,
+    /// The operator holds a message: its queue id u64, then u64 milliseconds since the Unix epoch. A reader that does not know
+    /// the operator's tags delivers the message, or waits for its next try, as if nothing had been said.
+    Hold = 0x0040,
+    /// The operator lets a message go that was held: as [`Tag::Hold`].
+    Release = 0x0041,
+    /// A message's time counts from that moment on, and it is tried at once: as [`Tag::Hold`].
+    Requeue = 0x0042,
 }
 
 impl Tag {
-    const ALL: [Tag; 27] = [
+    const ALL: [Tag; 30] = [
         Tag::Arrival,
         Tag::Listener,
         Tag::Peer,
@@ -122,6 +129,9 @@ impl Tag {
         Tag::Warned,
         Tag::Survivor,
         Tag::Deferred,
+        Tag::Hold,
+        Tag::Release,
+        Tag::Requeue,
     ];
 
     fn from_stored(stored: u16) -> Option<Tag> {
@@ -368,6 +378,8 @@ mod tests {
         envelope.push(Tag::TlsOptional, b"");
         envelope.push(Tag::Warned, &11u64.to_le_bytes());
         Deferred { queue_id: 12, recipient: 1, attempts: 4, next_ms: 5 }.push_to(&mut envelope);
+        Act { order: Order::Hold, queue_id: 12, at_ms: 13 }.push_to(&mut envelope);
+        Act { order: Order::Requeue, queue_id: 14, at_ms: 15 }.push_to(&mut envelope);
         Outcome { queue_id: 9, recipient: 1, fate: Fate::Failed, text: b"550 no" }.push_to(&mut envelope);
         SpillReference { file: 1, length: 2, generation: 3, checksum: 4 }.push_to(&mut envelope);
         envelope
@@ -384,6 +396,8 @@ mod tests {
         assert_eq!(view.recipients[0].notify, Some(&b"NEVER"[..]));
         assert_eq!(view.recipients[1].path, b"cleo@example.org");
         assert_eq!(view.outcomes[0].text, b"550 no");
+        let acts = [(Order::Hold, 12, 13), (Order::Requeue, 14, 15)];
+        assert_eq!(view.acts, acts.map(|(order, queue_id, at_ms)| Act { order, queue_id, at_ms }));
         assert_eq!((view.tls_optional, &view.warned[..]), (true, &[11][..]));
         assert_eq!(view.deferred, [Deferred { queue_id: 12, recipient: 1, attempts: 4, next_ms: 5 }]);
         assert_eq!((view.eight_bit, view.long_line), (Some(true), Some(false)));

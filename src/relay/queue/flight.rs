@@ -229,7 +229,9 @@ impl<L: Copy + PartialEq> Queue<L> {
     /// A job that rests waits for its time, unless nothing of its message may be begun.
     pub(super) fn wait(&mut self, job: u32) {
         let Job { message, state, .. } = self.jobs[job];
-        if state == State::Resting && !self.messages[message].moving && !self.jobs[job].recipients.is_empty() {
+        let Message { id, moving, .. } = self.messages[message];
+        let may_wait = !moving && !self.orders.holds(id);
+        if state == State::Resting && may_wait && !self.jobs[job].recipients.is_empty() {
             self.enter(job, State::Later);
         }
     }

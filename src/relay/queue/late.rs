@@ -50,8 +50,8 @@ impl<L: Copy + PartialEq> Queue<L> {
 
     /// Something of it waits again: if its time has ended meanwhile, what was not given up then is given up now.
     pub(super) fn look_in_time(&mut self, slot: u32) {
-        let Message { look_ms, expire_ms, .. } = self.messages[slot];
-        if look_ms > expire_ms {
+        let Message { id, look_ms, expire_ms, .. } = self.messages[slot];
+        if look_ms > expire_ms && !self.orders.holds(id) {
             self.look_at(slot, expire_ms);
         }
     }

@@ -24,6 +24,10 @@ pub struct Moving {
     pub warned: bool,
     /// What was tried so far, or it would be forgotten with the old segment.
     pub deferred: Vec<Deferral>,
+    /// From when its time counts, milliseconds since the Unix epoch: its release, unless an operator has said otherwise.
+    pub counts_from_ms: u64,
+    /// Since when it is on hold.
+    pub held_ms: Option<u64>,
 }
 
 /// Of two copies of one message the one that counts, and the one that does not.
@@ -43,7 +47,7 @@ impl<L: Copy + PartialEq> Queue<L> {
         let jobs = self.jobs_of(slot);
         let is_busy =
             self.committing.contains_key(&slot) || jobs.iter().any(|&job| self.jobs[job].state == State::Flying);
-        if self.messages[slot].moving || is_busy {
+        if self.messages[slot].moving || is_busy || self.orders.is_busy(id) {
             return None;
         }
         let recipients = |job: &u32| self.jobs[*job].recipients.as_slice().iter().copied();
@@ -54,7 +58,8 @@ impl<L: Copy + PartialEq> Queue<L> {
         let deferred = jobs.iter().filter_map(|&job| self.jobs[job].deferral()).collect();
         jobs.into_iter().for_each(|job| self.rest(job));
         self.messages[slot].moving = true;
-        Some(Moving { open, warned, deferred })
+        let (counts_from_ms, held_ms) = self.ordered(&self.messages[slot]);
+        Some(Moving { open, warned, deferred, counts_from_ms, held_ms })
     }
 
     /// The spool has refused the survivor.
@@ -131,7 +136,10 @@ mod tests {
         assert_eq!(queue.begin_move(7, 8), None, "another copy");
         let next_ms = queue.wake_ms().expect("a retry");
         let deferred = vec![Deferral { recipient: 1, attempts: 1, next_ms }];
-        assert_eq!(queue.begin_move(7, 7), Some(Moving { open: vec![1], warned: false, deferred }));
+        assert_eq!(
+            queue.begin_move(7, 7),
+            Some(Moving { open: vec![1], warned: false, deferred, counts_from_ms: 0, held_ms: None })
+        );
         assert!(queue.is_moving(7));
         assert_eq!(queue.begin_move(7, 7), None, "once");
         assert_eq!((queue.start(1 << 40), queue.overdue(1 << 40)), (None, None));

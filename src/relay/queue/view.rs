@@ -25,6 +25,8 @@ pub struct Standing<L> {
     pub at: L,
     /// When it is given up.
     pub expire_ms: u64,
+    /// On hold since then.
+    pub held_ms: Option<u64>,
     /// Its recipients for whom something is left to do.
     pub parts: Vec<Part>,
     /// Recipients whose fate is known and being written down.
@@ -87,6 +89,7 @@ impl<L: Copy + PartialEq> Queue<L> {
         };
         let recording = self.committing.get(&slot).cloned().unwrap_or_default();
         let &Message { id, at, expire_ms, .. } = message;
-        Standing { id, at, expire_ms, parts: jobs.map(part).collect(), recording }
+        let held_ms = self.orders.held_ms(id);
+        Standing { id, at, expire_ms, held_ms, parts: jobs.map(part).collect(), recording }
     }
 }

@@ -8,10 +8,10 @@
 //!
 //! Promise: at any instant one of the two records counts, and after a crash both are one message (queue/moving.rs).
 
-use super::Worker;
+use super::{Worker, release_ms};
 use crate::log::{self, Level};
 use crate::relay::queue::{Deferral, Moving};
-use crate::smtp::envelope::{Deferred, Envelope, Fate, Outcome, Tag, View};
+use crate::smtp::envelope::{Act, Deferred, Envelope, Fate, Order, Outcome, Tag, View};
 use crate::spool::{Candidate, CommitError, Content, Survivors};
 use futures_channel::mpsc;
 use std::collections::HashSet;
@@ -148,7 +148,20 @@ fn survivor(id: u64, stored: &[u8], moving: &Moving) -> Option<Envelope> {
             deferred.push_to(&mut envelope);
         }
     }
+    orders(id, &view, moving).into_iter().for_each(|act| act.push_to(&mut envelope));
     Some(envelope)
+}
+
+/// What an operator has ordered of it, so that the records that say so are not needed for it: from when its time counts, and
+/// whether it is on hold.
+fn orders(id: u64, view: &View, moving: &Moving) -> Vec<Act> {
+    if view.acts.is_empty() && moving.held_ms.is_none() && moving.counts_from_ms == release_ms(view) {
+        return Vec::new();
+    }
+    let requeue = Act { order: Order::Requeue, queue_id: id, at_ms: moving.counts_from_ms };
+    let hold = moving.held_ms.map(|at_ms| Act { order: Order::Hold, queue_id: id, at_ms });
+    let acts: Vec<Act> = std::iter::once(requeue).chain(hold).collect();
+    if view.acts.ends_with(&acts) { Vec::new() } else { acts }
 }
 
 #[cfg(test)]
@@ -156,7 +169,8 @@ mod tests {
     use super::*;
 
     fn moving(open: &[u32], warned: bool, attempts: u16) -> Moving {
-        Moving { open: open.to_vec(), warned, deferred: vec![Deferral { recipient: 2, attempts, next_ms: 99 }] }
+        let deferred = vec![Deferral { recipient: 2, attempts, next_ms: 99 }];
+        Moving { open: open.to_vec(), warned, deferred, counts_from_ms: 0, held_ms: None }
     }
 
     #[test]

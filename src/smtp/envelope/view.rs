@@ -61,6 +61,8 @@ pub enum Fate {
     Delivered = 1,
     /// Given up, and the sender was told, or must not be told.
     Failed = 2,
+    /// The operator took it out of the queue; nobody was told.
+    Deleted = 3,
 }
 
 /// The fate of one recipient of a message, stored in a relay's record.
@@ -92,6 +94,7 @@ impl<'a> Outcome<'a> {
         let fate = match head[12] {
             1 => Fate::Delivered,
             2 => Fate::Failed,
+            3 => Fate::Deleted,
             _ => return None,
         };
         let recipient = u32::from_le_bytes(head[8..12].try_into().ok()?);
@@ -130,6 +133,48 @@ impl Deferred {
         let recipient = u32::from_le_bytes(value[8..12].try_into().ok()?);
         let attempts = u16::from_le_bytes(value[12..14].try_into().ok()?);
         Some(Deferred { queue_id: number(&value[..8])?, recipient, attempts, next_ms: number(&value[14..])? })
+    }
+}
+
+/// What an operator has ordered of a message as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Nothing more is begun.
+    Hold,
+    /// It goes on; the time for which it was held does not count.
+    Release,
+    /// It is tried at once, and its time counts from then.
+    Requeue,
+}
+
+/// An operator's order about a message, stored in a relay's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Act {
+    /// What.
+    pub order: Order,
+    /// The message.
+    pub queue_id: u64,
+    /// When it was given, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+impl Act {
+    /// Appends the stored form.
+    pub fn push_to(&self, envelope: &mut Envelope) {
+        let tag = match self.order {
+            Order::Hold => Tag::Hold,
+            Order::Release => Tag::Release,
+            Order::Requeue => Tag::Requeue,
+        };
+        envelope.push_with(tag, |out| {
+            out.extend_from_slice(&self.queue_id.to_le_bytes());
+            out.extend_from_slice(&self.at_ms.to_le_bytes());
+        });
+    }
+
+    fn parse(order: Order, value: &[u8]) -> Option<Act> {
+        let (queue_id, at_ms) = value.split_at_checked(8)?;
+        Some(Act { order, queue_id: number(queue_id)?, at_ms: number(at_ms)? })
     }
 }
 
@@ -188,6 +233,8 @@ pub struct View<'a> {
     pub survivor: bool,
     /// How often recipients of other messages have been tried.
     pub deferred: Vec<Deferred>,
+    /// An operator's orders, in the order in which they were given.
+    pub acts: Vec<Act>,
 }
 
 impl<'a> View<'a> {
@@ -231,6 +278,9 @@ impl<'a> View<'a> {
             Tag::Warned => self.warned.push(number(value)?),
             Tag::Survivor => self.survivor = true,
             Tag::Deferred => self.deferred.push(Deferred::parse(value)?),
+            Tag::Hold => self.acts.push(Act::parse(Order::Hold, value)?),
+            Tag::Release => self.acts.push(Act::parse(Order::Release, value)?),
+            Tag::Requeue => self.acts.push(Act::parse(Order::Requeue, value)?),
         }
         Some(())
     }
