@@ -1,8 +1,8 @@
 //! The whole appliance put together: spool, authenticator, core threads, relay; started, reloaded, stopped.
 //!
 //! ```text
-//!  start:      spool (lock, epoch) -> certificate -> users, local recipients -> listeners and cores -> relay
-//!  shut down:  cores (accept, sessions, their writers) -> relay (deliveries in flight, its writer) -> verifiers -> spool
+//!  start:      spool (lock, epoch) -> certificate -> users, local recipients -> traces -> control socket -> listeners and cores -> relay
+//!  shut down:  control socket -> cores (accept, sessions, their writers) -> relay (deliveries in flight, its writer) -> traces -> verifiers -> spool
 //! ```
 //!
 //! Whatever is wrong at start is one line with a remedy, and nothing is left running.
@@ -10,12 +10,15 @@
 use crate::auth::Authenticator;
 use crate::clock::now_ms;
 use crate::config::{Config, Io};
+use crate::control::socket::ControlSocket;
 use crate::log::{Level, event};
 use crate::net::{self, Driver, PemFiles};
 use crate::relay::{self, RelayHandle, RelayOptions};
 use crate::server::recipients::RecipientsFile;
 use crate::server::{self, Cores, Setup, TlsSnapshot};
 use crate::spool::{self, Spool};
+use crate::trace;
+use crate::trace::writer::TraceWriter;
 use std::sync::Arc;
 
 /// A running appliance.
@@ -24,6 +27,8 @@ pub struct Appliance {
     spool: Spool,
     cores: Cores,
     relay: RelayHandle,
+    control: ControlSocket,
+    trace_writer: Option<TraceWriter>,
     authenticator: Option<Arc<Authenticator>>,
     tls: Arc<TlsSnapshot>,
     recipients: Option<RecipientsFile>,
@@ -56,6 +61,14 @@ impl Appliance {
             tls: tls.clone(),
             local_recipients: recipients.as_ref().map(RecipientsFile::current),
         };
+        let (line, asked) = relay::operator::line();
+        // Before the first client: whoever sees a listener finds the socket.
+        let (traces, trace_writer) = TraceWriter::start(trace::writer::Options {
+            directory: config.spool.directory.join(trace::DIRECTORY),
+            retention_days: config.trace.retention_days,
+            reserve_bytes: config.spool.reserve_bytes,
+        })?;
+        let control = ControlSocket::start(&config.control, &config.spool.directory, line, traces.clone())?;
         let cores = server::start(setup)?;
         let started = relay::start(RelayOptions {
             config: config.relay.clone(),
@@ -64,6 +77,8 @@ impl Appliance {
             driver,
             writer: relay_writer,
             follower,
+            traces,
+            asked,
         });
         let relay = match started {
             Ok(relay) => relay,
@@ -79,7 +94,7 @@ impl Appliance {
                 .field("io", driver.name())
                 .emit();
         }
-        Ok(Appliance { config, spool, cores, relay, authenticator, tls, recipients })
+        Ok(Appliance { config, spool, cores, relay, control, trace_writer, authenticator, tls, recipients })
     }
 
     /// Reads certificates, users and local recipients again. What is broken keeps its old form and says so; certificates are replaced all
@@ -116,8 +131,10 @@ impl Appliance {
     /// Drains and stops everything; returns when all is on disk and every thread has ended.
     pub fn shut_down(self) {
         event(Level::Info, "shutting down").emit();
+        drop(self.control);
         self.cores.shut_down();
         self.relay.stop();
+        drop(self.trace_writer);
         if let Some(authenticator) = self.authenticator {
             authenticator.stop();
         }

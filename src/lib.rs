@@ -32,11 +32,13 @@
 //! | [`policy`] | who may send what where; no I/O | - |
 //! | [`auth`] | who it is: users file, verdict cache, verifier threads | `sasl`, `policy`, `services` |
 //! | [`spool`] | durability: records, segments, group commit, following | `smtp::envelope` |
-//! | [`relay`] | delivery: queue, routes, bounces | `net`, `spool`, `message`, `smtp`, `sasl`, `services` |
+//! | [`relay`] | delivery: queue, routes, bounces | `net`, `spool`, `message`, `smtp`, `sasl`, `services`, `trace` |
 //! | [`net`] | bytes: buffers, TCP and TLS streams, the runtime | of `services` how files are read |
 //! | [`server`] | the appliance: core threads, listeners, connections, what they share | `net`, `spool`, `auth`, `policy`, `message`, `smtp` |
 //! | [`services`] | what is slow: name resolution, files that an operator writes | - |
-//! | [`admin`] | what the operator does: user commands, demo | all |
+//! | [`control`] | the operator's way into a running server: a Unix socket | `relay`, `spool`, `smtp::envelope`, `trace` |
+//! | [`trace`] | what became of each message, kept for some days | `smtp::envelope`, `spool::QueueId` |
+//! | [`admin`] | what the operator does: queue, user commands, demo | all |
 //! | [`appliance`] | all of it put together, started and stopped | all |
 //! | [`config`], [`log`], [`metrics`], [`clock`] | constants after start, log lines, plain counters, the time | `config`: `policy`, `log`, `sasl` for its mechanisms; `metrics`: `log` |
 
@@ -45,6 +47,7 @@ pub mod appliance;
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod log;
 pub mod message;
 pub mod metrics;
@@ -56,3 +59,4 @@ pub mod server;
 pub mod services;
 pub mod smtp;
 pub mod spool;
+pub mod trace;

@@ -20,7 +20,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("policy", &[]),
     ("auth", &["sasl", "policy", "services", "config", "log", "clock"]),
     ("spool", &["smtp::envelope", "smtp::Envelope", "net::Driver", "log", "clock"]),
-    ("relay", &["net", "spool", "message", "smtp", "sasl", "policy", "services", "config", "log", "metrics", "clock"]),
+    (
+        "relay",
+        &[
+            "net", "spool", "message", "smtp", "sasl", "policy", "services", "trace", "config", "log", "metrics",
+            "clock",
+        ],
+    ),
     // Certificates and keys are read as the users file is: bounded, and never from what could keep the reader waiting.
     ("net", &["log", "services::plain_file"]),
     (
@@ -28,6 +34,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["net", "spool", "auth", "policy", "message", "smtp", "sasl", "services", "config", "log", "metrics", "clock"],
     ),
     ("services", &["config", "log"]),
+    ("control", &["relay", "spool", "smtp::envelope", "trace", "config", "log", "clock"]),
+    ("trace", &["smtp::envelope", "spool::QueueId", "log", "clock"]),
     ("config", &["policy", "sasl::Mechanism", "sasl::Mechanisms", "log"]),
     ("log", &[]),
     ("clock", &[]),

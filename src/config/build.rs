@@ -76,6 +76,7 @@ pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) ->
     marks.files.cores = top.at("cores");
     marks.auth_is_absent = !top.has("auth") && !top.has_flawed("auth");
     let hostname = top.text("hostname").and_then(|name| noted(values::hostname(name), &top.at("hostname"), notices));
+    let spool = spool(&section(&top, "spool", notices), directory, &mut marks, notices);
     let config = Config {
         hostname: hostname.unwrap_or_default(),
         io: match top.text("io") {
@@ -88,7 +89,9 @@ pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) ->
         local_recipients: local_recipients(&top, directory, &mut marks, notices),
         trusted_networks: trusted_networks(&top, &mut marks, notices),
         help: help(&top, notices),
-        spool: spool(&section(&top, "spool", notices), directory, &mut marks, notices),
+        control: control(&section(&top, "control", notices), &spool, directory, &mut marks, notices),
+        trace: Trace { retention_days: section(&top, "trace", notices).count("retention_days") },
+        spool,
         tls: tls(&section(&top, "tls", notices), directory, &mut marks, notices),
         auth: auth(&top, directory, &mut marks, notices),
         limits: limits(&section(&top, "limits", notices), &mut marks, notices),
@@ -271,6 +274,27 @@ fn log(section: &Section<'_>) -> Log {
             _ => Level::Info,
         },
     }
+}
+
+fn control(
+    section: &Section<'_>,
+    spool: &Spool,
+    directory: &Path,
+    marks: &mut Marks,
+    notices: &mut Notices,
+) -> Control {
+    marks.files.groups = [section.at("helpdesk_group"), section.at("postmaster_group")];
+    let (socket, at) = match section.has("socket") {
+        true => (path(section, "socket", directory, notices), section.at("socket")),
+        false => (spool.directory.join("control"), marks.files.spool_directory.clone()),
+    };
+    // What sun_path holds, less what the name has while it is being made.
+    if socket.as_os_str().len() > 100 {
+        let what = format!("{} is too long for a Unix socket, which has 100 octets", socket.display());
+        notices.mistake(&at, what, "set a shorter one: [control] socket = \"/run/penstock/control\"");
+    }
+    let group = |name| section.text(name).map(str::to_owned);
+    Control { socket, helpdesk_group: group("helpdesk_group"), postmaster_group: group("postmaster_group") }
 }
 
 fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec<Listener> {

@@ -61,8 +61,20 @@ pub fn of(section: &str) -> impl Iterator<Item = &'static Key> {
 }
 
 /// All sections, the top of the file first.
-pub const SECTIONS: &[&str] =
-    &["", "spool", "tls", "tls.additional", "auth", "limits", "log", "listener", "relay", "relay.route"];
+pub const SECTIONS: &[&str] = &[
+    "",
+    "spool",
+    "tls",
+    "tls.additional",
+    "auth",
+    "limits",
+    "log",
+    "control",
+    "trace",
+    "listener",
+    "relay",
+    "relay.route",
+];
 
 use Kind::{Choice, Flag, List, Table, Tables, Text, Texts};
 
@@ -87,6 +99,8 @@ const KEYS: &[Key] = &[
     optional("", "auth", Table, "[auth]", "who may log in; not given: nobody"),
     optional("", "limits", Table, "[limits]", "bounds"),
     optional("", "log", Table, "[log]", "log lines, which go to standard error"),
+    optional("", "control", Table, "[control]", "who may look into the queue and change it while the server runs: penstock queue, penstock trace"),
+    optional("", "trace", Table, "[trace]", "what is kept to answer: where is my message?"),
     required("", "listener", Tables, "[[listener]]", "an address to listen on"),
     required("", "relay", Table, "[relay]", "where accepted messages go"),
 
@@ -185,6 +199,16 @@ const KEYS: &[Key] = &[
 
     optional("log", "format", Choice(&["human", "json"]), "\"human\"", "one line of text, or one JSON object, an event"),
     optional("log", "level", Choice(&["debug", "info", "warning", "error"]), "\"info\"", "the least level that is written"),
+
+    optional("control", "socket", Text, "\"/run/penstock/control\"",
+        "the Unix socket that those commands use; not given: control in the spool's directory, which only root and the server's own user can enter; at most 100 octets. Mode 0660, of the group below if there is one; 0666 if there are two, because a file has one: who connects is looked at in any case (SO_PEERCRED)"),
+    optional("control", "helpdesk_group", Text, "\"helpdesk\"",
+        "the system group whose members may ask where a message is, and list what is queued; they can neither read nor change a message"),
+    optional("control", "postmaster_group", Text, "\"postmaster\"",
+        "the system group whose members may also read the headers of queued messages, hold, release, requeue and delete them; root and the server's own user may anyway"),
+
+    count("trace", "retention_days", "days", 0, 14, 3650, "14",
+        "days for which it is kept what became of each message: times, client, user, sender, recipients and replies, no content; about 200 octets a message, in the spool's directory; what is older is removed each day; 0 keeps nothing. Two weeks are about as long as people remember to ask; your privacy rules may ask for less"),
 
     required("listener", "address", Text, "\"0.0.0.0:587\"",
         "address and port; 0.0.0.0 is every IPv4 address, [::] every IPv6 address; both need two listeners"),

@@ -72,6 +72,8 @@ pub struct Places {
     pub users_file: Range<usize>,
     /// `auth.scram`
     pub scram: Range<usize>,
+    /// `control.helpdesk_group` and `control.postmaster_group`
+    pub groups: [Range<usize>; 2],
     /// `mechanisms` of each listener, in the order of [`Config::listeners`].
     pub mechanisms: Vec<Range<usize>>,
     /// `maildir` or `lmtp` of each route, in the order of [`Relay::routes`].
@@ -167,6 +169,10 @@ pub struct Config {
     pub limits: Limits,
     /// Log lines.
     pub log: Log,
+    /// Who may ask a running server.
+    pub control: Control,
+    /// What is kept of delivered messages.
+    pub trace: Trace,
     /// Listeners, at least one.
     pub listeners: Vec<Listener>,
     /// Where accepted messages go.
@@ -308,6 +314,24 @@ pub struct Log {
     pub format: LogFormat,
     /// The least level that is written.
     pub level: Level,
+}
+
+/// `[control]`
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// The system group that may ask where a message is.
+    pub helpdesk_group: Option<String>,
+    /// The system group that may do everything.
+    pub postmaster_group: Option<String>,
+}
+
+/// `[trace]`
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Days for which it is kept what became of each message; 0: not at all.
+    pub retention_days: u64,
 }
 
 /// `[[listener]]`

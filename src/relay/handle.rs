@@ -4,10 +4,12 @@ use crate::config;
 use crate::log::{self, Level};
 use crate::net;
 use crate::relay::maildir::Maildirs;
+use crate::relay::operator::Asked;
 use crate::relay::worker;
 use crate::services::Resolver;
 use crate::spool::{Follower, WriterSeed};
-use futures_channel::oneshot;
+use crate::trace::Traces;
+use futures_channel::{mpsc, oneshot};
 use std::io;
 use std::thread::JoinHandle;
 
@@ -25,6 +27,10 @@ pub struct RelayOptions {
     pub writer: WriterSeed,
     /// Its cursor.
     pub follower: Follower,
+    /// Where it is kept what becomes of messages.
+    pub traces: Traces,
+    /// What an operator asks.
+    pub asked: mpsc::Receiver<Asked>,
 }
 
 /// For [`RelayOptions::move_after_s`]: most of what is left in a segment is done in seconds by itself.

@@ -8,6 +8,7 @@
 //!                       content, conversion (what is sent)
 //!                       notification (what the sender is told)
 //!  spool <--outcome--   records (what is recorded)   worker
+//!  operator's questions and orders: operator         worker
 //! ```
 //!
 //! **The promise:** every durable message is delivered at least once to each recipient, or its sender is told. A
@@ -17,11 +18,13 @@
 pub mod connection;
 pub mod content;
 pub mod conversion;
+pub mod following;
 pub mod handle;
 pub mod journal;
 pub mod lease;
 pub mod maildir;
 pub mod notification;
+pub mod operator;
 pub mod pool;
 pub mod prepare;
 pub mod queue;

@@ -15,6 +15,7 @@ use crate::net::Driver;
 use crate::relay::{RelayHandle, RelayOptions};
 use crate::smtp::envelope::{Deferred, Envelope, Tag};
 use crate::spool::{self, Spool, Writer};
+use crate::trace::Traces;
 use fake::{Fake, Handshake, Mode, Received};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,7 +73,9 @@ impl House {
         };
         change(&mut config);
         let hostname = "penstock.example".into();
-        let options = RelayOptions { config, hostname, move_after_s: 1, driver, writer, follower };
+        let (_, asked) = crate::relay::operator::line();
+        let options =
+            RelayOptions { config, hostname, move_after_s: 1, driver, writer, follower, traces: Traces::off(), asked };
         let relay = crate::relay::start(options).expect("a relay");
         House { spool, relay }
     }

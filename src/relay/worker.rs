@@ -16,24 +16,29 @@ use crate::log::{self, Level};
 use crate::metrics::{self, Counters};
 use crate::net::Shared;
 use crate::relay::connection::{Context, GREETING_LIMIT, HANDSHAKE_LIMIT, Tls, Way};
+use crate::relay::following::{Following, release_ms};
 use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
 use crate::relay::lease::Hosts;
 use crate::relay::maildir::Maildirs;
 use crate::relay::notification::{self, Action, Verdict};
+use crate::relay::operator::Asked;
 use crate::relay::pool::{self, Pools};
 use crate::relay::prepare;
-use crate::relay::queue::{Applied, Arrival, Blame, Deferral, Delivery, Queue, Reason, Settings, Superseded};
+use crate::relay::queue::{Blame, Deferral, Delivery, Queue, Reason, Settings, Tried};
 use crate::relay::records::{Delivered, Records, Told};
-use crate::relay::route::{Demand, Routes};
+use crate::relay::route::Routes;
 use crate::relay::sender::Senders;
 use crate::relay::task::{self, Report, Tools, Trial, Work};
 use crate::services::Resolver;
 use crate::smtp::client::{Fate, Reply};
-use crate::smtp::envelope::{Damage, Deferred, View};
+use crate::smtp::envelope::{Deferred, View};
 use crate::spool::{Follower, Location, Writer};
+use crate::trace::Traces;
+use crate::trace::line::What;
 use futures_channel::{mpsc, oneshot};
 use moving::{Moved, Mover};
+use operator::{Acted, Operator};
 use recording::Recorded;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -45,6 +50,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 mod moving;
+mod operator;
 mod recording;
 #[cfg(test)]
 mod simulation;
@@ -99,7 +105,8 @@ fn queue(config: &config::Relay, Tools { ways, hosts, .. }: &Tools) -> Queue<Loc
     queue
 }
 
-fn settings(config: &config::Relay) -> Settings {
+/// How the queue behaves.
+pub fn settings(config: &config::Relay) -> Settings {
     Settings {
         retry_first_ms: config.retry_first_s.saturating_mul(1000),
         retry_max_ms: config.retry_max_s.saturating_mul(1000),
@@ -113,6 +120,11 @@ fn pools(ways: &[Way], config: &config::Relay) -> Pools {
     let probe_first_ms = config.retry_first_s.saturating_mul(1000);
     let settings = pool::Settings { connections_max: config.connections_max, probe_first_ms };
     Pools::new(settings, ways.iter().map(|way| way.target.hosts()), now_ms())
+}
+
+/// Longest pause between tries, about, in milliseconds: a recorded time that is further away is not believed.
+pub fn resumed_max_ms(settings: &Settings) -> u64 {
+    settings.retry_max_ms.saturating_mul(2)
 }
 
 /// All destinations, by number. `penstock check` has looked at the CAs that a route demands; a system without CA
@@ -153,6 +165,8 @@ struct Worker {
     recorded: mpsc::UnboundedReceiver<Recorded>,
     recorded_here: mpsc::UnboundedSender<Recorded>,
     mover: Mover,
+    operator: Operator,
+    traces: Traces,
     stop: oneshot::Receiver<()>,
     /// Nothing new is begun.
     stopping: bool,
@@ -163,6 +177,10 @@ enum Woken {
     Report(Report),
     Recorded(Recorded),
     Moved(Moved),
+    /// An operator asks.
+    Asked(Asked),
+    /// What an operator has ordered is durable, or not.
+    Acted(Acted),
     /// The spool has more, or it is time.
     Look,
     Stop,
@@ -189,7 +207,7 @@ impl Worker {
             records: Records::new(writer.record_bytes_max()),
             writer,
             expire_ms: settings(&options.config).expire_ms,
-            retry_max_ms: settings(&options.config).retry_max_ms.saturating_mul(2),
+            retry_max_ms: resumed_max_ms(&settings(&options.config)),
             honours_tls_optional: options.config.honours_tls_optional,
             hostname: options.hostname,
             counters,
@@ -200,6 +218,8 @@ impl Worker {
             recorded,
             recorded_here,
             mover: Mover::new(options.move_after_s),
+            operator: Operator::new(options.asked),
+            traces: options.traces,
             stop,
             stopping: false,
         })
@@ -229,6 +249,8 @@ impl Worker {
                 Woken::Report(report) => self.report(report),
                 Woken::Recorded(recorded) => self.recorded(recorded),
                 Woken::Moved(moved) => self.moved(moved),
+                Woken::Asked(asked) => self.asked(asked, now_ms()),
+                Woken::Acted(acted) => self.acted(acted),
                 Woken::Look => {}
                 Woken::Stop => return,
             }
@@ -256,7 +278,7 @@ impl Worker {
         self.stopping = true;
         self.records.flush();
         self.tasks.values_mut().for_each(|work| *work = None);
-        while !(self.tasks.is_empty() && self.records.is_empty()) && now_ms() < end_ms {
+        while !(self.tasks.is_empty() && self.records.is_empty() && self.operator.is_idle()) && now_ms() < end_ms {
             let now = now_ms();
             self.record(now);
             // What the spool refused is tried again before the end, or those messages would be delivered once more.
@@ -264,7 +286,9 @@ impl Worker {
             match self.wait(end_ms.min(retry_ms)).await {
                 Woken::Report(report) => self.report(report),
                 Woken::Recorded(recorded) => self.recorded(recorded),
-                Woken::Moved(_) | Woken::Look | Woken::Stop => {}
+                Woken::Acted(acted) => self.acted(acted),
+                // Who asks now hears that nobody answers.
+                Woken::Moved(_) | Woken::Asked(_) | Woken::Look | Woken::Stop => {}
             }
         }
         // Whoever still waits for a server ends now; a moment for the sockets to close.
@@ -277,71 +301,12 @@ impl Worker {
         log::event(Level::Info, "relay stopped").field("queued", queued).emit();
     }
 
-    /// Reads one record of the spool, if there is one. Nothing else changes what is done.
+    /// Reads one record of the spool, if there is one.
     fn follow_one(&mut self) -> bool {
-        let (routes, honours) = (&self.routes, self.honours_tls_optional);
-        let Some(entry) = self.follower.next() else { return false };
-        let (at, id) = (entry.at, entry.id.0);
-        let (senders, small_bytes, in_record) = (&self.senders, self.small_bytes, entry.content_bytes as u64);
-        let read = View::parse(entry.envelope).map_err(why_held).map(|view| {
-            let sender = senders.of(&view);
-            let small = view.spilled.map_or(in_record, |spilled| spilled.length) <= small_bytes;
-            let arrival = arrival(id, at, &view, routes, honours).map(|arrival| Arrival { sender, small, ..arrival });
-            let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
-            (outcomes, view.warned.clone(), view.deferred.clone(), arrival)
-        });
-        match read {
-            Ok((outcomes, warned, deferred, arrival)) => {
-                for Deferred { queue_id, recipient, attempts, next_ms } in deferred {
-                    // A clock that was set back holds no mail.
-                    let next_ms = next_ms.min(now_ms().saturating_add(self.retry_max_ms));
-                    let applied = self.queue.deferred(queue_id, Deferral { recipient, attempts, next_ms }, at);
-                    self.applied(applied, at);
-                }
-                for id in warned {
-                    let applied = self.queue.warned(id, at);
-                    self.applied(applied, at);
-                }
-                outcomes.into_iter().for_each(|(id, recipient)| self.apply_outcome(id, recipient, at));
-                arrival.into_iter().for_each(|arrival| self.apply_arrival(arrival));
-            }
-            Err((what, why)) => {
-                self.queue.hold();
-                journal::trouble(what, id, &why);
-            }
-        }
-        true
-    }
-
-    fn apply_outcome(&mut self, id: u64, recipient: u32, from: Location) {
-        let applied = self.queue.outcome(id, recipient, from);
-        self.applied(applied, from);
-    }
-
-    fn applied(&mut self, applied: Applied<Location>, from: Location) {
-        match applied {
-            Applied::Unknown => {}
-            Applied::Open(to) => self.follower.refers(from, to),
-            Applied::Settled(to) => {
-                self.follower.refers(from, to);
-                self.follower.settled(to);
-            }
-        }
-    }
-
-    fn apply_arrival(&mut self, arrival: Arrival<Location>) {
-        let (at, survivor) = (arrival.at, arrival.survivor);
-        let added = self.queue.add(arrival);
-        if let Some(Superseded { by, old }) = added.superseded {
-            return self.follower.superseded(old, by);
-        }
-        // A survivor says itself what was recorded before it. If older outcomes were kept for it, and it for them because of
-        // another message, neither segment would ever be recycled, nor any that refers to them.
-        let needed = added.early.into_iter().filter(|from| !survivor || at.is_before(*from));
-        needed.for_each(|from| self.follower.refers(from, at));
-        if added.settled {
-            self.follower.settled(at);
-        }
+        let Worker { queue, follower, routes, senders, traces, .. } = self;
+        let (small_bytes, retry_max_ms) = (self.small_bytes, self.retry_max_ms);
+        let honours_tls_optional = self.honours_tls_optional;
+        Following { queue, follower, routes, honours_tls_optional, senders, small_bytes, retry_max_ms, traces }.next()
     }
 
     /// Hands out what is due to new tasks.
@@ -437,6 +402,7 @@ impl Worker {
     fn tried(&mut self, trial: Trial, now: u64) {
         let Trial { delivery, envelope, fates, blame, handover, remote } = trial;
         let tried = self.queue.tried(&delivery, fates, blame, &remote, now);
+        self.trace(&delivery, &tried, &remote);
         let view = View::parse(&envelope).unwrap_or_default();
         let about = |&recipient: &u32| About {
             id: delivery.id,
@@ -475,6 +441,23 @@ impl Worker {
         }
     }
 
+    /// Keeps what a server said: of deferrals the first, second, fourth .., as tries of five days would say the same. What
+    /// fails is kept with its notification.
+    fn trace(&self, delivery: &Delivery<Location>, tried: &Tried, remote: &str) {
+        for (recipients, reply) in by_reply(&tried.delivered) {
+            let text = format!("{} {}", reply.code, reply.text);
+            self.traces.happened(What::Delivered, delivery.id, &recipients, remote, &text);
+        }
+        let Some((first, _)) = tried.deferred.first() else { return };
+        let parts = self.queue.standing(delivery.id).map(|standing| standing.parts).unwrap_or_default();
+        let attempts = parts.iter().find(|part| part.recipients.contains(first)).map_or(1, |part| part.attempts);
+        for (recipients, reply) in by_reply(&tried.deferred).filter(|_| attempts.is_power_of_two()) {
+            let who = if reply.ours { "" } else { remote };
+            let text = format!("{} {}", reply.code, reply.text);
+            self.traces.happened(What::Deferred, delivery.id, &recipients, who, &text);
+        }
+    }
+
     /// When there may be something to do that nothing else wakes us for.
     fn wake_ms(&self, now: u64) -> u64 {
         let deliveries = self.queue.wake_ms().filter(|_| self.records.may_deliver());
@@ -485,10 +468,12 @@ impl Worker {
 
     async fn wait(&mut self, until_ms: u64) -> Woken {
         let pause = Duration::from_millis(until_ms.saturating_sub(now_ms()).clamp(1, SLEEP_MAX_MS));
-        let Worker { reported, recorded, mover, follower, stop, stopping, .. } = self;
+        let Worker { reported, recorded, mover, operator, follower, stop, stopping, .. } = self;
         let mut report = pin!(reported.recv());
         let mut recorded = pin!(recorded.recv());
         let mut moved = pin!(mover.receiver.recv());
+        let mut asked = pin!(operator.asked.recv());
+        let mut acted = pin!(operator.acted.recv());
         let mut changed = pin!(follower.changed());
         let mut sleep = pin!(monoio::time::sleep(pause));
         poll_fn(|context| {
@@ -502,8 +487,14 @@ impl Worker {
             if let Poll::Ready(Ok(moved)) = moved.as_mut().poll(context) {
                 return Poll::Ready(Woken::Moved(moved));
             }
+            if let Poll::Ready(Ok(acted)) = acted.as_mut().poll(context) {
+                return Poll::Ready(Woken::Acted(acted));
+            }
             if let Poll::Ready(Ok(report)) = report.as_mut().poll(context) {
                 return Poll::Ready(Woken::Report(report));
+            }
+            if let Poll::Ready(Ok(asked)) = asked.as_mut().poll(context) {
+                return Poll::Ready(Woken::Asked(asked));
             }
             if changed.as_mut().poll(context).is_ready() || sleep.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Woken::Look);
@@ -514,34 +505,8 @@ impl Worker {
     }
 }
 
-/// For the operator: what is the matter with a record, and details.
-fn why_held(damage: Damage) -> (&'static str, String) {
-    let what = match damage {
-        Damage::NotUnderstood(_) => "message held, a newer version wrote it",
-        Damage::Truncated | Damage::BadValue(_) => "message held, its envelope is damaged",
-    };
-    (what, format!("{damage:?}"))
-}
-
-/// A message for the queue; none if the record holds outcomes only. `honours`: `TLS-Required: No` counts.
-fn arrival(id: u64, at: Location, view: &View, routes: &Routes, honours: bool) -> Option<Arrival<Location>> {
-    if view.recipients.is_empty() {
-        return None;
-    }
-    // REQUIRETLS wins: RFC 8689 section 3.
-    let demand = match (view.require_tls, view.tls_optional && honours) {
-        (true, _) => Demand::Required,
-        (false, true) => Demand::Optional,
-        (false, false) => Demand::Usual,
-    };
-    let nowhere = routes.destinations().count();
-    let to = |path| routes.route(view.reverse_path, path, demand).unwrap_or(nowhere);
-    let destinations = view.recipients.iter().map(|recipient| to(recipient.path)).collect();
-    let (release_ms, survivor) = (release_ms(view), view.survivor);
-    Some(Arrival { id, at, release_ms, destinations, survivor, sender: 0, small: false })
-}
-
-/// Milliseconds since the Unix epoch: arrival, or the end of a hold (RFC 4865). A clock that was set back holds no mail.
-fn release_ms(view: &View) -> u64 {
-    view.hold_until_ms.unwrap_or(0).max(view.arrival_ms.min(now_ms()))
+/// Neighbours with the same reply together: most servers say one thing to all.
+fn by_reply(replies: &[(u32, Reply)]) -> impl Iterator<Item = (Vec<u32>, &Reply)> {
+    let alike = replies.chunk_by(|(_, one), (_, next)| one == next);
+    alike.map(|some| (some.iter().map(|(recipient, _)| *recipient).collect(), &some[0].1))
 }

@@ -12,10 +12,11 @@ use crate::log::{self, Level};
 use crate::relay::content;
 use crate::relay::conversion;
 use crate::relay::journal::{self, About};
-use crate::relay::notification::{self, Action, Notice};
+use crate::relay::notification::{self, Action, Notice, Verdict};
 use crate::relay::records::{Delivered, Matter, Told, push_outcome};
 use crate::smtp::envelope::{self, Envelope, Tag, View};
 use crate::spool::{CommitError, Location, QueueId, Stored};
+use crate::trace::line::What;
 
 /// A notification holds no more than this of the message that it is about, in octets.
 const RETURNED_BYTES_MAX: usize = 64 * 1024;
@@ -96,6 +97,30 @@ impl Worker {
         }
     }
 
+    /// What was delivered has been kept when it was tried.
+    fn trace_verdict(&self, id: u64, verdict: &Verdict, is_told: bool) {
+        let what = match (verdict.action, is_told) {
+            (Action::Failed | Action::Expired, true) => What::Failed,
+            (Action::Failed | Action::Expired, false) => What::FailedSilently,
+            (Action::Delayed, true) => What::Late,
+            (Action::Delayed, false) | (Action::Relayed | Action::Delivered, _) => return,
+        };
+        let text = format!("{} {}", verdict.reply.code, verdict.reply.text);
+        self.traces.happened(what, id, &[verdict.recipient], verdict.remote.as_deref().unwrap_or_default(), &text);
+    }
+
+    /// For an operator who sends a message back. Errors: the spool has no room, or none: the message cannot be read.
+    pub(super) fn build_told(
+        &mut self,
+        told: &Told<Location>,
+        now: u64,
+    ) -> Result<(QueueId, Envelope, Vec<u8>), Option<CommitError>> {
+        self.build_notification(told, now).map_err(|why| match why {
+            Unbuilt::Refused(error) => Some(error),
+            Unbuilt::Needless | Unbuilt::Unreadable(..) => None,
+        })
+    }
+
     fn build_notification(
         &mut self,
         Told { id: about, at, verdicts }: &Told<Location>,
@@ -150,6 +175,7 @@ impl Worker {
             let destination = verdict.remote.as_deref();
             let is_told = told.iter().any(|told| told.recipient == verdict.recipient);
             journal::settled(&About { id: *about, recipient, destination }, verdict, is_told);
+            self.trace_verdict(*about, verdict, is_told);
         }
         Ok((id, envelope, content))
     }

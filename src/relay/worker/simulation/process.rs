@@ -18,6 +18,7 @@ use crate::services::Resolver;
 use crate::smtp::client::{Fate, Reply};
 use crate::spool::simulated::{self, Dice, Machine};
 use crate::spool::{Location, Stored, Writer};
+use crate::trace::Traces;
 use futures_channel::{mpsc, oneshot};
 use std::cell::RefCell;
 use std::path::Path;
@@ -130,7 +131,9 @@ impl Process {
             let routes = Routes::new(&fixture.relay.routes);
             let (tools, reported) = fixture.tools(&routes);
             let (config, hostname) = (fixture.relay.clone(), "sim.example".into());
-            let options = RelayOptions { config, hostname, move_after_s: 2, driver: Driver::IoUring, writer, follower };
+            let (_, asked) = crate::relay::operator::line();
+            let (move_after_s, driver, traces) = (2, Driver::IoUring, Traces::off());
+            let options = RelayOptions { config, hostname, move_after_s, driver, writer, follower, traces, asked };
             Worker::new(options, routes, tools, fixture.counters.clone(), reported, stopped)
                 .expect("nothing is started")
         });

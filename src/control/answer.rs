@@ -1,0 +1,337 @@
+//! A request's answer, line by line: rows, and a last line that says how it ended.
+//!
+//! ```text
+//!  {"message":{..}}   {"acted":{"id":..,"result":..}}   {"stats":{..}}   {"trace":{..}}
+//!  {"end":{"messages":12}}   or   {"error":".."}
+//! ```
+
+use super::filter::Filter;
+use super::listing::{self, text};
+use super::peer::Peer;
+use super::permission;
+use super::request::{Deed, Request, Selection};
+use super::source::Source;
+use super::tracing;
+use crate::clock::now_ms;
+use crate::log::{Level, event};
+use crate::relay::content;
+use crate::relay::operator::{Answer, Described, Done, IDS_MAX, Question};
+use crate::smtp::envelope::{Order, View};
+use crate::spool::{QueueId, Reader};
+use crate::trace::line::What;
+use crate::trace::search::{self, Traced};
+use crate::trace::{self, Traces};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Octets of a header that are shown.
+const HEADER_BYTES_MAX: usize = 256 << 10;
+/// Messages of which one record of deletions may tell.
+const DELETED_AT_ONCE: usize = 32;
+/// What is busy is asked again after this time, so many times.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+const BUSY_TRIES: u32 = 50;
+/// An answer takes no longer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(600);
+
+/// What an answer is made from.
+pub struct Answering {
+    /// The queue.
+    pub source: Source,
+    /// The spool's directory.
+    pub spool: PathBuf,
+    /// Where acts are kept.
+    pub traces: Traces,
+}
+
+/// Why an answer ends early.
+pub enum Cut {
+    /// Nobody reads it.
+    Gone,
+    /// One line for whoever asks.
+    Because(String),
+}
+
+impl From<String> for Cut {
+    fn from(reason: String) -> Cut {
+        Cut::Because(reason)
+    }
+}
+
+/// Takes a line of the answer. False: nobody reads it any more.
+type Out<'a> = &'a mut dyn FnMut(&Value) -> bool;
+
+/// Answers `request` of `peer`, who may be refused, and says so in the log.
+pub fn answer(answering: &mut Answering, peer: &Peer, request: &Request, out: Out) {
+    let deed = request.deed();
+    let allowed = permission::may(peer.rank, deed);
+    audit(if allowed { "operator asks" } else { "operator refused" }, peer, deed)
+        .field("object", request.object())
+        .emit();
+    if !allowed {
+        let who = "members of control.postmaster_group, root and the server's own user";
+        out(&json!({ "error": format!("{} may not {}; that is for {who}", peer.name, deed.name()) }));
+        return;
+    }
+    carry_out(answering, Some(peer), request, out);
+}
+
+/// Answers `request`, whoever asks. Without a peer nothing is changed, and no line in the log says so.
+pub fn carry_out(answering: &mut Answering, peer: Option<&Peer>, request: &Request, out: Out) {
+    let ended = match request {
+        Request::Stats => answering.stats(out),
+        Request::List { selection, limit } => answering.list(selection, *limit, out),
+        Request::Show { ids, headers } => answering.show(ids, *headers, out),
+        Request::Act { deed, selection, bounce } => match peer {
+            Some(peer) => answering.act(peer, *deed, selection, *bounce, out),
+            None => Err(Cut::Because(format!("{} takes a running server", deed.name()))),
+        },
+        Request::Trace { what, limit } => answering.trace(what, *limit, out),
+    };
+    match ended {
+        Ok(messages) => drop(out(&json!({ "end": { "messages": messages } }))),
+        Err(Cut::Because(reason)) => drop(out(&json!({ "error": reason }))),
+        Err(Cut::Gone) => {}
+    }
+}
+
+fn audit(what: &'static str, peer: &Peer, deed: Deed) -> crate::log::Event {
+    event(Level::Info, what).field("uid", peer.uid).field("user", &peer.name).field("act", deed.name())
+}
+
+impl Answering {
+    fn stats(&mut self, out: Out) -> Result<u64, Cut> {
+        let Answer::Count(counts) = self.source.ask(Question::Count)? else { return Err(misunderstood()) };
+        let mut statuses: BTreeMap<&str, u64> = BTreeMap::new();
+        let (mut oldest_s, mut recipients, now) = (0u64, 0u64, now_ms());
+        self.each(&Selection::Filter(Default::default()), &mut |one, view, _| {
+            *statuses.entry(listing::status(&one.standing, now).name()).or_default() += 1;
+            oldest_s = oldest_s.max(now.saturating_sub(view.arrival_ms) / 1000);
+            recipients += one.standing.parts.iter().map(|part| part.recipients.len() as u64).sum::<u64>();
+            Ok(true)
+        })?;
+        let mut destinations: BTreeMap<String, usize> = BTreeMap::new();
+        for (name, waiting) in counts.destinations {
+            *destinations.entry(name).or_default() += waiting;
+        }
+        let stats = json!({ "stats": {
+            "messages": counts.messages, "recipients": recipients, "held": counts.held, "unreadable": counts.unreadable,
+            "oldest_s": oldest_s, "status": statuses, "destinations": destinations,
+        }});
+        if out(&stats) { Ok(counts.messages as u64) } else { Err(Cut::Gone) }
+    }
+
+    fn list(&mut self, selection: &Selection, limit: u64, out: Out) -> Result<u64, Cut> {
+        let (mut count, now) = (0, now_ms());
+        self.each(selection, &mut |one, view, bytes| {
+            count += 1;
+            let row = listing::row(one, view, bytes, false, now);
+            if out(&json!({ "message": row })) { Ok(limit == 0 || count < limit) } else { Err(Cut::Gone) }
+        })?;
+        Ok(count)
+    }
+
+    fn show(&mut self, ids: &[u64], headers: bool, out: Out) -> Result<u64, Cut> {
+        let mut reader = Reader::new(&self.spool);
+        let (mut shown, now) = (Vec::new(), now_ms());
+        self.each(&Selection::Ids(ids.to_vec()), &mut |one, view, bytes| {
+            let mut row = listing::row(one, view, bytes, true, now);
+            if headers {
+                row["header"] =
+                    header(&mut reader, one, view).map_or_else(|why| json!({ "error": why }), Value::String);
+            }
+            shown.push(one.standing.id);
+            if out(&json!({ "message": row })) { Ok(true) } else { Err(Cut::Gone) }
+        })?;
+        for &id in ids.iter().filter(|id| !shown.contains(id)) {
+            let row = json!({ "acted": { "id": QueueId(id).to_string(), "result": "unknown" } });
+            if !out(&row) {
+                return Err(Cut::Gone);
+            }
+        }
+        Ok(shown.len() as u64)
+    }
+
+    fn act(&mut self, peer: &Peer, deed: Deed, selection: &Selection, bounce: bool, out: Out) -> Result<u64, Cut> {
+        let ids = match selection {
+            Selection::Ids(ids) => ids.clone(),
+            Selection::Filter(_) => {
+                let mut ids = Vec::new();
+                self.each(selection, &mut |one, _, _| {
+                    ids.push(one.standing.id);
+                    Ok(true)
+                })?;
+                ids
+            }
+        };
+        let at_once = match (deed, bounce) {
+            (Deed::Delete, true) => 1,
+            (Deed::Delete, false) => DELETED_AT_ONCE,
+            _ => IDS_MAX,
+        };
+        let mut count = 0;
+        for some in ids.chunks(at_once) {
+            for (id, done) in self.do_to(deed, some.to_vec(), bounce)? {
+                let (result, recipients, under_way) = result(done);
+                audit("operator acts", peer, deed).field("queue_id", QueueId(id)).field("result", result).emit();
+                count += u64::from(result == "done");
+                self.keep(peer, deed, bounce, id, done);
+                let row = json!({ "acted": {
+                    "id": QueueId(id).to_string(), "result": result, "recipients": recipients, "under_way": under_way,
+                }});
+                if !out(&row) {
+                    return Err(Cut::Gone);
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// What was done is part of what became of the message.
+    fn keep(&self, peer: &Peer, deed: Deed, bounce: bool, id: u64, done: Done) {
+        let what = match (deed, done) {
+            (Deed::Hold, Done::Done { .. }) => What::Held,
+            (Deed::Release, Done::Done { .. }) => What::Released,
+            (Deed::Requeue, Done::Done { .. }) => What::Requeued,
+            (Deed::Delete, Done::Done { .. }) if bounce => What::SentBack,
+            (Deed::Delete, Done::Done { .. }) => What::Deleted,
+            _ => return,
+        };
+        self.traces.happened(what, id, &[], &peer.name, "");
+    }
+
+    /// What became of messages, from the traces, and how those stand that are still queued.
+    fn trace(&mut self, what: &str, limit: u64, out: Out) -> Result<u64, Cut> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut traced = search::find(&self.spool.join(trace::DIRECTORY), what, limit);
+        if traced.is_empty() {
+            traced = self.queued_about(what, limit)?;
+        }
+        let (mut rows, now) = (BTreeMap::new(), now_ms());
+        self.each(&Selection::Ids(traced.keys().copied().collect()), &mut |one, view, bytes| {
+            rows.insert(one.standing.id, listing::row(one, view, bytes, true, now));
+            Ok(true)
+        })?;
+        let count = traced.len() as u64;
+        for (id, traced) in traced {
+            if !out(&json!({ "trace": tracing::row(id, &traced, rows.remove(&id)) })) {
+                return Err(Cut::Gone);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Of what is queued, for which there are no traces.
+    fn queued_about(&mut self, what: &str, limit: usize) -> Result<BTreeMap<u64, Traced>, Cut> {
+        let mut found = BTreeMap::new();
+        if let Ok(QueueId(id)) = what.parse() {
+            self.each(&Selection::Ids(vec![id]), &mut |one, _, _| {
+                found.insert(one.standing.id, Traced::default());
+                Ok(true)
+            })?;
+            return Ok(found);
+        }
+        let now = now_ms();
+        let named = Some(what.to_owned());
+        let filters = [
+            Filter { user: named.clone(), ..Filter::default() },
+            Filter { sender: named.clone(), ..Filter::default() },
+            Filter { recipient: named, ..Filter::default() },
+        ];
+        self.each(&Selection::Filter(Filter::default()), &mut |one, view, _| {
+            if filters.iter().any(|filter| listing::matches(filter, one, view, now)) {
+                found.insert(one.standing.id, Traced::default());
+            }
+            Ok(found.len() < limit)
+        })?;
+        Ok(found)
+    }
+
+    /// Asks until none of the messages is busy, or for five seconds.
+    fn do_to(&mut self, deed: Deed, mut ids: Vec<u64>, bounce: bool) -> Result<Vec<(u64, Done)>, Cut> {
+        let mut all = Vec::new();
+        for tries in 0..BUSY_TRIES {
+            let question = match (deed, &ids[..]) {
+                (_, []) => break,
+                (Deed::Hold, _) => Question::Order(Order::Hold, ids),
+                (Deed::Release, _) => Question::Order(Order::Release, ids),
+                (Deed::Requeue, _) => Question::Order(Order::Requeue, ids),
+                (Deed::Delete, [id]) if bounce => Question::Return(*id),
+                (Deed::Delete, _) => Question::Delete(ids),
+                _ => Question::Flush(ids),
+            };
+            let Answer::Done(done) = self.source.ask(question)? else { return Err(misunderstood()) };
+            let is_last = tries + 1 == BUSY_TRIES;
+            let (busy, done): (Vec<_>, Vec<_>) =
+                done.into_iter().partition(|(_, done)| *done == Done::Busy && !is_last);
+            all.extend(done);
+            ids = busy.into_iter().map(|(id, _)| id).collect();
+            if !ids.is_empty() {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Every message that is meant, in the order in which they arrived, until `f` says false. What is delivered meanwhile is
+    /// left out.
+    fn each(
+        &mut self,
+        selection: &Selection,
+        f: &mut dyn FnMut(&Described, &View, usize) -> Result<bool, Cut>,
+    ) -> Result<(), Cut> {
+        let (begun, now) = (Instant::now(), now_ms());
+        let all = Default::default();
+        let (mut ids, filter) = match selection {
+            Selection::Ids(ids) => (ids.clone(), &all),
+            Selection::Filter(filter) => {
+                let Answer::Ids(ids) = self.source.ask(Question::Ids)? else { return Err(misunderstood()) };
+                (ids, filter)
+            }
+        };
+        ids.sort_unstable();
+        let mut reader = Reader::new(&self.spool);
+        for page in ids.chunks(IDS_MAX) {
+            if begun.elapsed() > ANSWER_LIMIT {
+                return Err(Cut::Because("this takes too long; narrow it down".into()));
+            }
+            let question = Question::Describe(page.to_vec());
+            let Answer::Described(page) = self.source.ask(question)? else { return Err(misunderstood()) };
+            for one in page {
+                if filter.status.is_some_and(|status| status != listing::status(&one.standing, now)) {
+                    continue;
+                }
+                // Gone since, or set aside as damaged: the log has it.
+                let Ok((envelope, bytes)) = reader.envelope(one.reference) else { continue };
+                let Ok(view) = View::parse(&envelope) else { continue };
+                if listing::matches(filter, &one, &view, now) && !f(&one, &view, bytes)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The relay answers what it is asked; anything else is a bug, and no reason to stop.
+fn misunderstood() -> Cut {
+    Cut::Because("the relay answered something else".into())
+}
+
+fn result(done: Done) -> (&'static str, usize, usize) {
+    match done {
+        Done::Done { recipients, under_way } => ("done", recipients, under_way),
+        Done::Unknown => ("unknown", 0, 0),
+        Done::Busy => ("busy", 0, 0),
+        Done::Refused(_) => ("the disk refused, nothing was changed", 0, 0),
+        Done::Unreadable => ("the message cannot be read, nothing was changed", 0, 0),
+    }
+}
+
+fn header(reader: &mut Reader, one: &Described, view: &View) -> Result<String, String> {
+    let mut stored = reader.read(one.reference)?;
+    let (header, _) = content::beginning(view, &mut stored.content, false, HEADER_BYTES_MAX)?;
+    Ok(text(&header))
+}

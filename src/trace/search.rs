@@ -1,0 +1,259 @@
+//! From an id, a user or an address to what became of the messages.
+//!
+//! The latest day is searched first and no more days than it takes. A needle with the tabs around it is looked for in the
+//! octets of the file (memchr's memmem), so an address is found whole or not at all; then the lines of those messages are
+//! collected from their day on. Nothing is indexed: who asks waits for the disk, who delivers mail does not.
+
+use super::line::{self, ID_AT, Line, What};
+use super::writer;
+use crate::spool::QueueId;
+use memchr::memmem::Finder;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Octets read at once.
+const CHUNK: usize = 1 << 20;
+/// A line has no more: a hundred recipients of 256 octets, escaped.
+const LINE_BYTES_MAX: usize = 256 << 10;
+/// Lines of one message that are told: tries of many recipients over days.
+const LINES_MAX: usize = 2000;
+
+/// What is known of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traced {
+    /// When it was accepted, milliseconds since the Unix epoch; none: not in the days that are kept.
+    pub accepted_ms: Option<u64>,
+    /// The authenticated user.
+    pub user: Option<String>,
+    /// The client's address and port.
+    pub client: String,
+    /// The reverse-path.
+    pub sender: String,
+    /// By their index.
+    pub recipients: BTreeMap<u32, String>,
+    /// What happened since, in order.
+    pub events: Vec<Line>,
+}
+
+/// The latest `limit` messages that `what` is about: a queue id, a user (`anna` is also anna of any domain) or an address. By
+/// queue id, which is the order of their arrival on each core.
+pub fn find(directory: &Path, what: &str, limit: usize) -> BTreeMap<u64, Traced> {
+    let files = writer::files(directory);
+    let id: Option<QueueId> = what.parse().ok();
+    let needles: Vec<String> = match id {
+        Some(id) => vec![format!("\t{id}\t")],
+        None if what.contains('@') => {
+            vec![format!("={}\t", line::written(what)), format!("={}\n", line::written(what))]
+        }
+        None => vec![format!("\tu={}\t", line::written(what)), format!("\tu={}@", line::written(what))],
+    };
+    let mut ids: BTreeMap<u64, ()> = BTreeMap::new();
+    let mut days = 0;
+    for file in &files {
+        days += 1;
+        let mut found = Vec::new();
+        let is_accepted = |text: &[u8]| text.get(14) == Some(&b'A');
+        let _ = matching(file, &needles, &mut |text| {
+            if let Some(id) = id_of(text).filter(|_| id.is_some() || is_accepted(text)) {
+                found.push((id, is_accepted(text)));
+            }
+        });
+        let begun = found.iter().any(|(_, accepted)| *accepted);
+        ids.extend(found.iter().map(|(id, _)| (*id, ())));
+        // Of one message: back to the day on which it was accepted.
+        if ids.len() >= limit && (id.is_none() || begun) {
+            break;
+        }
+    }
+    while ids.len() > limit {
+        ids.pop_first();
+    }
+    collect(&files[..days], ids.into_keys())
+}
+
+/// All lines of these messages.
+fn collect(files: &[PathBuf], ids: impl Iterator<Item = u64>) -> BTreeMap<u64, Traced> {
+    let mut traced: HashMap<String, Traced> = ids.map(|id| (QueueId(id).to_string(), Traced::default())).collect();
+    for file in files.iter().rev().filter(|_| !traced.is_empty()).collect::<Vec<_>>() {
+        let _ = lines(file, &mut |text| {
+            let Some(name) = text.get(ID_AT).and_then(|name| std::str::from_utf8(name).ok()) else { return };
+            let Some(known) = traced.get_mut(name) else { return };
+            if let Some(line) = line::parse(text) {
+                known.take(line);
+            }
+        });
+    }
+    let parse = |(name, traced): (String, Traced)| Some((name.parse::<QueueId>().ok()?.0, traced));
+    traced.into_iter().filter_map(parse).filter(|(_, traced)| *traced != Traced::default()).collect()
+}
+
+impl Traced {
+    fn take(&mut self, line: Line) {
+        match line.envelope {
+            Some(accepted) => {
+                self.accepted_ms.get_or_insert(line.at_ms);
+                (self.user, self.client, self.sender) = (accepted.user, accepted.client, accepted.sender);
+                self.recipients.extend((accepted.first..).zip(accepted.recipients));
+            }
+            None if self.events.len() < LINES_MAX => self.events.push(line),
+            None => {}
+        }
+    }
+
+    /// The last that happened to a recipient and was about it.
+    pub fn last_of(&self, recipient: u32) -> Option<&Line> {
+        let about = |line: &&Line| line.recipients.contains(&recipient) && line.what != What::Late;
+        let orders = |line: &&Line| matches!(line.what, What::Deleted | What::SentBack) && line.recipients.is_empty();
+        let settled = |line: &&Line| matches!(line.what, What::Delivered | What::Failed | What::FailedSilently);
+        let own = || self.events.iter().rev().find(about);
+        // What was deleted is what had not been settled before.
+        own().filter(settled).or_else(|| self.events.iter().rev().find(orders)).or_else(own)
+    }
+}
+
+fn id_of(line: &[u8]) -> Option<u64> {
+    let name = std::str::from_utf8(line.get(ID_AT)?).ok()?;
+    name.parse::<QueueId>().ok().map(|id| id.0)
+}
+
+/// Calls `f` with each line, without its end, in which one of the needles stands. A line with two may come twice.
+fn matching(file: &Path, needles: &[String], f: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let finders: Vec<Finder> = needles.iter().map(Finder::new).collect();
+    chunks(file, &mut |chunk| {
+        for finder in &finders {
+            let mut from = 0;
+            while let Some(at) = finder.find(&chunk[from..]).map(|at| at + from) {
+                let start = memchr::memrchr(b'\n', &chunk[..at]).map_or(0, |end| end + 1);
+                let end = memchr::memchr(b'\n', &chunk[at..]).map_or(chunk.len(), |end| end + at);
+                f(&chunk[start..end]);
+                from = (end + 1).min(chunk.len());
+            }
+        }
+    })
+}
+
+fn lines(file: &Path, f: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    chunks(file, &mut |chunk| chunk.split(|&octet| octet == b'\n').for_each(&mut *f))
+}
+
+/// Whole lines, many at a time, the last with its end.
+fn chunks(file: &Path, f: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let mut file = File::open(file)?;
+    let mut buffer = Vec::with_capacity(CHUNK + LINE_BYTES_MAX);
+    loop {
+        let read = file.by_ref().take(CHUNK as u64).read_to_end(&mut buffer)?;
+        let end = memchr::memrchr(b'\n', &buffer).map_or(0, |end| end + 1);
+        f(&buffer[..end]);
+        buffer.drain(..end);
+        // What has no end by now is no line.
+        if buffer.len() > LINE_BYTES_MAX {
+            buffer.clear();
+        }
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::envelope::{Recipient, View};
+
+    fn accepted(id: u64, user: &'static str, sender: &'static str, to: &[&'static str]) -> String {
+        let recipients = to.iter().map(|to| Recipient { path: to.as_bytes(), ..Recipient::default() }).collect();
+        let view = View {
+            arrival_ms: 1_795_345_200_000 + id,
+            user: Some(user.as_bytes()),
+            reverse_path: sender.as_bytes(),
+            recipients,
+            ..View::default()
+        };
+        line::accepted(id, &view)
+    }
+
+    fn happened(what: What, id: u64, recipients: &[u32]) -> String {
+        line::happened(1_795_345_300_000, what, id, recipients, "mx", "250 Ok")
+    }
+
+    fn kept() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = accepted(1, "anna", "anna@example.edu", &["ben@example.org", "cleo@example.org"])
+            + &happened(What::Deferred, 1, &[0, 1])
+            + &accepted(2, "joanna@example.edu", "joanna@example.edu", &["xben@example.org"])
+            + &happened(What::Delivered, 2, &[0]);
+        let second = happened(What::Delivered, 1, &[0])
+            + &accepted(3, "anna@example.edu", "Anna@example.edu", &["dan@example.com"])
+            + "1795345200000\tA\t00";
+        std::fs::write(directory.path().join("2026-11-21.trace"), first).expect("written");
+        std::fs::write(directory.path().join("2026-11-22.trace"), second).expect("written");
+        directory
+    }
+
+    #[test]
+    fn by_id_user_and_address_and_by_nothing_less() {
+        let kept = kept();
+        let one = QueueId(1).to_string();
+        for (what, expected) in [
+            (&*one, &[1][..]),
+            (&one.to_lowercase(), &[1]),
+            ("anna", &[1, 3]),
+            ("joanna", &[2]),
+            ("ann", &[]),
+            ("anna@example.edu", &[1, 3]),
+            ("ANNA@Example.Edu", &[1, 3]),
+            ("ben@example.org", &[1]),
+            ("cleo@example.org", &[1]),
+            ("ben@example.or", &[]),
+            ("dan@example.com", &[3]),
+            ("", &[]),
+        ] {
+            let found: Vec<u64> = find(kept.path(), what, 20).into_keys().collect();
+            assert_eq!(found, expected, "{what}");
+        }
+        assert_eq!(find(kept.path(), "anna", 1).into_keys().collect::<Vec<_>>(), [3], "the latest");
+    }
+
+    #[test]
+    fn what_happened_on_other_days_is_found_too() {
+        let kept = kept();
+        let found = find(kept.path(), "cleo@example.org", 20).remove(&1).expect("found");
+        assert_eq!((found.accepted_ms, found.user.as_deref()), (Some(1_795_345_200_001), Some("anna")));
+        let whats: Vec<What> = found.events.iter().map(|line| line.what).collect();
+        assert_eq!(whats, [What::Deferred, What::Delivered]);
+        assert_eq!(found.last_of(0).expect("an event").what, What::Delivered);
+        assert_eq!(found.last_of(1).expect("an event").what, What::Deferred);
+    }
+
+    #[test]
+    fn what_an_operator_deleted_was_not_delivered_before() {
+        let mut traced = Traced::default();
+        for text in
+            [happened(What::Delivered, 1, &[0]), happened(What::Deferred, 1, &[1]), happened(What::Deleted, 1, &[])]
+        {
+            traced.take(line::parse(text.trim_end().as_bytes()).expect("a line"));
+        }
+        assert_eq!(traced.last_of(0).expect("an event").what, What::Delivered);
+        assert_eq!(traced.last_of(1).expect("an event").what, What::Deleted);
+    }
+
+    #[test]
+    fn lines_are_found_wherever_a_chunk_ends() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut text = String::new();
+        let mut id = 10;
+        while text.len() < 3 * CHUNK {
+            text += &accepted(id, "ben", "ben@example.edu", &["somebody@example.org"]);
+            id += 1;
+        }
+        std::fs::write(directory.path().join("2026-11-22.trace"), text).expect("written");
+        let count = (id - 10) as usize;
+        assert_eq!(find(directory.path(), "somebody@example.org", count + 1).len(), count);
+        assert_eq!(
+            find(directory.path(), "ben@example.edu", 20).into_keys().collect::<Vec<_>>(),
+            (id - 20..id).collect::<Vec<_>>()
+        );
+    }
+}
