@@ -2,7 +2,8 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Parser, Subcommand};
-use penstock::admin::{adopt, check, complain, demo, say, serve, user};
+use penstock::admin::queue::{self, command::QueueCommand};
+use penstock::admin::{adopt, check, complain, demo, say, serve, trace, user};
 use penstock::config::{self, Auth, example};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,6 +43,11 @@ enum Command {
     /// Add, remove and list users. A running server notices by itself
     #[command(subcommand)]
     User(UserCommand),
+    /// Look into the queue and change it, while the server runs
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Where is my message? From acceptance to the next server's answer
+    Trace(trace::Arguments),
     /// Run on loopback with nothing to configure, everything in one folder
     Demo {
         /// The folder; made if missing, kept if there
@@ -132,6 +138,14 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Queue(command) => match command.request() {
+            Ok((server, request)) => queue::run(&server, &request),
+            Err(error) => {
+                complain(&format!("penstock: {error}\n"));
+                ExitCode::from(2)
+            }
+        },
+        Command::Trace(arguments) => trace::trace(&arguments),
         Command::Demo { directory, port_offset } => {
             serve::block_signals();
             demo::demo(&directory, port_offset)

@@ -9,6 +9,7 @@ use crate::auth::users::{self, Entry, Names};
 use crate::auth::users_file;
 use crate::clock::now_ms;
 use crate::config::{self, Config, Loaded, Notices, RouteTls, Smarthost, Target};
+use crate::control::peer;
 use crate::net::{self, Certificate, Holds, PemFiles, holds};
 use crate::policy::{Domains, Recipients};
 use crate::relay::connection::login;
@@ -85,6 +86,7 @@ pub fn beside_certificates(loaded: &mut Loaded, file: &Path) {
     local_recipients(loaded);
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
     directory(&config.spool.directory, &places.spool_directory, notices);
+    groups(&config.control, &places.groups, notices);
     for (route, place) in config.relay.routes.iter().zip(&places.routes) {
         verified_address(&route.target, place, notices);
     }
@@ -119,6 +121,17 @@ fn password(login: &config::Login, place: &Range<usize>, notices: &mut Notices) 
         Ok(_) => private(&login.password_file, place, notices),
         Err(error) => {
             let (what, remedy) = error.rsplit_once("; ").unwrap_or((&error, "name a readable file"));
+            notices.mistake(place, what, remedy);
+        }
+    }
+}
+
+/// Groups that the system does not know.
+fn groups(control: &config::Control, places: &[Range<usize>; 2], notices: &mut Notices) {
+    let named = [("helpdesk_group", &control.helpdesk_group), ("postmaster_group", &control.postmaster_group)];
+    for ((key, name), place) in named.into_iter().zip(places) {
+        if let Some(Err(error)) = name.as_deref().map(|name| peer::group(key, name)) {
+            let (what, remedy) = error.split_once("; ").unwrap_or((&error, "look at the user database"));
             notices.mistake(place, what, remedy);
         }
     }

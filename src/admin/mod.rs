@@ -5,6 +5,8 @@
 //! | `penstock serve` | [`serve`]: start, signals, drain |
 //! | `penstock check` | [`check`]: what the configuration's text cannot show, the files that it names |
 //! | `penstock demo` | [`demo`]: a folder with everything in it, served |
+//! | `penstock queue` | [`queue`]: what is queued, and what is to become of it |
+//! | `penstock trace` | [`trace`]: where is my message? |
 //! | `penstock user` | [`user`]: the users file |
 //! | `penstock spool adopt` | [`adopt`]: what another machine has left |
 //!
@@ -14,7 +16,9 @@ pub mod adopt;
 pub mod certificate;
 pub mod check;
 pub mod demo;
+pub mod queue;
 pub mod serve;
+pub mod trace;
 pub mod user;
 
 use std::io::Write;

@@ -1,0 +1,325 @@
+//! Lines of an answer, for people or as they are.
+//!
+//! ```text
+//! ID             AGE    SIZE  STATUS    NEXT  FROM -> TO
+//! 0AB12CD34EF56   3h    4.1K  deferred  12m   anna@example.edu -> ben@example.org (+2)
+//!                 mail.example.org: 450 4.2.1 mailbox full
+//! ```
+
+use crate::admin::trace;
+use crate::control::request::Request;
+use crate::log::is_dangerous;
+use serde_json::Value;
+use std::fmt::Write;
+
+/// Makes text of each line of an answer, and remembers how it ended.
+pub struct Printer {
+    json: bool,
+    /// Rows are of one message each.
+    whole: bool,
+    headed: bool,
+    now_ms: u64,
+    /// What was asked, for what is said of one message.
+    deed: &'static str,
+    failed: bool,
+    ended: Option<Result<(), String>>,
+}
+
+impl Printer {
+    /// For the answer to `request`, at `now_ms`.
+    pub fn new(request: &Request, json: bool, now_ms: u64) -> Printer {
+        let whole = matches!(request, Request::Show { .. });
+        Printer { json, whole, headed: false, now_ms, deed: request.deed().name(), failed: false, ended: None }
+    }
+
+    /// What is to be printed of a line; it may be nothing.
+    pub fn line(&mut self, line: &Value) -> String {
+        let acted = &line["acted"];
+        self.failed |= acted.is_object() && acted["result"] != "done";
+        if let Some(reason) = line["error"].as_str() {
+            self.ended = Some(Err(reason.to_owned()));
+            return String::new();
+        }
+        if line["end"].is_object() {
+            self.ended = Some(Ok(()));
+        }
+        if self.json {
+            return format!("{line}\n");
+        }
+        match line {
+            _ if line["message"].is_object() && self.whole => self.message(&line["message"]),
+            _ if line["message"].is_object() => self.row(&line["message"]),
+            _ if acted.is_object() => self.acted(acted),
+            _ if line["stats"].is_object() => stats(&line["stats"]),
+            _ if line["trace"].is_object() => trace::message(&line["trace"], self.now_ms),
+            _ => self.end(&line["end"]),
+        }
+    }
+
+    /// How it ended: was everything done, or the server's refusal; none: it has not.
+    pub fn ended(self) -> Option<Result<bool, String>> {
+        self.ended.map(|ended| ended.map(|()| !self.failed))
+    }
+
+    fn row(&mut self, row: &Value) -> String {
+        let mut out = String::new();
+        if !std::mem::replace(&mut self.headed, true) {
+            out.push_str("ID             AGE     SIZE  STATUS     NEXT  FROM -> TO\n");
+        }
+        let first = &row["recipients"][0];
+        let next = self.until(&first["next_try_ms"]);
+        let more = match number(&row["recipients_left"]) {
+            0 | 1 => String::new(),
+            count => format!(" (+{})", count - 1),
+        };
+        let to = first["address"].as_str().unwrap_or_default();
+        // A String takes everything.
+        let _ = writeln!(
+            out,
+            "{:<13} {:>4} {:>8}  {:<9} {:>5}  {} -> {}{more}",
+            string(&row["id"]),
+            age(number(&row["age_s"])),
+            size(number(&row["bytes"])),
+            string(&row["status"]),
+            next,
+            sender(row),
+            clean(to),
+        );
+        if let Some(reply) = first["reply"].as_str() {
+            let _ = writeln!(out, "               {}{}", said_by(first), clean(reply));
+        }
+        out
+    }
+
+    fn message(&self, row: &Value) -> String {
+        let mut out = String::new();
+        let mut fact = |name: &str, value: String| {
+            let _ = writeln!(out, "  {name:<11} {value}");
+        };
+        let user = row["user"].as_str().map(|user| format!(", user {}", clean(user))).unwrap_or_default();
+        let tls = row["tls"].as_str().map_or_else(|| ", in the clear".into(), |tls| format!(", {}", clean(tls)));
+        let arrived = format!("{}, {} ago", moment(&row["arrival_ms"]), age(number(&row["age_s"])));
+        fact("arrived", format!("{arrived}, from {}{user}{tls}", clean(string(&row["client"]))));
+        fact("listener", clean(string(&row["listener"])));
+        fact("sender", sender(row));
+        fact("size", size(number(&row["bytes"])));
+        if row["held_since_ms"].is_u64() {
+            fact("held since", moment(&row["held_since_ms"]));
+        } else {
+            fact("given up", format!("{}, in {}", moment(&row["expires_ms"]), self.until(&row["expires_ms"])));
+        }
+        if row["hold_until_ms"].is_u64() {
+            fact("not before", moment(&row["hold_until_ms"]));
+        }
+        let (left, total) = (number(&row["recipients_left"]), number(&row["recipients_total"]));
+        fact("recipients", format!("{left} of {total} left"));
+        for recipient in row["recipients"].as_array().into_iter().flatten() {
+            out.push_str(&self.recipient(recipient));
+        }
+        if let Some(header) = row["header"].as_str() {
+            out.push_str("  header\n");
+            header.lines().for_each(|line| out.push_str(&format!("    {}\n", clean(line))));
+        } else if let Some(why) = row["header"]["error"].as_str() {
+            out.push_str(&format!("  header: {}\n", clean(why)));
+        }
+        format!("{}  {}\n{out}", string(&row["id"]), string(&row["status"]))
+    }
+
+    fn recipient(&self, recipient: &Value) -> String {
+        let mut out = format!("    {}: {}", clean(string(&recipient["address"])), string(&recipient["status"]));
+        let tries = number(&recipient["attempts"]);
+        if tries > 0 {
+            let _ = write!(out, ", {tries} {}", if tries == 1 { "try" } else { "tries" });
+        }
+        if let Some(destination) = recipient["destination"].as_str() {
+            let _ = write!(out, ", goes to {}", clean(destination));
+        }
+        if recipient["next_try_ms"].is_u64() {
+            let _ = write!(out, ", next try in {}", self.until(&recipient["next_try_ms"]));
+        }
+        if let Some(reply) = recipient["reply"].as_str() {
+            let _ = write!(out, "\n      {}{}", said_by(recipient), clean(reply));
+        }
+        out + "\n"
+    }
+
+    fn acted(&self, acted: &Value) -> String {
+        let id = string(&acted["id"]);
+        let result = match string(&acted["result"]) {
+            "done" => match (self.deed, number(&acted["recipients"]), number(&acted["under_way"])) {
+                ("delete", gone, 0) => format!("deleted for {gone} recipients"),
+                ("delete", gone, late) => {
+                    format!("deleted for {gone} recipients; {late} are being delivered to in this moment, look again")
+                }
+                ("flush", 0, _) => "nothing to try: held, under way, or its sender asked for a later time".into(),
+                (deed, recipients, _) => format!("{deed}: done for {recipients} recipients"),
+            },
+            "unknown" => "not in the queue: delivered, given up or deleted; penstock trace tells".into(),
+            "busy" => "busy; try again in a moment".into(),
+            other => clean(other),
+        };
+        format!("{id}  {result}\n")
+    }
+
+    fn end(&self, end: &Value) -> String {
+        match (self.deed, number(&end["messages"])) {
+            ("list", 0) => "no messages\n".into(),
+            ("list", 1) => "1 message\n".into(),
+            ("list", count) => format!("{count} messages\n"),
+            ("trace", 0) => {
+                "nothing is known of it: it was not accepted here in the days that are kept, or not under this name\n"
+                    .into()
+            }
+            ("stats" | "show" | "headers" | "trace", _) => String::new(),
+            (deed, 1) => format!("{deed}: 1 message\n"),
+            (deed, count) => format!("{deed}: {count} messages\n"),
+        }
+    }
+
+    /// From now until a moment.
+    fn until(&self, moment_ms: &Value) -> String {
+        match moment_ms.as_u64() {
+            Some(moment) if moment <= self.now_ms => "now".into(),
+            Some(moment) => age((moment - self.now_ms) / 1000),
+            None => "-".into(),
+        }
+    }
+}
+
+fn stats(stats: &Value) -> String {
+    let mut out = format!("messages    {}\n", number(&stats["messages"]));
+    let _ =
+        writeln!(out, "recipients  {}\noldest      {}", number(&stats["recipients"]), age(number(&stats["oldest_s"])));
+    let _ = writeln!(out, "on hold     {}", number(&stats["held"]));
+    if number(&stats["unreadable"]) > 0 {
+        let _ = writeln!(out, "unreadable  {} (kept; the log says why)", number(&stats["unreadable"]));
+    }
+    for (title, counts) in [("by status", &stats["status"]), ("waiting for", &stats["destinations"])] {
+        let _ = writeln!(out, "{title}");
+        for (name, count) in counts.as_object().into_iter().flatten() {
+            let _ = writeln!(out, "  {:>9}  {}", number(count), clean(name));
+        }
+    }
+    out
+}
+
+/// Whoever gave the last reply; ours have no name.
+fn said_by(recipient: &Value) -> String {
+    recipient["server"].as_str().map(|server| format!("{}: ", clean(server))).unwrap_or_default()
+}
+
+/// `<>` if it is empty.
+pub fn sender(row: &Value) -> String {
+    match string(&row["sender"]) {
+        "" => "<>".into(),
+        sender => clean(sender),
+    }
+}
+
+/// Empty if it is none.
+pub fn string(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// 0 if it is none.
+pub fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+/// `45s`, `12m`, `3h`, `5d`.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Octets: `812`, `4.1K`, `12.0M`.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => bytes.to_string(),
+        1024..1_048_576 => format!("{}.{}K", bytes / 1024, bytes % 1024 * 10 / 1024),
+        _ => format!("{}.{}M", bytes / 1_048_576, bytes % 1_048_576 * 10 / 1_048_576),
+    }
+}
+
+/// RFC 3339, in seconds.
+pub fn moment(epoch_ms: &Value) -> String {
+    let seconds = i64::try_from(number(epoch_ms) / 1000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// Without what a terminal would obey.
+pub fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\t' => out.push(' '),
+            '\n' => out.push('\n'),
+            _ if is_dangerous(character) => out.extend(character.escape_default()),
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn printer(request: &Request) -> Printer {
+        Printer::new(request, false, 1_000_000)
+    }
+
+    fn list() -> Request {
+        Request::List { selection: crate::control::request::Selection::Filter(Default::default()), limit: 0 }
+    }
+
+    #[test]
+    fn ages_and_sizes() {
+        for (seconds, expected) in
+            [(0, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (3600, "1h"), (172_799, "47h"), (172_800, "2d")]
+        {
+            assert_eq!(age(seconds), expected);
+        }
+        for (bytes, expected) in [(0, "0"), (1023, "1023"), (1024, "1.0K"), (4200, "4.1K"), (12 << 20, "12.0M")] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn a_row_says_why_and_when() {
+        let mut printer = printer(&list());
+        let row = json!({ "message": {
+            "id": "0AB12CD34EF56", "age_s": 10_800, "bytes": 4200, "status": "deferred", "sender": "", "recipients_left": 3,
+            "recipients": [{"address": "b\u{1b}[2J@example.org", "reply": "450 4.2.1 full\u{7}", "server": "mx",
+                            "next_try_ms": 1_720_000}],
+        }});
+        let text = printer.line(&row);
+        assert_eq!(
+            text,
+            "ID             AGE     SIZE  STATUS     NEXT  FROM -> TO\n\
+             0AB12CD34EF56   3h     4.1K  deferred    12m  <> -> b\\u{1b}[2J@example.org (+2)\n               mx: 450 4.2.1 full\\u{7}\n"
+        );
+        assert!(!printer.line(&row).contains("STATUS"), "one heading");
+        assert_eq!(printer.line(&json!({ "end": { "messages": 2 } })), "2 messages\n");
+        assert_eq!(printer.ended(), Some(Ok(true)));
+    }
+
+    #[test]
+    fn what_was_not_done_fails_the_command() {
+        for (result, expected) in [("done", true), ("unknown", false), ("busy", false)] {
+            let mut printer = printer(&list());
+            printer.line(&json!({ "acted": { "id": "0AB12CD34EF56", "result": result } }));
+            printer.line(&json!({ "end": { "messages": 1 } }));
+            assert_eq!(printer.ended(), Some(Ok(expected)), "{result}");
+        }
+        let mut refused = printer(&list());
+        assert_eq!(refused.line(&json!({ "error": "no" })), "");
+        assert_eq!(refused.ended(), Some(Err("no".into())));
+        assert_eq!(printer(&list()).ended(), None, "cut off");
+    }
+}

@@ -1,0 +1,326 @@
+"""`penstock queue`: through the real server's control socket, by users who may and who may not, and on a stopped spool."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+
+import pytest
+
+from appliance import free_port, wait_for
+from fakes import Sink
+from mail import Maildir, message
+from wire import Wire
+
+# Users and groups that every system has; SO_PEERCRED's group is enough to be a member.
+HELPDESK, POSTMASTER, NOBODY = "mail", "news", "games"
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="becoming somebody else takes root")
+
+
+def submit(server, tag, sender="anna@example.edu", recipients=("ben@example.org",), user="anna", password="sesame"):
+    """Sends one message; its queue id."""
+    return submit_all(server, [tag], sender, recipients, user, password)[0]
+
+
+def submit_all(server, tags, sender="anna@example.edu", recipients=("ben@example.org",), user="anna", password="sesame"):
+    ids = []
+    with Wire(server.port["submissions"], tls=True) as wire:
+        wire.login(user, password)
+        for tag in tags:
+            wire.say(f"MAIL FROM:<{sender}>", "250")
+            for recipient in recipients:
+                wire.say(f"RCPT TO:<{recipient}>", "250")
+            wire.say("DATA", "354")
+            wire.send(message(tag) + b".\r\n")
+            ids.append(re.search(r"queued as (\w{13})", wire.expect("250"))[1])
+    return ids
+
+
+def queue(server, *arguments, status=0, group=None):
+    """A `penstock queue` command, by root or by somebody of a group; what it printed."""
+    to = ["--config", server.config] if group is None else ["--socket", control(server)]
+    who = {} if group is None else {"user": "nobody", "group": group, "extra_groups": []}
+    done = subprocess.run([str(server.binary), "queue", *map(str, arguments), *map(str, to)], capture_output=True,
+                          text=True, timeout=60, cwd="/", **who)
+    assert done.returncode == status, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def rows(server, *arguments):
+    """The messages that `list` or `show` tells of, by queue id."""
+    lines = queue(server, *arguments, "--json").splitlines()
+    messages = [json.loads(line)["message"] for line in lines if line.startswith('{"message"')]
+    return {row["id"]: row for row in messages}
+
+
+def control(server):
+    return server.directory / "control"
+
+
+def nowhere(**changes):
+    """Settings of a server whose next hop is a port that nobody listens on, yet."""
+    port = free_port()
+    # A pause long enough that nothing goes out by itself.
+    relay = {"retry_first_s": 600, "retry_max_s": 600}
+    return port, {"routes": [{"smarthost": f"127.0.0.1:{port}", "tls": "none"}], "relay": relay, **changes}
+
+
+def deferred(server, ids):
+    wait_for(lambda: all(rows(server, "list").get(one, {}).get("status") == "deferred" for one in ids), 15,
+             lambda: f"not deferred: {queue(server, 'list')}")
+
+
+@pytest.fixture
+def port_and_server(appliance):
+    port, settings = nowhere()
+    with appliance(**settings) as server:
+        yield port, server
+
+
+def test_orders_outlive_a_kill(port_and_server):
+    port, server = port_and_server
+    ids = submit_all(server, ["held", "deleted", "requeued", "released", "left"])
+    held, deleted, requeued, released, left = ids
+    deferred(server, ids)
+    assert "done" in queue(server, "hold", held, released)
+    assert "deleted for 1" in queue(server, "delete", deleted)
+    queue(server, "requeue", requeued)
+    queue(server, "release", released)
+    before = rows(server, "list")
+    assert set(before) == {held, requeued, released, left} and before[held]["status"] == "held"
+    server.kill()
+    server.start()
+    deferred(server, [requeued, released, left])
+    after = rows(server, "list")
+    assert set(after) == set(before) and after[held]["status"] == "held"
+    for one in (requeued, released):
+        assert abs(after[one]["expires_ms"] - before[one]["expires_ms"]) < 10, "its time counts as it was ordered"
+    assert after[requeued]["expires_ms"] > after[left]["expires_ms"]
+    with Sink(port=port) as sink:
+        queue(server, "flush")
+        wait_for(lambda: len(sink.messages) == 3, 15, "three are delivered")
+        wait_for(lambda: list(rows(server, "list")) == [held], 15, "and written down")
+        queue(server, "release", held)
+        wait_for(lambda: len(sink.messages) == 4, 15, "and the one that was held")
+        wait_for(lambda: rows(server, "list") == {}, 15, "all is done")
+        assert not any(b"Subject: deleted" in content for *_, content in sink.messages)
+    assert "not in the queue" in queue(server, "release", held, status=1)
+
+
+def test_orders_outlive_many_kills(appliance):
+    """What the first start reads of orders must be there for the next."""
+    port, settings = nowhere()
+    with appliance(**settings) as server:
+        held, left = submit_all(server, ["held", "left"])
+        deferred(server, [held, left])
+        queue(server, "hold", held)
+        for _ in range(3):
+            server.kill()
+            server.start()
+            wait_for(lambda: rows(server, "list").get(held, {}).get("status") == "held", 15, "it is held")
+
+
+def test_deletion_may_tell_the_sender(appliance, directory):
+    inbox, port = Maildir(directory / "inbox"), free_port()
+    routes = [{"domains": ["example.edu"], "maildir": inbox.path}, {"smarthost": f"127.0.0.1:{port}", "tls": "none"}]
+    with appliance(routes=routes, relay={"retry_first_s": 600, "retry_max_s": 600}) as server:
+        silent, told = submit_all(server, ["silent", "told"])
+        deferred(server, [silent, told])
+        queue(server, "delete", silent)
+        queue(server, "delete", "--bounce", told)
+        report = inbox.wait(1)[0]
+        assert b"the postmaster has stopped its delivery" in report and b"Subject: told" in report
+        wait_for(lambda: rows(server, "list") == {}, 15, "nothing is left")
+        assert len(inbox.files()) == 1
+
+
+def test_filters_and_what_is_shown(port_and_server):
+    _, server = port_and_server
+    one = submit(server, "one")
+    many = submit(server, "many", recipients=["cleo@example.com", "dan@example.org"])
+    bens = submit(server, "bens", sender="ben@example.edu", user="ben", password="open up, please")
+    deferred(server, [one, many, bens])
+    for arguments, expected in [
+        ([], {one, many, bens}),
+        (["--sender", "anna@example.edu"], {one, many}),
+        (["--sender", "@example.edu"], {one, many, bens}),
+        (["--recipient", "dan@example.org"], {many}),
+        (["--domain", "example.org"], {one, many, bens}),
+        (["--domain", "example.com"], {many}),
+        (["--user", "ben"], {bens}),
+        (["--older", "1h"], set()),
+        (["--younger", "1h", "--user", "anna"], {one, many}),
+        (["--status", "held"], set()),
+        (["--status", "deferred", "--user", "ben"], {bens}),
+        ([many], {many}),
+    ]:
+        assert set(rows(server, "list", *arguments)) == expected, arguments
+    assert len(rows(server, "list", "--limit", "2")) == 2
+    text = queue(server, "list", "--user", "anna")
+    assert one in text and "cannot be reached" not in text.splitlines()[1] and "4.4.1" in text
+    shown = queue(server, "show", many, "--headers")
+    for part in [many, "deferred", "anna@example.edu", "user anna", "cleo@example.com", "dan@example.org", "next try in",
+                 f"127.0.0.1:{server.settings['relay.route'][0]['smarthost'].split(':')[1]}", "Subject: many", "Received: from"]:
+        assert part in shown, f"{part} not in {shown}"
+    assert "Subject" not in queue(server, "show", many)
+    stats = queue(server, "stats")
+    assert "messages    3" in stats and re.search(r"3  deferred", stats)
+    held = queue(server, "hold", "--user", "anna")
+    assert "hold: 2 messages" in held
+    assert set(rows(server, "list", "--status", "held")) == {one, many}
+
+
+@needs_root
+def test_who_may_what(appliance):
+    port, settings = nowhere()
+    with appliance(**settings) as server:
+        server.stop()
+        server.settings["control"] = {"socket": control(server), "helpdesk_group": HELPDESK, "postmaster_group": POSTMASTER}
+        server.write_config()
+        server.start()
+        one = submit(server, "one")
+        deferred(server, [one])
+        for group, arguments, allowed in [
+            (HELPDESK, ["list"], True),
+            (HELPDESK, ["stats"], True),
+            (HELPDESK, ["show", one], True),
+            (HELPDESK, ["show", one, "--headers"], False),
+            (HELPDESK, ["hold", one], False),
+            (HELPDESK, ["delete", one], False),
+            (HELPDESK, ["flush"], False),
+            (HELPDESK, ["requeue", "--all"], False),
+            (NOBODY, ["list"], False),
+            (NOBODY, ["delete", "--all"], False),
+            (POSTMASTER, ["show", one, "--headers"], True),
+            (POSTMASTER, ["hold", one], True),
+            (POSTMASTER, ["delete", one], True),
+        ]:
+            said = queue(server, *arguments, group=group, status=0 if allowed else 1)
+            assert allowed or "may not" in said, said
+        assert rows(server, "list") == {}
+        server.wait_log('"operator acts".*"act":"delete"')
+        log = [json.loads(line) for line in server.log_text().splitlines() if line.startswith("{")]
+        acts = [line for line in log if line["event"] == "operator acts"]
+        assert [(line["user"], line["act"], line["queue_id"], line["result"]) for line in acts] == [
+            ("nobody", "hold", one, "done"), ("nobody", "delete", one, "done")]
+        refused = [line for line in log if line["event"] == "operator refused"]
+        assert [line["act"] for line in refused] == ["headers", "hold", "delete", "flush", "requeue", "connect", "connect"]
+        assert all(line["uid"] == "65534" for line in refused + acts)
+
+
+@needs_root
+def test_one_group_has_the_socket_to_itself(appliance):
+    _, settings = nowhere()
+    with appliance(**settings) as server:
+        assert (server.directory / "spool/control").stat().st_mode & 0o777 == 0o660
+        server.stop()
+        server.settings["control"] = {"socket": control(server), "helpdesk_group": HELPDESK}
+        server.write_config()
+        server.start()
+        assert control(server).stat().st_mode & 0o777 == 0o660 and control(server).group() == HELPDESK
+        queue(server, "list", group=HELPDESK)
+        assert "Permission denied" in queue(server, "list", group=NOBODY, status=1)
+        server.stop()
+        assert not control(server).exists()
+
+
+def files(directory):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_stopped_spool_is_read_and_left_as_it_is(port_and_server):
+    _, server = port_and_server
+    one, two, gone = submit_all(server, ["one", "two", "gone"])
+    deferred(server, [one, two, gone])
+    queue(server, "hold", two)
+    queue(server, "delete", gone)
+    server.kill()
+    before = files(server.directory / "spool")
+    listed = rows(server, "list")
+    assert set(listed) == {one, two} and listed[two]["status"] == "held"
+    assert "Subject: one" in queue(server, "show", one, "--headers")
+    assert "messages    2" in queue(server, "stats") and "does not run" in queue(server, "stats")
+    for arguments in (["hold", one], ["delete", "--all"], ["flush"]):
+        assert "takes a running server" in queue(server, *arguments, status=1)
+    after = files(server.directory / "spool")
+    assert after == before, "nothing was changed"
+    server.start()
+    assert set(rows(server, "list")) == {one, two}
+    (server.directory / "spool/control").unlink()
+    assert "is in use" in queue(server, "list", status=1)
+
+
+def test_a_damaged_spool_is_read_and_left_as_it_is(port_and_server):
+    _, server = port_and_server
+    one, two = submit_all(server, ["one", "two"])
+    deferred(server, [one, two])
+    server.kill()
+    for segment in (server.directory / "spool/segments").glob("*.seg"):
+        octets = bytearray(segment.read_bytes())
+        if (at := octets.find(b"Subject: one")) >= 0:
+            octets[at] ^= 1
+            segment.write_bytes(octets)
+    before = files(server.directory / "spool")
+    assert set(rows(server, "list")) == {two}
+    assert "damaged" in queue(server, "list")
+    assert files(server.directory / "spool") == before, "nothing was set aside"
+    server.start()
+
+
+@pytest.mark.slow
+def test_clients_that_never_read_cost_nobody_else(port_and_server):
+    port, server = port_and_server
+    ids = submit_all(server, [f"m{number}" for number in range(600)])
+    deferred(server, ids[-1:])
+    path = str(server.directory / "spool/control")
+    stuck = []
+    for _ in range(7):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(path)
+        client.sendall(b'{"do":"list","filter":{}}\n')
+        stuck.append(client)
+    assert len(rows(server, "list")) == 600, "the eighth is served whole"
+    eighth = socket.socket(socket.AF_UNIX)
+    eighth.connect(path)
+    eighth.sendall(b'{"do":"list","filter":{}}\n')
+    said = queue(server, "list", status=1)
+    assert "too many ask at once" in said
+    submit(server, "meanwhile")
+    # Whoever does not read for ten seconds is dropped.
+    wait_for(lambda: "messages" in subprocess.run(
+        [str(server.binary), "queue", "stats", "--config", str(server.config)], capture_output=True, text=True).stdout,
+        30, "they are dropped")
+    for client in [*stuck, eighth]:
+        client.close()
+
+
+def test_two_clients_at_once(port_and_server):
+    _, server = port_and_server
+    ids = submit_all(server, [f"m{number}" for number in range(100)])
+    deferred(server, ids[-1:])
+    command = [str(server.binary), "queue"]
+    to = ["--config", str(server.config)]
+    jobs = [subprocess.Popen([*command, what, *some, *to], stdout=subprocess.PIPE, text=True)
+            for what, some in [("hold", ids[:50]), ("delete", ids[50:]), ("list", []), ("hold", ids[:50])]]
+    for job in jobs:
+        job.communicate(timeout=60)
+        assert job.returncode == 0
+    listed = rows(server, "list")
+    assert set(listed) == set(ids[:50]) and all(row["status"] == "held" for row in listed.values())
+
+
+@pytest.mark.parametrize("line", [b"", b"{}\n", b"{\n", b'{"do":"delete"}\n', b"x" * 70_000, b'{"do":"hold","ids":["\xff"]}\n'])
+def test_nonsense_is_refused(port_and_server, line):
+    _, server = port_and_server
+    one = submit(server, "one")
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(20)
+    client.connect(str(server.directory / "spool/control"))
+    try:
+        client.sendall(line)
+        client.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+    assert b'"error"' in client.recv(65536)
+    assert rows(server, "list")[one]["status"] != "held"
