@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+/// Who looks at a spool that seems to be stopped (examine.rs) has it locked meanwhile: a start waits so often for that.
+const LOCK_PAUSES: u32 = 60;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// The smallest segment that makes sense.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// Offsets in units of 8 octets are stored in 32 bits.
@@ -118,14 +121,22 @@ pub(super) fn make_directories(layout: &Layout) -> Result<(), String> {
 fn lock(layout: &Layout) -> Result<Flock<File>, String> {
     let path = layout.lock();
     let open = disk::private().create(true).truncate(false).write(true).open(&path);
-    let file = open.map_err(|error| describe(&path, error, "the spool directory must be writable"))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        Errno::EWOULDBLOCK => format!(
-            "{}: another running instance uses this spool; stop it, or give this one a directory of its own",
-            layout.root().display()
-        ),
-        error => describe(&path, error.into(), "the file system must support flock"),
-    })
+    let mut file = open.map_err(|error| describe(&path, error, "the spool directory must be writable"))?;
+    let mut pauses = LOCK_PAUSES;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((again, Errno::EWOULDBLOCK)) if pauses > 0 => (file, pauses) = (again, pauses - 1),
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(format!(
+                    "{}: another running instance uses this spool; stop it, or give this one a directory of its own",
+                    layout.root().display()
+                ));
+            }
+            Err((_, error)) => return Err(describe(&path, error.into(), "the file system must support flock")),
+        }
+        disk::pause(LOCK_PAUSE);
+    }
 }
 
 fn list_segments(layout: &Layout) -> Result<Found, String> {
