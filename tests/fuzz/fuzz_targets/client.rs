@@ -56,7 +56,7 @@ fn options(input: Input) -> Options {
     let login = Login {
         user: "anna".into(),
         password: "sesame".to_string().into(),
-        mechanism: mechanism[usize::from(input.login % 4)],
+        mechanism: Some(mechanism[usize::from(input.login % 4)]),
         nonce: "rOprNGfwEbeRWgbNEkqO".into(),
         binding: None,
     };
