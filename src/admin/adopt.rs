@@ -12,9 +12,14 @@
 use crate::clock::now_ms;
 use crate::config;
 use crate::net::{self, Driver};
-use crate::relay::queue::{Applied, Arrival, Delivery, Queue, Settings, Superseded};
-use crate::smtp::envelope::{self, Damage, Envelope, Fields, Outcome, Tag, View};
+use crate::relay::following::Following;
+use crate::relay::queue::{Delivery, Queue, Settings};
+use crate::relay::route::Routes;
+use crate::relay::sender::Senders;
+use crate::smtp::envelope::{self, Act, Damage, Envelope, Fields, Order, Outcome, Tag};
 use crate::spool::{self, CommitError, Content, Follower, Location, QueueId, Spool, Stored, Writer};
+use crate::trace::Traces;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What came of it.
@@ -57,10 +62,11 @@ async fn take_all(into: &mut Spool, from: &mut Spool, driver: Driver) -> Result<
     let (seed, mut follower) = from.relay_side();
     let outcomes = Writer::start(seed, driver).map_err(no_thread)?;
     let (mut queue, mut left) = what_is_left(&mut follower);
+    let held = take_off_hold(&mut queue);
     let mut messages = Vec::new();
     while let Some(delivery) = queue.start(NOW) {
         let theirs = QueueId(delivery.id);
-        match take_one(&delivery, &mut follower, &writer).await {
+        match take_one(&delivery, held.get(&delivery.id).copied(), &mut follower, &writer).await {
             Ok(id) => {
                 let mut outcome = Envelope::default();
                 let text = format!("adopted as {id}");
@@ -109,60 +115,20 @@ fn what_is_left(follower: &mut Follower) -> (Queue<Location>, Vec<String>) {
         connections_max: usize::MAX,
     };
     let mut queue = Queue::new(settings, [0], now_ms());
-    let mut left = Vec::new();
-    while let Some(entry) = follower.next() {
-        let (at, id) = (entry.at, entry.id);
-        let read = View::parse(entry.envelope).map(|view| {
-            let outcomes: Vec<_> = view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect();
-            let (destinations, survivor) = (vec![0; view.recipients.len()], view.survivor);
-            (
-                outcomes,
-                view.warned.clone(),
-                Arrival { id: id.0, at, release_ms: 0, destinations, survivor, sender: 0, small: false },
-            )
-        });
-        match read {
-            Ok((outcomes, warned, arrival)) => {
-                for id in warned {
-                    let applied = queue.warned(id, at);
-                    follow(follower, applied, at);
-                }
-                for (id, recipient) in outcomes {
-                    let applied = queue.outcome(id, recipient, at);
-                    follow(follower, applied, at);
-                }
-                if !arrival.destinations.is_empty() {
-                    arrive(follower, &mut queue, arrival);
-                }
-            }
-            Err(damage) => left.push(format!("{id}: {}", words(damage))),
-        }
-    }
+    // Without routes everything goes to one place: here.
+    let (routes, senders, traces) = (Routes::new(&[]), Senders::default(), Traces::off());
+    let mut next = || {
+        let (queue, routes, senders, traces) = (&mut queue, &routes, &senders, &traces);
+        let (honours_tls_optional, small_bytes, retry_max_ms) = (false, 0, 0);
+        let follower = &mut *follower;
+        Following { queue, follower, routes, honours_tls_optional, senders, small_bytes, retry_max_ms, traces }.next()
+    };
+    while next() {}
     queue.caught_up();
-    (queue, left)
-}
-
-fn follow(follower: &mut Follower, applied: Applied<Location>, from: Location) {
-    match applied {
-        Applied::Unknown => {}
-        Applied::Open(to) => follower.refers(from, to),
-        Applied::Settled(to) => {
-            follower.refers(from, to);
-            follower.settled(to);
-        }
-    }
-}
-
-fn arrive(follower: &mut Follower, queue: &mut Queue<Location>, arrival: Arrival<Location>) {
-    let at = arrival.at;
-    let added = queue.add(arrival);
-    if let Some(Superseded { by, old }) = added.superseded {
-        return follower.superseded(old, by);
-    }
-    added.early.into_iter().for_each(|from| follower.refers(from, at));
-    if added.settled {
-        follower.settled(at);
-    }
+    let (_, held) = queue.counts();
+    let unknown =
+        format!("{held} that a newer version wrote or that are damaged, named above; adopt with that version");
+    (queue, Vec::from_iter((held > 0).then_some(unknown)))
 }
 
 fn words(damage: Damage) -> String {
@@ -172,8 +138,23 @@ fn words(damage: Damage) -> String {
     }
 }
 
+/// What an operator holds comes along, and is on hold here: since when, by their queue id.
+fn take_off_hold(queue: &mut Queue<Location>) -> HashMap<u64, u64> {
+    let standing = queue.ids().into_iter().filter_map(|id| queue.standing(id).map(|standing| (id, standing)));
+    let held: Vec<_> = standing.filter_map(|(id, standing)| Some((id, standing.held_ms?, standing.at))).collect();
+    for &(queue_id, at_ms, at) in &held {
+        queue.order(Act { order: Order::Release, queue_id, at_ms }, at);
+    }
+    held.into_iter().map(|(id, at_ms, _)| (id, at_ms)).collect()
+}
+
 /// Writes a message, with the recipients that are left, as one of ours. Returns its queue id.
-async fn take_one(delivery: &Delivery<Location>, follower: &mut Follower, writer: &Writer) -> Result<QueueId, Trouble> {
+async fn take_one(
+    delivery: &Delivery<Location>,
+    held_ms: Option<u64>,
+    follower: &mut Follower,
+    writer: &Writer,
+) -> Result<QueueId, Trouble> {
     let Stored { envelope: stored, content, .. } = follower.read(delivery.at).map_err(Trouble::Unreadable)?;
     let mut envelope = of_ours(&stored, &delivery.recipients).map_err(|damage| Trouble::Unreadable(words(damage)))?;
     let content = match content {
@@ -195,6 +176,9 @@ async fn take_one(delivery: &Delivery<Location>, follower: &mut Follower, writer
         }
     };
     let id = writer.begin(content.len() as u64).map_err(Trouble::Spool)?;
+    if let Some(at_ms) = held_ms {
+        Act { order: Order::Hold, queue_id: id.0, at_ms }.push_to(&mut envelope);
+    }
     writer.commit(id, &envelope, &content).await.map_err(Trouble::Spool)?;
     Ok(id)
 }
@@ -229,7 +213,8 @@ fn of_ours(stored: &[u8], recipients: &[u32]) -> Result<Envelope, Damage> {
                 }
             }
             Tag::Notify | Tag::Orcpt if !is_left => {}
-            Tag::Outcome | Tag::Warned | Tag::Survivor | Tag::Spilled => {}
+            Tag::Outcome | Tag::Warned | Tag::Deferred | Tag::Survivor | Tag::Spilled => {}
+            Tag::Hold | Tag::Release | Tag::Requeue => {}
             _ => envelope.push(tag, value),
         }
     }
@@ -239,6 +224,7 @@ fn of_ours(stored: &[u8], recipients: &[u32]) -> Result<Envelope, Damage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::envelope::View;
     use std::collections::BTreeMap;
     use tempfile::TempDir;
 
@@ -300,6 +286,7 @@ mod tests {
             let (queue_id, fate) = (id.0, envelope::Fate::Delivered);
             Outcome { queue_id, recipient, fate, text: b"" }.push_to(&mut outcomes);
         }
+        Act { order: Order::Hold, queue_id: ids[0].0, at_ms: 77 }.push_to(&mut outcomes);
         relay.commit(relay.begin(0).expect("room"), &outcomes, b"").await.expect("durable");
     }
 
@@ -308,6 +295,7 @@ mod tests {
         let mut spool = open(directory);
         let mut follower = spool.relay_side().1;
         let (mut queue, _) = what_is_left(&mut follower);
+        let held = take_off_hold(&mut queue);
         let mut all = BTreeMap::new();
         while let Some(delivery) = queue.start(NOW) {
             let stored = follower.read(delivery.at).expect("readable");
@@ -331,7 +319,8 @@ mod tests {
             };
             let name = format!("{} {}", String::from_utf8_lossy(&content[..4]), content.len());
             assert_eq!(view.reverse_path, b"anna@example.edu");
-            all.insert(name, recipients.collect());
+            let since = held.get(&delivery.id).map(|since| format!("held since {since}"));
+            all.insert(name, recipients.chain(since).collect());
         }
         all
     }
@@ -346,7 +335,7 @@ mod tests {
         let (ours, theirs) = directories();
         net::run(Driver::Epoll, None, fill(theirs.path())).expect("a runtime");
         let expected = to_do(theirs.path());
-        assert_eq!(expected["half 4"], ["second@example.edu - rfc822;two@example.edu"]);
+        assert_eq!(expected["half 4"], ["second@example.edu - rfc822;two@example.edu", "held since 77"]);
         assert_eq!((expected.len(), expected["larg 250000"].len()), (2, 2));
         drop(open(ours.path()));
         let adopted = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
