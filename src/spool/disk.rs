@@ -172,14 +172,17 @@ pub fn sync_file_system(path: &Path) -> io::Result<()> {
     Ok(nix::unistd::syncfs(std::fs::File::open(path)?)?)
 }
 
-/// Takes what is not to be written any more out of the page cache, so that the next reader sees what is on the disk.
-pub fn forget_cached(path: &Path) -> io::Result<()> {
+/// Takes what is not to be written any more out of the page cache, so that the next reader sees what is on the disk: the
+/// first `bytes` of a file, a multiple of 4096; none: all of it.
+pub fn forget_cached(path: &Path, bytes: Option<u64>) -> io::Result<()> {
     #[cfg(test)]
     if simulated::has(path) {
-        return simulated::forget_cached(path);
+        return simulated::forget_cached(path, bytes);
     }
     let advice = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
-    Ok(nix::fcntl::posix_fadvise(std::fs::File::open(path)?, 0, 0, advice)?)
+    // A length of 0 reaches to the end.
+    let bytes = bytes.unwrap_or(0) as nix::libc::off_t;
+    Ok(nix::fcntl::posix_fadvise(std::fs::File::open(path)?, 0, bytes, advice)?)
 }
 
 /// What is in a directory, in the order of the names.

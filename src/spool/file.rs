@@ -266,7 +266,11 @@ pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes a file durably.
 pub fn remove_durably(path: &Path) -> io::Result<()> {
-    disk::remove_file(path)?;
+    match disk::remove_file(path) {
+        // Perhaps by an attempt that could not make it durable.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed?,
+    }
     forgetful::removed(path);
     sync_directory(parent(path))
 }

@@ -50,6 +50,8 @@ pub struct Files {
     looked: Instant,
     /// The last attempt to make a spare failed; tried again at the next tick.
     failing: bool,
+    /// Segments that could not be erased; tried again at the next tick.
+    unerased: Vec<Erase>,
 }
 
 impl Files {
@@ -63,8 +65,20 @@ impl Files {
         pool: SpillPool,
         wipe_after: Option<Duration>,
     ) -> Files {
-        let (wiping, spill_bytes, looked, failing) = (None, (0, 0), Instant::now(), false);
-        Files { shared, inbox, erased, inventory, next_segment, pool, wipe_after, wiping, spill_bytes, looked, failing }
+        Files {
+            shared,
+            inbox,
+            erased,
+            inventory,
+            next_segment,
+            pool,
+            wipe_after,
+            wiping: None,
+            spill_bytes: (0, 0),
+            looked: Instant::now(),
+            failing: false,
+            unerased: Vec::new(),
+        }
     }
 
     /// Puts a free segment of an earlier run among the spares.
@@ -145,7 +159,7 @@ impl Files {
         match request {
             Request::Look | Request::Stop => {}
             Request::Spare { for_relay, reply } => self.give_spare(for_relay, reply),
-            Request::Erase(segment) => self.erase(segment),
+            Request::Erase(segment) => self.erase(segment, Level::Error),
             Request::Close(sealed) => self.close_found(sealed),
             Request::Spill(reply) => {
                 // The asker has gone: the file goes back.
@@ -164,6 +178,9 @@ impl Files {
     pub fn tick(&mut self) {
         self.looked = Instant::now();
         self.failing = false;
+        for segment in std::mem::take(&mut self.unerased) {
+            self.erase(segment, Level::Debug);
+        }
         self.shared.tick();
         self.look_for_room();
         // What free spill files take counts as used: mail would be refused for the sake of files without any.
@@ -314,7 +331,8 @@ impl Files {
         }
     }
 
-    fn erase(&mut self, segment: Erase) {
+    /// What fails is said on `level`, and tried again with every tick; then the file goes, for it has failed once.
+    fn erase(&mut self, segment: Erase, level: Level) {
         let keep = segment.reusable
             && segment.size == self.shared.segment_bytes
             && self.shared.spares().len() < 2 * self.wanted();
@@ -333,10 +351,11 @@ impl Files {
                 self.shared.look_for_spares();
                 self.shared.alarm.ring();
             }
-            Err(error) => event(Level::Error, "spool segment cannot be erased")
-                .field("file", path.display())
-                .field("error", error)
-                .emit(),
+            Err(error) => {
+                let line = event(level, "spool segment cannot be erased; tried again each second");
+                line.field("file", path.display()).field("error", error).emit();
+                self.unerased.push(Erase { reusable: false, ..segment });
+            }
         }
     }
 

@@ -154,6 +154,9 @@ fn list_segments(layout: &Layout) -> Result<Found, String> {
         if is_bad {
             continue;
         }
+        // After a failed write the page cache may say that a segment is free which is active on the disk. Who believed that
+        // would forget the outcomes about its messages, and after a power cut they would be delivered again.
+        disk::forget_cached(&path, Some(BLOCK)).map_err(|error| describe(&path, error, "the spool must be readable"))?;
         match read_header(&path, number)? {
             Some(header) if header.state == State::Free => found.free.push(header),
             Some(header) => {
@@ -280,7 +283,7 @@ pub(super) fn past(active: &[Header]) -> VecDeque<Past> {
 fn forget_what_failed(layout: &Layout, past: &VecDeque<Past>) -> Result<(), String> {
     past.iter().filter(|past| past.end.is_none()).try_for_each(|past| {
         let path = layout.segment(past.started.number);
-        disk::forget_cached(&path).map_err(|error| describe(&path, error, "the spool must be readable"))
+        disk::forget_cached(&path, None).map_err(|error| describe(&path, error, "the spool must be readable"))
     })
 }
 

@@ -129,3 +129,66 @@ fn records_of(path: &Path) -> Vec<Record> {
     let mark = |(group, found): (u64, Record)| Record { is_last_group: Some(group) == last, ..found };
     records.into_iter().map(mark).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::disk;
+    use super::super::super::shared::{Erase, Request};
+    use super::super::{Disk, Trouble, install};
+    use super::*;
+
+    /// A spool with a segment that was written, and whose writer has ended.
+    fn begun(seed: u64) -> (Machine, PathBuf, Header) {
+        install(Disk::new(seed));
+        let machine = Machine::open(1).expect("opens");
+        let path = machine.spool.shared.layout.segment(1);
+        let state = State::Active { writer: 0, sealed: None, end: None };
+        let header = Header { state, generation: 9, salt: 1, ..machine.spool.shared.free_header(1) };
+        write(&path, header).expect("it is written");
+        (machine, path, header)
+    }
+
+    fn write(path: &Path, header: Header) -> std::io::Result<()> {
+        let disk::File::Simulated(file) = disk::open(path, disk::Open::WriteDurably)? else { panic!("no such disk") };
+        file.write_all_at(&header.to_block(), 0)
+    }
+
+    fn set_trouble(trouble: Trouble) {
+        with(|disk| disk.trouble = trouble);
+    }
+
+    #[test]
+    fn a_start_believes_the_disk_and_not_the_page_cache_after_a_failed_write() {
+        let mut stale = 0;
+        for seed in 1..50 {
+            let (machine, path, header) = begun(seed);
+            let free = machine.spool.shared.free_header(1);
+            drop(machine);
+            set_trouble(Trouble { writes: 1000, ..Trouble::default() });
+            assert!(write(&path, Header { generation: header.generation + 1, ..free }).is_err());
+            set_trouble(Trouble::default());
+            stale += u64::from(!with(|disk| disk.is_durable(&path, 0, BLOCK as usize)));
+            let _machine = Machine::open(1).expect("opens");
+            assert!(with(|disk| disk.is_durable(&path, 0, BLOCK as usize)), "seed {seed}: a power cut would change it");
+        }
+        assert!(stale > 10, "{stale}");
+    }
+
+    #[test]
+    fn what_could_not_be_erased_is_erased_when_the_disk_takes_it_again() {
+        for trouble in [Trouble { writes: 1000, ..Trouble::default() }, Trouble { names: 1000, ..Trouble::default() }] {
+            for reusable in [true, false] {
+                let (mut machine, path, header) = begun(7);
+                let Header { number, generation, size, .. } = header;
+                machine.spool.shared.ask(Request::Erase(Erase { number, generation, size, reusable, seals: None }));
+                set_trouble(trouble);
+                while machine.step() {}
+                machine.second();
+                set_trouble(Trouble::default());
+                machine.second();
+                let content = with(|disk| disk.content(&path).map(<[u8]>::to_vec));
+                assert!(!content.is_some_and(|content| is_in_use(&content)), "{trouble:?}, reusable: {reusable}");
+            }
+        }
+    }
+}

@@ -405,7 +405,9 @@ pub fn open(path: &Path, how: Open) -> io::Result<File> {
             disk.inodes.push(Inode::default());
             disk.names.create(path, disk.inodes.len() - 1);
         } else {
-            disk.read_operation(nix::errno::Errno::EMFILE)?;
+            let opened = disk.read_operation(nix::errno::Errno::EMFILE);
+            disk.undecided += u64::from(opened.is_err() && how != Open::Read);
+            opened?;
         }
         let inode = disk.names.get(path).ok_or(error(nix::errno::Errno::ENOENT))?;
         Ok(File { inode, durable })
@@ -578,12 +580,14 @@ pub fn sync_file_system() -> io::Result<()> {
 }
 
 /// As `disk::forget_cached`.
-pub fn forget_cached(path: &Path) -> io::Result<()> {
+pub fn forget_cached(path: &Path, bytes: Option<u64>) -> io::Result<()> {
     with(|disk| {
         let inode = disk.names.get(path).ok_or(error(nix::errno::Errno::ENOENT))?;
         let inode = &mut disk.inodes[inode];
+        let end = bytes.map_or(usize::MAX, |bytes| bytes as usize);
+        let (seen, durable) = (end.min(inode.seen.len()), end.min(inode.durable.len()));
         if inode.dirty.is_empty() {
-            inode.seen = inode.durable.clone();
+            inode.seen.splice(..seen, inode.durable[..durable].iter().copied());
         }
         Ok(())
     })

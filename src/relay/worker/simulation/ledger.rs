@@ -1,8 +1,9 @@
 //! What clients and next servers know: the other side of every promise.
 
+use crate::log::{Level, event};
 use crate::relay::notification::Action;
 use crate::relay::records::{Delivered, Matter, Told};
-use crate::spool::{CommitError, Content, Location, Stored};
+use crate::spool::{CommitError, Content, Location, QueueId, Stored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -141,7 +142,7 @@ impl Ledger {
             None => {
                 let doomed = |message: &Message| message.recipients.iter().any(|recipient| recipient.doomed);
                 for (&about, _) in self.messages.iter().filter(|(_, message)| doomed(message)) {
-                    let name = crate::spool::QueueId(about).to_string();
+                    let name = QueueId(about).to_string();
                     if memchr::memmem::find(content, name.as_bytes()).is_some() {
                         self.told.insert(about);
                     }
@@ -177,6 +178,8 @@ impl Ledger {
 
     fn done(&mut self, id: u64, index: u32, failed: bool) {
         let Some(message) = self.messages.get_mut(&id) else { return };
+        let line = event(Level::Info, "simulated: an outcome is durable");
+        line.field("queue_id", QueueId(id)).field("recipient", index).field("failed", failed).emit();
         message.recipients[index as usize].recorded = true;
         if failed {
             self.failed.insert(id);

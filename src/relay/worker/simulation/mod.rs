@@ -61,7 +61,10 @@ fn what_is_acknowledged_is_delivered_whatever_happens() {
             }
             match std::panic::catch_unwind(|| run::run(seed)) {
                 Ok(tally) => total.add(&tally),
-                Err(_) => failed.lock().expect("nobody panics with it").push(seed),
+                Err(_) => {
+                    eprintln!("seed {seed} fails");
+                    failed.lock().expect("nobody panics with it").push(seed);
+                }
             }
         }
         total

@@ -4,6 +4,7 @@ use super::client::{self, Offer};
 use super::ledger::Ledger;
 use super::process::{EXPIRE_S, Mood, Process};
 use crate::clock;
+use crate::log::{Level, event};
 use crate::spool::simulated::{self, Dice, Disk, Remains, Trouble};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -94,6 +95,7 @@ impl Run {
     fn start(&mut self) -> Option<Process> {
         self.tally.starts += 1;
         let cores = 1 + self.dice.below(3) as usize;
+        event(Level::Info, "simulated: a start").field("cores", cores).emit();
         match Process::start(cores, self.ledger.clone()) {
             Ok(mut process) => {
                 process.catch_up(&mut self.dice);
@@ -136,6 +138,7 @@ impl Run {
     }
 
     fn die(&mut self, process: Option<Process>, end: End) {
+        event(Level::Info, "simulated: a life ends").field("how", format_args!("{end:?}")).emit();
         simulated::with(|disk| disk.die());
         simulated::stop();
         drop(process);
