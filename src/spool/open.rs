@@ -156,7 +156,8 @@ fn list_segments(layout: &Layout) -> Result<Found, String> {
         }
         // After a failed write the page cache may say that a segment is free which is active on the disk. Who believed that
         // would forget the outcomes about its messages, and after a power cut they would be delivered again.
-        disk::forget_cached(&path, Some(BLOCK)).map_err(|error| describe(&path, error, "the spool must be readable"))?;
+        disk::forget_cached(&path, Some(BLOCK))
+            .map_err(|error| describe(&path, error, "the spool must be readable"))?;
         match read_header(&path, number)? {
             Some(header) if header.state == State::Free => found.free.push(header),
             Some(header) => {

@@ -1,8 +1,10 @@
 //! What clients and next servers know: the other side of every promise.
 
+use super::operator::What;
 use crate::log::{Level, event};
 use crate::relay::notification::Action;
 use crate::relay::records::{Delivered, Matter, Told};
+use crate::smtp::envelope::Order;
 use crate::spool::{CommitError, Content, Location, QueueId, Stored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -17,6 +19,7 @@ pub struct Message {
     acknowledged: bool,
     /// 451 or 452 was said, and nothing made that doubtful.
     refused: bool,
+    orders: Orders,
     recipients: Vec<Recipient>,
 }
 
@@ -28,6 +31,21 @@ struct Recipient {
     recorded: bool,
     /// The next server refused it for good, or its time was over: an outcome may say that it failed.
     doomed: bool,
+}
+
+/// What an operator has ordered of a message.
+#[derive(Clone, Copy, Debug, Default)]
+struct Orders {
+    /// It was ordered to be deleted: that it is gone is no loss.
+    may_be_deleted: bool,
+    /// It is deleted for all of its recipients, of which none was under way or done.
+    deleted: bool,
+    /// Orders so far that could end a hold.
+    ends: u64,
+    /// A hold is durable, and no such order came after it.
+    held: bool,
+    /// The same, and a start has read it.
+    bound: bool,
 }
 
 /// All messages of a run.
@@ -44,13 +62,15 @@ pub struct Ledger {
     pub duplicates: u64,
     /// Messages that were moved out of a segment, or were to be.
     pub moves: u64,
+    /// Orders that were obeyed.
+    pub orders: u64,
 }
 
 impl Ledger {
     /// A client sends it now.
     pub fn offered(&mut self, id: u64, content: Rc<Vec<u8>>, recipients: usize, offered_ms: u64) {
-        let recipients = vec![Recipient::default(); recipients];
-        let message = Message { content, offered_ms, acknowledged: false, refused: false, recipients };
+        let (orders, recipients) = (Orders::default(), vec![Recipient::default(); recipients]);
+        let message = Message { content, offered_ms, acknowledged: false, refused: false, orders, recipients };
         assert!(self.messages.insert(id, message).is_none(), "queue id {id:x} was given twice");
     }
 
@@ -72,7 +92,7 @@ impl Ledger {
     pub fn expected(&self) -> impl Iterator<Item = (u64, bool)> {
         self.messages.iter().map(|(&id, message)| {
             let open = message.recipients.iter().any(|recipient| recipient.taken == 0 && !recipient.doomed);
-            (id, message.acknowledged && open && !self.lenient)
+            (id, message.acknowledged && open && !message.orders.may_be_deleted && !self.lenient)
         })
     }
 
@@ -103,7 +123,7 @@ impl Ledger {
             Content::Spilled(mut reader) => {
                 let mut content = Vec::new();
                 loop {
-                    let piece = reader.next().unwrap_or_else(|why| panic!("message {id:x}: {why}"));
+                    let piece = reader.next().unwrap_or_else(|why| panic!("message {}: {why}", QueueId(id)));
                     if piece.is_empty() {
                         break;
                     }
@@ -113,7 +133,8 @@ impl Ledger {
             }
         };
         if let Some(message) = self.messages.get(&id) {
-            assert!(content == *message.content, "message {id:x} is not what was sent");
+            let id = QueueId(id);
+            assert!(content == *message.content, "message {id} is not what was sent");
         }
         content
     }
@@ -121,13 +142,13 @@ impl Ledger {
     /// A delivery to these recipients begins.
     pub fn check_due(&self, id: u64, recipients: &[u32]) {
         let Some(message) = self.messages.get(&id) else { return };
-        assert!(!message.refused, "message {id:x} was refused and is delivered");
+        let id = QueueId(id);
+        assert!(!message.refused, "message {id} was refused and is delivered");
+        assert!(self.lenient || !message.orders.deleted, "message {id} was deleted and is delivered");
+        assert!(self.lenient || !message.orders.bound, "message {id} is on hold and is delivered");
         for &index in recipients {
             let recipient = &message.recipients[index as usize];
-            assert!(
-                self.lenient || !recipient.recorded,
-                "message {id:x}, recipient {index} is done and delivered again"
-            );
+            assert!(self.lenient || !recipient.recorded, "message {id}, recipient {index} is done and delivered again");
         }
     }
 
@@ -149,6 +170,44 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// An operator orders it now; returns what [`Ledger::obeyed`] is to be told.
+    pub fn ordered(&mut self, id: u64, what: What) -> u64 {
+        let Some(message) = self.messages.get_mut(&id) else { return 0 };
+        match what {
+            What::Delete => message.orders.may_be_deleted = true,
+            // The sender is told, or it stays queued.
+            What::Return => message.recipients.iter_mut().for_each(|recipient| recipient.doomed = true),
+            What::Order(Order::Release | Order::Requeue) => {
+                (message.orders.held, message.orders.bound) = (false, false);
+                message.orders.ends += 1;
+            }
+            What::Order(Order::Hold) | What::Flush => {}
+        }
+        message.orders.ends
+    }
+
+    /// It is durable, for so many recipients. Another order may have come meanwhile.
+    pub fn obeyed(&mut self, id: u64, what: What, recipients: usize, ends: u64) {
+        self.orders += 1;
+        let line = event(Level::Info, "simulated: an order is durable").field("queue_id", QueueId(id));
+        line.field("order", format_args!("{what:?}")).field("recipients", recipients).emit();
+        let Some(message) = self.messages.get_mut(&id) else { return };
+        match what {
+            What::Delete => message.orders.deleted |= recipients == message.recipients.len(),
+            What::Return if recipients > 0 => {
+                message.orders.deleted |= recipients == message.recipients.len();
+                self.failed.insert(id);
+            }
+            What::Order(Order::Hold) => message.orders.held |= ends == message.orders.ends,
+            What::Return | What::Order(Order::Release | Order::Requeue) | What::Flush => {}
+        }
+    }
+
+    /// A start has read what was durable: it binds.
+    pub fn orders_were_read(&mut self) {
+        self.messages.values_mut().for_each(|message| message.orders.bound = message.orders.held);
     }
 
     /// Is it a client's, and no notification?
@@ -190,8 +249,10 @@ impl Ledger {
     pub fn check_all_is_done(&self) {
         for (id, message) in self.messages.iter().filter(|(_, message)| message.acknowledged) {
             for (index, recipient) in message.recipients.iter().enumerate() {
-                let done = recipient.taken > 0 || recipient.doomed && self.told.contains(id);
-                assert!(done, "message {id:x} was acknowledged and never delivered to recipient {index}");
+                let done =
+                    message.orders.may_be_deleted || recipient.taken > 0 || recipient.doomed && self.told.contains(id);
+                let id = QueueId(*id);
+                assert!(done, "message {id} was acknowledged and never delivered to recipient {index}");
             }
         }
         let untold: Vec<_> = self.failed.difference(&self.told).collect();

@@ -9,13 +9,14 @@
 //! ```
 //!
 //! It is the code that runs in production, from `Spool::open` to the worker's moves; simulated are the disk
-//! (spool/simulated/), the runtime, the clock, clients and next servers. A run is several lives of a process, each with a
-//! number of cores of its own, and ended in good order, by a kill or by a power cut at any operation of the disk; in some
-//! runs operations fail as well. The last life is without harm and delivers all that is there.
+//! (spool/simulated/), the runtime, the clock, clients, next servers and an operator. A run is several lives of a process,
+//! each with a number of cores of its own, and ended in good order, by a kill or by a power cut at any operation of the
+//! disk; in some runs operations fail as well. The last life is without harm and delivers all that is there.
 //!
 //! After each start: what was acknowledged and is not done is queued, whole; what was not is whole or absent. At any
-//! time: what is delivered is durable, whole, was not refused, and is not recorded as done. At the end: every acknowledged
-//! message was delivered to each recipient, or its sender told; nothing is left on the disk that nobody frees.
+//! time: what is delivered is durable, whole, was not refused, is not recorded as done, and neither deleted nor on hold by
+//! an order that was answered before the last start. At the end: every acknowledged message was delivered to each
+//! recipient, or its sender told, or it was ordered to be deleted; nothing is left on the disk that nobody frees.
 //!
 //! A failing run prints its seed. `PENSTOCK_SIM_SEED=n` repeats it, with the log; `PENSTOCK_SIM_SEEDS=n` says how many
 //! runs there are, and `PENSTOCK_SIM_FIRST=n` from which seed on.
@@ -23,6 +24,7 @@
 mod client;
 mod flips;
 mod ledger;
+mod operator;
 mod process;
 mod run;
 

@@ -3,6 +3,7 @@
 use super::super::Worker;
 use super::super::recording::Recorded;
 use super::ledger::Ledger;
+use super::operator::Operator;
 use crate::clock::now_ms;
 use crate::config;
 use crate::metrics::Counters;
@@ -101,10 +102,11 @@ pub struct Process {
     machine: Machine,
     /// One per core.
     pub writers: Vec<Writer>,
-    worker: Worker,
+    pub(super) worker: Worker,
     /// Transactions under way.
     work: Vec<Work>,
-    ledger: Rc<RefCell<Ledger>>,
+    pub(super) operator: Operator,
+    pub(super) ledger: Rc<RefCell<Ledger>>,
     /// Dropping it would end the worker.
     _stop: oneshot::Sender<()>,
 }
@@ -137,7 +139,7 @@ impl Process {
             Worker::new(options, routes, tools, fixture.counters.clone(), reported, stopped)
                 .expect("nothing is started")
         });
-        Ok(Process { machine, writers, worker, work: Vec::new(), ledger, _stop: stop })
+        Ok(Process { machine, writers, worker, work: Vec::new(), operator: Operator::default(), ledger, _stop: stop })
     }
 
     /// The relay reads all that there is; the files thread runs beside it.
@@ -149,6 +151,7 @@ impl Process {
             }
         }
         self.worker.queue.caught_up();
+        self.ledger.borrow_mut().orders_were_read();
         self.ledger.borrow_mut().lenient |= simulated::with(|disk| disk.failed_reads) != failed_reads;
     }
 
@@ -217,6 +220,7 @@ impl Process {
             self.ledger.borrow_mut().moves += 1;
             self.worker.moved(moved);
         }
+        self.operator.hear(&mut self.worker, &mut self.ledger.borrow_mut());
     }
 
     /// The relay looks for what pins segments.
@@ -333,7 +337,10 @@ impl Process {
 
     /// Nothing is queued, nothing under way and nothing to be recorded.
     pub fn is_idle(&self) -> bool {
-        self.worker.queue.counts().0 == 0 && self.work.is_empty() && self.worker.records.is_empty()
+        self.worker.queue.counts().0 == 0
+            && self.work.is_empty()
+            && self.worker.records.is_empty()
+            && self.operator.is_idle()
     }
 
     /// What is left on the disk.

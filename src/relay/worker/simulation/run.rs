@@ -20,6 +20,7 @@ pub struct Tally {
     duplicates: u64,
     recycled: u64,
     moves: u64,
+    orders: u64,
     troubled_runs: u64,
 }
 
@@ -34,6 +35,7 @@ impl Tally {
         self.duplicates += other.duplicates;
         self.recycled += other.recycled;
         self.moves += other.moves;
+        self.orders += other.orders;
         self.troubled_runs += other.troubled_runs;
     }
 
@@ -41,6 +43,7 @@ impl Tally {
     pub fn is_worth_something(&self) {
         let often = self.acknowledged > 10 * self.runs && self.power_cuts > self.runs / 2 && self.kills > self.runs / 4;
         let much = self.recycled > self.runs && self.moves > self.runs / 4 && self.duplicates > self.runs / 4;
+        let much = much && self.orders > self.runs / 4;
         assert!(self.runs < 100 || often && much, "too little has happened: {self:?}");
     }
 }
@@ -80,8 +83,18 @@ pub fn run(seed: u64) -> Tally {
     simulated::remove();
     clock::SIMULATED_MS.set(None);
     let ledger = run.ledger.borrow();
-    let (acknowledged, duplicates, moves) = (ledger.acknowledged(), ledger.duplicates, ledger.moves);
-    Tally { runs: 1, acknowledged, duplicates, recycled, moves, troubled_runs: u64::from(troubled), ..run.tally }
+    let (acknowledged, orders) = (ledger.acknowledged(), ledger.orders);
+    let (duplicates, moves) = (ledger.duplicates, ledger.moves);
+    Tally {
+        runs: 1,
+        acknowledged,
+        duplicates,
+        recycled,
+        moves,
+        orders,
+        troubled_runs: u64::from(troubled),
+        ..run.tally
+    }
 }
 
 impl Run {
@@ -165,10 +178,11 @@ impl Run {
             82..84 => process.move_survivors(),
             84..88 => process.deliver(1 + self.dice.below(4) as usize),
             88..94 => process.answer(&mut self.dice, Mood::Any),
-            94..97 => {
+            94..96 => {
                 self.pass(1000);
                 process.second();
             }
+            96 => process.order(&mut self.dice),
             97 => {
                 let ms = [10_000, 60_000, 1_000_000][self.dice.below(3) as usize];
                 self.pass(ms);
@@ -250,6 +264,9 @@ impl Run {
         while !(process.is_idle() && simulated::tasks() == 0) {
             self.settle(&mut process, Mood::Kind);
             process.move_survivors();
+            if rounds % 8 == 0 {
+                process.release_all();
+            }
             self.pass(60_000);
             process.second();
             rounds += 1;
