@@ -160,12 +160,16 @@ impl Answering {
             Selection::Filter(_) => {
                 let mut ids = Vec::new();
                 self.each(selection, &mut |one, _, _| {
-                    ids.push(one.standing.id);
+                    // Only what is held can be released.
+                    if deed != Deed::Release || one.standing.held_ms.is_some() {
+                        ids.push(one.standing.id);
+                    }
                     Ok(true)
                 })?;
                 ids
             }
         };
+        let named = matches!(selection, Selection::Ids(_));
         let at_once = match (deed, bounce) {
             (Deed::Delete, true) => 1,
             (Deed::Delete, false) => DELETED_AT_ONCE,
@@ -174,6 +178,10 @@ impl Answering {
         let mut count = 0;
         for some in ids.chunks(at_once) {
             for (id, done) in self.do_to(deed, some.to_vec(), bounce)? {
+                // Delivered since it was found: nobody has asked for this one.
+                if done == Done::Unknown && !named {
+                    continue;
+                }
                 let (result, recipients, under_way) = result(done);
                 audit("operator acts", peer, deed).field("queue_id", QueueId(id)).field("result", result).emit();
                 count += u64::from(result == "done");

@@ -108,6 +108,16 @@ def test_orders_outlive_a_kill(port_and_server):
     assert "not in the queue" in queue(server, "release", held, status=1)
 
 
+def test_release_of_all_is_of_what_is_held(port_and_server):
+    _, server = port_and_server
+    ids = submit_all(server, ["one", "two", "three"])
+    deferred(server, ids)
+    queue(server, "hold", ids[1])
+    said = queue(server, "release", "--all")
+    assert ids[1] in said and "release: 1 message\n" in said and ids[0] not in said
+    assert queue(server, "release", "--all") == "release: 0 messages\n"
+
+
 def test_orders_outlive_many_kills(appliance):
     """What the first start reads of orders must be there for the next."""
     port, settings = nowhere()
@@ -314,6 +324,7 @@ def test_two_clients_at_once(port_and_server):
 def test_nonsense_is_refused(port_and_server, line):
     _, server = port_and_server
     one = submit(server, "one")
+    deferred(server, [one])
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(20)
     client.connect(str(server.directory / "spool/control"))
