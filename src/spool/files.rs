@@ -256,8 +256,10 @@ impl Files {
                 Ok(Spare { number, file, dirty: None })
             }
             Err(error) => {
-                // Half a segment must not take the room that is missing.
-                let _ = disk::remove_file(&new);
+                // Half a segment must not take the room that is missing. One that cannot be removed is in the way of the next
+                // attempt, which so gets another name; the next opening removes it.
+                let removed = disk::remove_file(&new);
+                self.next_segment += u32::from(removed.is_err_and(|why| why.kind() != io::ErrorKind::NotFound));
                 Err(error)
             }
         }

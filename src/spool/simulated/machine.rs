@@ -175,6 +175,24 @@ mod tests {
     }
 
     #[test]
+    fn half_a_segment_that_cannot_be_removed_is_not_in_the_way_of_the_next() {
+        for seed in 1..50 {
+            let (mut machine, ..) = begun(seed);
+            machine.spool.shared.spares().clear();
+            set_trouble(Trouble { writes: 500, names: 500, ..Trouble::default() });
+            for _ in 0..20 {
+                while machine.step() {}
+                machine.second();
+            }
+            set_trouble(Trouble::default());
+            machine.spool.shared.spares().clear();
+            machine.second();
+            while machine.step() {}
+            assert_eq!(machine.spool.shared.spares().len(), 2, "seed {seed}");
+        }
+    }
+
+    #[test]
     fn what_could_not_be_erased_is_erased_when_the_disk_takes_it_again() {
         for trouble in [Trouble { writes: 1000, ..Trouble::default() }, Trouble { names: 1000, ..Trouble::default() }] {
             for reusable in [true, false] {
