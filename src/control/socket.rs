@@ -127,19 +127,32 @@ fn accept(listener: &UnixListener, shared: &Shared, stop: &AtomicBool) {
             std::thread::sleep(Duration::from_millis(100));
             continue;
         };
-        if shared.clients.fetch_add(1, Ordering::AcqRel) >= CLIENTS_MAX {
-            shared.clients.fetch_sub(1, Ordering::AcqRel);
+        let Some(place) = Place::take(&shared.clients) else {
             say_one(stream, "too many ask at once; try again in a moment");
             continue;
-        }
-        let (mine, counted) = (shared.clone(), shared.clients.clone());
-        let thread = std::thread::Builder::new().name("operator".into()).spawn(move || {
+        };
+        let mine = shared.clone();
+        // Where no thread can be started the connection ends, which says enough.
+        let _ = std::thread::Builder::new().name("operator".into()).spawn(move || {
+            let _place = place;
             serve(stream, mine);
-            counted.fetch_sub(1, Ordering::AcqRel);
         });
-        if thread.is_err() {
-            shared.clients.fetch_sub(1, Ordering::AcqRel);
-        }
+    }
+}
+
+/// One of the clients that may ask at once; given back when dropped, by a panic too.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(clients: &Arc<AtomicUsize>) -> Option<Place> {
+        let place = Place(clients.clone());
+        (clients.fetch_add(1, Ordering::AcqRel) < CLIENTS_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -196,4 +209,23 @@ fn read_request(mut stream: &UnixStream) -> Result<Request, String> {
     }
     let end = memchr::memchr(b'\n', &line).unwrap_or(line.len());
     Request::parse(&line[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_comes_back_however_its_client_ends() {
+        let clients = Arc::default();
+        for _ in 0..3 {
+            let places: Vec<_> = (0..CLIENTS_MAX).map(|_| Place::take(&clients).expect("there is room")).collect();
+            assert!(Place::take(&clients).is_none(), "there are no more");
+            let panicked = std::thread::spawn(move || {
+                let _places = places;
+                std::panic::resume_unwind(Box::new("a bug"));
+            });
+            assert!(panicked.join().is_err());
+        }
+    }
 }

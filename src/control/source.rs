@@ -88,9 +88,7 @@ impl Source {
         match self {
             Source::Spool(stopped) => Ok(stopped.answer(question)),
             Source::Relay(line) => line.ask(question).map_err(|silence| match silence {
-                Silence::Stopped => {
-                    "the relay does not run: it is paused (relay.paused), or the server is stopping".into()
-                }
+                Silence::Stopped => "the relay does not run: the server is stopping".into(),
                 Silence::Slow => {
                     "the relay does not answer; is it still reading the spool after a start? try again".into()
                 }

@@ -58,12 +58,11 @@ impl RelayHandle {
     }
 }
 
-/// Starts the relay on a thread of its own, or, if it is paused, nothing at all: mail is accepted and kept.
-/// Errors: one line.
+/// Starts the relay on a thread of its own. Paused, it reads the spool and answers an operator, and delivers, returns and
+/// moves nothing: mail is accepted and kept. Errors: one line.
 pub fn start(options: RelayOptions) -> Result<RelayHandle, String> {
     if options.config.paused {
         log::event(Level::Warning, "relay paused, mail is accepted and kept").emit();
-        return Ok(RelayHandle { stop: None, thread: None });
     }
     let no_thread = |error: io::Error| format!("the relay cannot start a thread: {error}; raise the limit of threads");
     let maildirs = Maildirs::start(&options.hostname).map_err(no_thread)?;

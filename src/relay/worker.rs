@@ -168,6 +168,8 @@ struct Worker {
     operator: Operator,
     traces: Traces,
     stop: oneshot::Receiver<()>,
+    /// Nothing is delivered.
+    paused: bool,
     /// Nothing new is begun.
     stopping: bool,
 }
@@ -221,6 +223,7 @@ impl Worker {
             operator: Operator::new(options.asked),
             traces: options.traces,
             stop,
+            paused: options.config.paused,
             stopping: false,
         })
     }
@@ -240,10 +243,12 @@ impl Worker {
         loop {
             let more = (0..FOLLOW_AT_ONCE).all(|_| self.follow_one());
             let now = now_ms();
-            self.look_for_late(now);
             self.record(now);
-            self.deliver(now);
-            self.move_survivors(now);
+            if !self.paused {
+                self.look_for_late(now);
+                self.deliver(now);
+                self.move_survivors(now);
+            }
             let until = if more { now } else { self.wake_ms(now) };
             match self.wait(until).await {
                 Woken::Report(report) => self.report(report),
@@ -460,9 +465,10 @@ impl Worker {
 
     /// When there may be something to do that nothing else wakes us for.
     fn wake_ms(&self, now: u64) -> u64 {
-        let deliveries = self.queue.wake_ms().filter(|_| self.records.may_deliver());
+        let may_deliver = self.records.may_deliver() && !self.paused;
+        let deliveries = self.queue.wake_ms().filter(|_| may_deliver);
         let retry = self.records.wake_ms().map(|until| until.max(now + 1));
-        let moving = self.records.may_deliver().then(|| self.mover.wake_ms().max(now + 1));
+        let moving = may_deliver.then(|| self.mover.wake_ms().max(now + 1));
         deliveries.into_iter().chain(retry).chain(moving).min().unwrap_or(u64::MAX)
     }
 

@@ -118,6 +118,24 @@ def test_release_of_all_is_of_what_is_held(port_and_server):
     assert queue(server, "release", "--all") == "release: 0 messages\n"
 
 
+def test_a_paused_relay_takes_orders_and_delivers_nothing(appliance):
+    with Sink() as sink:
+        server = appliance(routes=[{"smarthost": f"127.0.0.1:{sink.port}", "tls": "none"}], relay={"paused": True})
+        with server:
+            held, deleted, left = submit_all(server, ["held", "deleted", "left"])
+            wait_for(lambda: set(rows(server, "list")) == {held, deleted, left}, 15, lambda: queue(server, "list"))
+            queue(server, "hold", held)
+            queue(server, "delete", deleted)
+            queue(server, "flush", left)
+            wait_for(lambda: set(rows(server, "list")) == {held, left}, 15, lambda: queue(server, "list"))
+        assert not sink.messages
+        server.settings["relay"]["paused"] = False
+        server.write_config()
+        with server:
+            wait_for(lambda: list(rows(server, "list")) == [held], 15, lambda: queue(server, "list"))
+            assert [b"Subject: left" in content for *_, content in sink.messages] == [True]
+
+
 def test_orders_outlive_many_kills(appliance):
     """What the first start reads of orders must be there for the next."""
     port, settings = nowhere()
