@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!  start:      spool (lock, epoch) -> certificate -> users, local recipients -> traces -> control socket -> listeners and cores -> relay
+//!              -> http
 //!  shut down:  control socket -> cores (accept, sessions, their writers) -> relay (deliveries in flight, its writer) -> traces -> verifiers -> spool
+//!              -> http
 //! ```
 //!
 //! Whatever is wrong at start is one line with a remedy, and nothing is left running.
 
+use crate::admin::status::Status;
 use crate::auth::Authenticator;
 use crate::clock::now_ms;
 use crate::config::{Config, Io};
@@ -16,10 +19,13 @@ use crate::net::{self, Driver, PemFiles};
 use crate::relay::{self, RelayHandle, RelayOptions};
 use crate::server::recipients::RecipientsFile;
 use crate::server::{self, Cores, Setup, TlsSnapshot};
+use crate::services::Http;
 use crate::spool::{self, Spool};
 use crate::trace;
 use crate::trace::writer::TraceWriter;
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A running appliance.
 pub struct Appliance {
@@ -32,6 +38,8 @@ pub struct Appliance {
     authenticator: Option<Arc<Authenticator>>,
     tls: Arc<TlsSnapshot>,
     recipients: Option<RecipientsFile>,
+    status: Arc<Status>,
+    http: Option<Http>,
 }
 
 impl Appliance {
@@ -69,6 +77,8 @@ impl Appliance {
             reserve_bytes: config.spool.reserve_bytes,
         })?;
         let control = ControlSocket::start(&config.control, &config.spool.directory, line, traces.clone())?;
+        // Whatever cannot be had is said before anybody is served.
+        let admin = config.admin.as_ref().map(|admin| Http::bind(admin.listen)).transpose()?;
         let cores = server::start(setup)?;
         let started = relay::start(RelayOptions {
             config: config.relay.clone(),
@@ -87,6 +97,21 @@ impl Appliance {
                 return Err(error);
             }
         };
+        let status = Arc::new(Status {
+            config: config.clone(),
+            spool: spool.watch(),
+            relay: relay.watch(),
+            authenticator: authenticator.clone(),
+            stopping: AtomicBool::new(false),
+        });
+        let http = match admin.map(|listener| serve_status(listener, &status)).transpose() {
+            Ok(http) => http,
+            Err(error) => {
+                cores.shut_down();
+                relay.stop();
+                return Err(error);
+            }
+        };
         for listener in &config.listeners {
             event(Level::Info, "listening")
                 .field("listener", &listener.name)
@@ -94,7 +119,19 @@ impl Appliance {
                 .field("io", driver.name())
                 .emit();
         }
-        Ok(Appliance { config, spool, cores, relay, control, trace_writer, authenticator, tls, recipients })
+        Ok(Appliance {
+            config,
+            spool,
+            cores,
+            relay,
+            control,
+            trace_writer,
+            authenticator,
+            tls,
+            recipients,
+            status,
+            http,
+        })
     }
 
     /// Reads certificates, users and local recipients again. What is broken keeps its old form and says so; certificates are replaced all
@@ -131,6 +168,8 @@ impl Appliance {
     /// Drains and stops everything; returns when all is on disk and every thread has ended.
     pub fn shut_down(self) {
         event(Level::Info, "shutting down").emit();
+        // Whoever asks is told so until the end.
+        self.status.stopping.store(true, Ordering::Relaxed);
         drop(self.control);
         self.cores.shut_down();
         self.relay.stop();
@@ -139,7 +178,18 @@ impl Appliance {
             authenticator.stop();
         }
         self.spool.close();
+        drop(self.http);
     }
+}
+
+/// Metrics and health.
+fn serve_status(listener: TcpListener, status: &Arc<Status>) -> Result<Http, String> {
+    let status = status.clone();
+    let http = Http::start(listener, move |path| status.page(path))?;
+    if let Ok(address) = http.address() {
+        event(Level::Info, "metrics and health").field("address", address).emit();
+    }
+    Ok(http)
 }
 
 /// The files of all certificates, the default's first.

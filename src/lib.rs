@@ -31,7 +31,7 @@
 //! | [`message`] | the header: what to prepend; MIME: what to encode; no I/O | `log`, for one character table |
 //! | [`policy`] | who may send what where; no I/O | - |
 //! | [`auth`] | who it is: users file, verdict cache, verifier threads | `sasl`, `policy`, `services` |
-//! | [`spool`] | durability: records, segments, group commit, following | `smtp::envelope` |
+//! | [`spool`] | durability: records, segments, group commit, following | `smtp::envelope`; `metrics`, for its writers |
 //! | [`relay`] | delivery: queue, routes, bounces | `net`, `spool`, `message`, `smtp`, `sasl`, `services`, `trace` |
 //! | [`net`] | bytes: buffers, TCP and TLS streams, the runtime | of `services` how files are read |
 //! | [`server`] | the appliance: core threads, listeners, connections, what they share | `net`, `spool`, `auth`, `policy`, `message`, `smtp` |

@@ -48,6 +48,8 @@ enum Command {
     Queue(QueueCommand),
     /// Where is my message? From acceptance to the next server's answer
     Trace(trace::Arguments),
+    /// List every metric that [admin] serves, with its labels and what it counts
+    Metrics,
     /// Run on loopback with nothing to configure, everything in one folder
     Demo {
         /// The folder; made if missing, kept if there
@@ -146,6 +148,7 @@ fn main() -> ExitCode {
             }
         },
         Command::Trace(arguments) => trace::trace(&arguments),
+        Command::Metrics => print(&penstock::metrics::table::list()),
         Command::Demo { directory, port_offset } => {
             serve::block_signals();
             demo::demo(&directory, port_offset)

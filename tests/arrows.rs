@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("message", &["log::is_dangerous"]),
     ("policy", &[]),
     ("auth", &["sasl", "policy", "services", "config", "log", "clock"]),
-    ("spool", &["smtp::envelope", "smtp::Envelope", "net::Driver", "log", "clock"]),
+    ("spool", &["smtp::envelope", "smtp::Envelope", "net::Driver", "log", "metrics", "clock"]),
     (
         "relay",
         &[

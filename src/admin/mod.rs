@@ -9,15 +9,18 @@
 //! | `penstock trace` | [`trace`]: where is my message? |
 //! | `penstock user` | [`user`]: the users file |
 //! | `penstock spool adopt` | [`adopt`]: what another machine has left |
+//! | `/metrics`, `/livez`, `/readyz` over HTTP | [`status`]: what is asked and held; [`figures`]: the page of metrics |
 //!
-//! `penstock config example` prints [`crate::config::example`].
+//! `penstock config example` prints [`crate::config::example`], `penstock metrics` [`crate::metrics::table`].
 
 pub mod adopt;
 pub mod certificate;
 pub mod check;
 pub mod demo;
+pub mod figures;
 pub mod queue;
 pub mod serve;
+pub mod status;
 pub mod trace;
 pub mod user;
 

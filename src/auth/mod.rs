@@ -46,6 +46,7 @@ pub use fault::WITHHELD;
 use ring::rand::{SecureRandom, SystemRandom};
 pub use secret::{Secret, fault as secret_fault};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use users::Users;
@@ -81,6 +82,8 @@ pub struct Authenticator {
     delay: Duration,
     /// The brake's times are since then.
     started: Instant,
+    /// Blocks that the brake began.
+    blocks: AtomicU64,
 }
 
 impl Authenticator {
@@ -109,6 +112,7 @@ impl Authenticator {
             exempt: config.brake_exempt_networks.clone(),
             delay: limits.delay,
             started: Instant::now(),
+            blocks: AtomicU64::new(0),
         }))
     }
 
@@ -234,6 +238,7 @@ impl Authenticator {
         let failure = brake.failed(stamped, address, now_ms);
         drop(brake);
         if let Some((block, until_ms)) = failure.begins {
+            self.blocks.fetch_add(1, Ordering::Relaxed);
             let line = event(Level::Warning, "too many failed authentications, braked").field("from", address);
             let line = match block {
                 Block::Account => line.octets("user", shown_account(&users, &account).as_bytes()),
@@ -255,6 +260,11 @@ impl Authenticator {
     /// Reads the users file again (SIGHUP). A broken file keeps the old one and says so. Reads a file: not from a core.
     pub fn reload(&self) {
         self.file.reload();
+    }
+
+    /// How many blocks the brake began since the start.
+    pub fn blocks(&self) -> u64 {
+        self.blocks.load(Ordering::Relaxed)
     }
 
     /// How many passwords were hashed since the start.

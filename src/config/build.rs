@@ -41,6 +41,8 @@ pub struct Marks {
     pub relay: Range<usize>,
     pub retry: Range<usize>,
     pub expire: Range<usize>,
+    /// `admin.listen`, or the section.
+    pub admin: Range<usize>,
     /// In the order of the listeners.
     pub listeners: Vec<Range<usize>>,
     /// Of all listeners: a key, and the networks that may say who their clients are, with where they stand.
@@ -96,6 +98,7 @@ pub fn build(document: &DeTable<'_>, directory: &Path, notices: &mut Notices) ->
         auth: auth(&top, directory, &mut marks, notices),
         limits: limits(&section(&top, "limits", notices), &mut marks, notices),
         log: log(&section(&top, "log", notices)),
+        admin: admin(&top, &mut marks, notices),
         listeners: listeners(&top, &mut marks, notices),
         relay: relay(&section(&top, "relay", notices), directory, &mut marks, notices),
     };
@@ -296,6 +299,23 @@ fn control(
     let group = |name| section.text(name).map(str::to_owned);
     Control { socket, helpdesk_group: group("helpdesk_group"), postmaster_group: group("postmaster_group") }
 }
+
+/// Without `listen` it is [`ADMIN_LISTEN`].
+fn admin(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Option<Admin> {
+    let (table, span) = top.table("admin")?;
+    let section = Section::read("admin", table, span.clone(), notices);
+    marks.admin = if section.has("listen") { section.at("listen") } else { span };
+    let text = section.text("listen").unwrap_or(ADMIN_LISTEN);
+    let listen = noted(values::admin_address(text, section.flag("beyond_loopback")), &marks.admin, notices)?;
+    if listen.ip().is_loopback() && section.flag("beyond_loopback") {
+        let what = format!("beyond_loopback has no effect while {listen} is listened on");
+        notices.warning(&section.at("beyond_loopback"), what, "remove it, or name an address that other hosts reach");
+    }
+    Some(Admin { listen })
+}
+
+/// Where `[admin]` alone listens.
+const ADMIN_LISTEN: &str = "127.0.0.1:9587";
 
 fn listeners(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices) -> Vec<Listener> {
     let tables = top.tables("listener");

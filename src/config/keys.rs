@@ -71,6 +71,7 @@ pub const SECTIONS: &[&str] = &[
     "log",
     "control",
     "trace",
+    "admin",
     "listener",
     "relay",
     "relay.route",
@@ -101,6 +102,7 @@ const KEYS: &[Key] = &[
     optional("", "log", Table, "[log]", "log lines, which go to standard error"),
     optional("", "control", Table, "[control]", "who may look into the queue and change it while the server runs: penstock queue, penstock trace"),
     optional("", "trace", Table, "[trace]", "what is kept to answer: where is my message?"),
+    optional("", "admin", Table, "[admin]", "metrics and health for whoever watches this server; not given: none"),
     required("", "listener", Tables, "[[listener]]", "an address to listen on"),
     required("", "relay", Table, "[relay]", "where accepted messages go"),
 
@@ -209,6 +211,11 @@ const KEYS: &[Key] = &[
 
     count("trace", "retention_days", "days", 0, 14, 3650, "14",
         "days for which it is kept what became of each message: times, client, user, sender, recipients and replies, no content; about 200 octets a message, in the spool's directory; what is older is removed each day; 0 keeps nothing. Two weeks are about as long as people remember to ask; your privacy rules may ask for less"),
+
+    optional("admin", "listen", Text, "\"127.0.0.1:9587\"",
+        "address and port for HTTP: /metrics in the Prometheus text format, /livez, and /readyz, which is 503 while mail should rather go elsewhere; not given: 127.0.0.1:9587. Whoever reads it sees counts, and names of listeners and routes, nothing of mail or users"),
+    optional("admin", "beyond_loopback", Flag, "false",
+        "allow an address that other hosts reach: there is no password and no TLS, so a firewall must say who may read"),
 
     required("listener", "address", Text, "\"0.0.0.0:587\"",
         "address and port; 0.0.0.0 is every IPv4 address, [::] every IPv6 address; both need two listeners"),

@@ -173,6 +173,8 @@ pub struct Config {
     pub control: Control,
     /// What is kept of delivered messages.
     pub trace: Trace,
+    /// Metrics and health; none: not served.
+    pub admin: Option<Admin>,
     /// Listeners, at least one.
     pub listeners: Vec<Listener>,
     /// Where accepted messages go.
@@ -332,6 +334,13 @@ pub struct Control {
 pub struct Trace {
     /// Days for which it is kept what became of each message; 0: not at all.
     pub retention_days: u64,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where metrics and health are served over HTTP.
+    pub listen: SocketAddr,
 }
 
 /// `[[listener]]`

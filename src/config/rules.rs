@@ -19,6 +19,7 @@ pub fn check(draft: &Draft, notices: &mut Notices) {
     name(config, marks, notices);
     help(config, marks, notices);
     listeners(config, marks, notices);
+    admin(config, marks, notices);
     senders(config, marks, notices);
     proxies(marks, notices);
     mechanisms(config, marks, notices);
@@ -69,6 +70,20 @@ fn listeners(config: &Config, marks: &Marks, notices: &mut Notices) {
             }
             _ => {}
         }
+    }
+}
+
+/// One port for two things.
+fn admin(config: &Config, marks: &Marks, notices: &mut Notices) {
+    let Some(admin) = &config.admin else { return };
+    let meets = |listener: &Listener| {
+        let (own, other) = (admin.listen, listener.address);
+        let all = other.ip().is_unspecified() || own.ip().is_unspecified();
+        own.port() == other.port() && own.is_ipv4() == other.is_ipv4() && (all || own.ip() == other.ip())
+    };
+    if let Some((_, place)) = config.listeners.iter().zip(&marks.listeners).find(|(listener, _)| meets(listener)) {
+        let what = format!("{} is listened on for mail in line {}", admin.listen, notices.line(place.start));
+        notices.mistake(&marks.admin, what, "give it another port, as in listen = \"127.0.0.1:9587\"");
     }
 }
 

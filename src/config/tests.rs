@@ -100,6 +100,17 @@ fn each_mistake_names_its_line_and_its_remedy() {
             "write \"192.0.2.0/24\"",
         ),
         ("[tls]", "[log]\nlevel = \"warn\"\n[tls]", "5", "\"warn\" is no level", "did you mean \"warning\"?"),
+        ("[tls]", "[admin]\nlisten = \"0.0.0.0:9587\"\n[tls]", "5", "reached by other hosts", "or add beyond_loopback"),
+        ("[tls]", "[admin]\nlisten = \"192.0.2.1:80\"\n[tls]", "5", "no password", "write \"127.0.0.1:80\""),
+        ("[tls]", "[admin]\nlisten = \"9587\"\n[tls]", "5", "is no address", "\"[::1]:9587\""),
+        ("[tls]", "[admin]\nlisten = \"127.0.0.1:0\"\n[tls]", "5", "has port 0", "\"127.0.0.1:9587\""),
+        (
+            "[tls]",
+            "[admin]\nlisten = \"127.0.0.1:587\"\n[tls]",
+            "5",
+            "listened on for mail in line 12",
+            "give it another port",
+        ),
         ("0.0.0.0:587", "::1:587", "10", "no address to listen on", "\"[::1]:587\""),
         ("0.0.0.0:587", "0.0.0.0:65587", "10", "has port 65587", "ports end at 65535"),
         (
@@ -730,4 +741,24 @@ fn auth_is_read_beside_mistakes_of_others() {
         assert!(of(text).is_err_and(|notices| notices.has_mistakes()), "{text}");
     }
     assert!(of("[limits]\nrecipient_max = 3\n").is_ok_and(|(auth, _)| auth.is_none()));
+}
+
+/// No port is opened that the file does not name, and the section alone names the usual one.
+#[test]
+fn metrics_are_served_where_the_file_says_so() {
+    let text = example::find("toronto").expect("it exists").text;
+    let read = |section: &str| {
+        let text = text.replacen("\n[relay]", &format!("\n{section}\n[relay]"), 1);
+        let loaded = parse(&text, Path::new("/etc/penstock/penstock.toml")).map_err(|notices| notices.to_string())?;
+        let notices = loaded.notices.to_string();
+        Ok::<_, String>((loaded.config.admin.map(|admin| admin.listen.to_string()), notices))
+    };
+    assert_eq!(read("").expect("no mistake").0, None);
+    assert_eq!(read("[admin]").expect("no mistake").0.as_deref(), Some("127.0.0.1:9587"));
+    let beyond = "[admin]\nlisten = \"[::]:9587\"\nbeyond_loopback = true";
+    assert_eq!(read(beyond).expect("said explicitly").0.as_deref(), Some("[::]:9587"));
+    assert!(read(&beyond.replace("true", "false")).is_err());
+    let (listen, said) = read("[admin]\nbeyond_loopback = true").expect("no mistake");
+    assert_eq!(listen.as_deref(), Some("127.0.0.1:9587"));
+    assert!(said.contains("beyond_loopback has no effect"), "{said}");
 }

@@ -131,6 +131,20 @@ pub fn listener_address(text: &str) -> Result<SocketAddr, Fault> {
     }
 }
 
+/// Where metrics are served: `127.0.0.1:9587`. Only on loopback, or `beyond` it where that is said.
+pub fn admin_address(text: &str, beyond: bool) -> Result<SocketAddr, Fault> {
+    let form = "write address and port, as in \"127.0.0.1:9587\" or \"[::1]:9587\"";
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => fault(format!("\"{text}\" has port 0"), form),
+        Ok(address) if !address.ip().to_canonical().is_loopback() && !beyond => fault(
+            format!("{text} is reached by other hosts, and there is no password"),
+            format!("write \"127.0.0.1:{}\", or add beyond_loopback = true", address.port()),
+        ),
+        Ok(address) => Ok(address),
+        Err(_) => fault(format!("\"{text}\" is no address to listen on"), form),
+    }
+}
+
 /// A number, and more than a port may be.
 fn is_too_high(digits: &str) -> bool {
     digits.bytes().all(|octet| octet.is_ascii_digit()) && digits.parse::<u16>().is_err()

@@ -5,12 +5,14 @@ use crate::log::{self, Level};
 use crate::net;
 use crate::relay::maildir::Maildirs;
 use crate::relay::operator::Asked;
+use crate::relay::watch::{Phase, Watch};
 use crate::relay::worker;
 use crate::services::Resolver;
 use crate::spool::{Follower, WriterSeed};
 use crate::trace::Traces;
 use futures_channel::{mpsc, oneshot};
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// What the relay needs.
@@ -40,9 +42,15 @@ pub const MOVE_AFTER_S: u64 = 60;
 pub struct RelayHandle {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    watch: Arc<Watch>,
 }
 
 impl RelayHandle {
+    /// What it tells of itself.
+    pub fn watch(&self) -> Arc<Watch> {
+        self.watch.clone()
+    }
+
     /// Asks it to end and returns at once. Deliveries under way may finish within a few seconds.
     pub fn ask_to_stop(&mut self) {
         // Dropping the sender is the signal.
@@ -61,6 +69,7 @@ impl RelayHandle {
 /// Starts the relay on a thread of its own. Paused, it reads the spool and answers an operator, and delivers, returns and
 /// moves nothing: mail is accepted and kept. Errors: one line.
 pub fn start(options: RelayOptions) -> Result<RelayHandle, String> {
+    let watch = Arc::new(Watch::new(&options.config));
     if options.config.paused {
         log::event(Level::Warning, "relay paused, mail is accepted and kept").emit();
     }
@@ -68,12 +77,15 @@ pub fn start(options: RelayOptions) -> Result<RelayHandle, String> {
     let maildirs = Maildirs::start(&options.hostname).map_err(no_thread)?;
     let resolver = Resolver::start().map_err(no_thread)?;
     let (stop, stopped) = oneshot::channel();
+    let seen = watch.clone();
     let thread = std::thread::Builder::new().name("relay".into()).spawn(move || {
         let driver = options.driver;
-        let ended = net::run(driver, None, worker::run(options, maildirs, resolver, stopped)).and_then(|ended| ended);
+        let ended = net::run(driver, None, worker::run(options, maildirs, resolver, seen.clone(), stopped));
+        seen.enters(Phase::Ended);
+        let ended = ended.and_then(|ended| ended);
         if let Err(error) = ended {
             log::event(Level::Error, "relay cannot run, mail is accepted and kept").field("reason", error).emit();
         }
     });
-    Ok(RelayHandle { stop: Some(stop), thread: Some(thread.map_err(no_thread)?) })
+    Ok(RelayHandle { stop: Some(stop), thread: Some(thread.map_err(no_thread)?), watch })
 }

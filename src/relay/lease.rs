@@ -5,7 +5,7 @@ use crate::log::{self, Level};
 use crate::relay::pool::{Choice, Pools, Seat};
 use crate::relay::route::Destination;
 use futures_channel::oneshot;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 
 /// The pools, shared by the tasks of one thread.
@@ -57,6 +57,11 @@ impl Hosts {
     pub fn rooms(&self) -> Vec<(usize, usize)> {
         let pools = self.pools.borrow();
         pools.servers().map(|server| (server, pools.room(server))).collect()
+    }
+
+    /// The pools, to be looked at.
+    pub fn look(&self) -> Ref<'_, Pools> {
+        self.pools.borrow()
     }
 
     /// The server of a destination, for the queue.

@@ -32,10 +32,12 @@ pub mod records;
 pub mod route;
 pub mod sender;
 pub mod task;
+pub mod watch;
 pub mod worker;
 
 pub use handle::{MOVE_AFTER_S, RelayHandle, RelayOptions, start};
 pub use queue::Queue;
+pub use watch::Watch;
 
 #[cfg(test)]
 mod tests;

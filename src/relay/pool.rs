@@ -265,6 +265,17 @@ impl Pools {
         &self.hosts[self.pools[seat.destination][seat.member].host].address
     }
 
+    /// All hosts: address, connections, and how many they may have.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.hosts.iter().map(|host| (&*host.address, host.connections, host.limit))
+    }
+
+    /// The hosts of a destination that are left out: addresses.
+    pub fn down(&self, destination: Destination) -> impl Iterator<Item = &str> {
+        let down = self.pools[destination].iter().filter(|member| !member.is_up());
+        down.map(|member| &*self.hosts[member.host].address)
+    }
+
     fn member(&mut self, seat: Seat) -> &mut Member {
         &mut self.pools[seat.destination][seat.member]
     }
@@ -433,5 +444,16 @@ mod tests {
         assert_eq!((all.lost(here, 0), all.lost(here, 0)), (None, None));
         assert!(all.has_another(seat(0, 1)) && all.lost(here, 0).is_some());
         assert!(!all.has_another(seat(0, 1)) && all.has_another(here));
+    }
+
+    #[test]
+    fn who_watches_sees_which_hosts_are_left_out_and_how_many_connections_each_has() {
+        let mut all = pools(4, &[&[("a", 1), ("b", 1)], &[("b", 1)]]);
+        assert_eq!(all.choose(1, &[]), Choice::Seat(seat(1, 0)));
+        all.failed(seat(0, 1), false, 0);
+        assert_eq!(all.hosts().collect::<Vec<_>>(), [("a", 0, 2), ("b", 1, 2)]);
+        assert_eq!((all.down(0).collect::<Vec<_>>(), all.down(1).count()), (vec!["b"], 0));
+        all.worked(seat(0, 1));
+        assert_eq!(all.down(0).count(), 0);
     }
 }

@@ -33,6 +33,7 @@ use slab::{NONE, Slab};
 use std::collections::{HashMap, HashSet};
 use turns::Lanes;
 pub use view::{Counts, Part, Standing};
+pub use watched::Seen;
 
 mod flight;
 mod heap;
@@ -44,6 +45,7 @@ mod site;
 mod slab;
 mod turns;
 mod view;
+mod watched;
 
 /// Recipients of one transaction: RFC 5321 section 4.5.3.1.8 makes every server take that many.
 const RECIPIENTS_PER_JOB: usize = 100;
@@ -413,8 +415,7 @@ impl<L: Copy + PartialEq> Queue<L> {
     fn forget(&mut self, slot: u32) {
         for job in self.jobs_of(slot) {
             self.rest(job);
-            let Job { destination, state, .. } = self.jobs.remove(job);
-            self.sites[destination as usize].tally.remove(state);
+            self.count_out(job);
         }
         self.look_no_more(slot);
         let message = self.messages.remove(slot);

@@ -13,10 +13,12 @@ use crate::relay::notification::Action;
 use crate::relay::prepare::Prepared;
 use crate::relay::queue::{Blame, Delivery};
 use crate::relay::route::Destination;
+use crate::relay::watch::{OnRoute, Watch};
 use crate::smtp::client::{Fate, Reply};
 use crate::spool::Location;
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Messages on one connection.
@@ -118,9 +120,18 @@ pub struct Tools {
     pub hosts: Hosts,
     /// To the worker.
     pub reports: UnboundedSender<Report>,
+    /// For whoever watches.
+    pub watch: Arc<Watch>,
+    /// The number there of each destination's route, and of what has none.
+    pub route_of: Vec<usize>,
 }
 
 impl Tools {
+    /// What is counted of a destination.
+    pub fn route(&self, destination: usize) -> &OnRoute {
+        &self.watch.routes[self.route_of[destination]]
+    }
+
     fn report(&self, report: Report) {
         // The worker may have gone; then the spool still says what is to be done.
         let _ = self.reports.unbounded_send(report);
@@ -178,6 +189,7 @@ async fn probe(destination: Destination, lease: Lease, tools: Rc<Tools>) {
 async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Work>, tools: &Rc<Tools>) {
     let destination = first.delivery.destination;
     let way = &tools.ways[destination];
+    let began = Instant::now();
     let (lease, mut connection) = match open(destination, tools).await {
         Ok(opened) => opened,
         Err(Unopened::Unreachable(why) | Unopened::Busy(why)) => {
@@ -186,10 +198,13 @@ async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Wor
         Err(Unopened::Refused(reply)) => return tools.report(refused(task, first, &reply, way)),
     };
     let opened = Instant::now();
+    tools.route(destination).opening.count_time(opened - began);
     let mut messages = 0;
     let mut work = Some(first);
     while let Some(Work { delivery, prepared: Prepared { mut stored, transaction } }) = work {
+        let began = Instant::now();
         let attempt = connection.deliver(transaction, &mut stored).await;
+        tools.route(delivery.destination).delivery.count_time(began.elapsed());
         messages += 1;
         let blame = blamed(&attempt, &lease);
         let may_go_on = attempt.usable && messages < MESSAGES_MAX && opened.elapsed() < AGE_MAX;
@@ -263,7 +278,9 @@ async fn into_maildir(
         let stored = prepared.stored;
         let (recipients, envelope) = (delivery.recipients.clone(), stored.envelope.clone());
         let job = maildir::Job { directory: directory.into(), recipients, stored };
+        let began = Instant::now();
         let fates = tools.maildirs.deliver(job).await;
+        tools.route(delivery.destination).delivery.count_time(began.elapsed());
         lease.iter().for_each(|lease| lease.answered(false));
         let (blame, handover, remote) = (Blame::Nobody, Handover::Maildir, directory.display().to_string());
         let trial = Trial { delivery, envelope, fates, blame, handover, remote };

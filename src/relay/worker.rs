@@ -13,7 +13,7 @@
 use crate::clock::now_ms;
 use crate::config;
 use crate::log::{self, Level};
-use crate::metrics::{self, Counters};
+use crate::metrics::{self, Owner, Set};
 use crate::net::Shared;
 use crate::relay::connection::{Context, GREETING_LIMIT, HANDSHAKE_LIMIT, Tls, Way};
 use crate::relay::following::{Following, release_ms};
@@ -30,6 +30,7 @@ use crate::relay::records::{Delivered, Records, Told};
 use crate::relay::route::Routes;
 use crate::relay::sender::Senders;
 use crate::relay::task::{self, Report, Tools, Trial, Work};
+use crate::relay::watch::{Phase, Watch};
 use crate::services::Resolver;
 use crate::smtp::client::{Fate, Reply};
 use crate::smtp::envelope::{Deferred, View};
@@ -48,25 +49,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use watching::Watching;
 
 mod moving;
 mod operator;
 mod recording;
 #[cfg(test)]
 mod simulation;
+mod watching;
 
 /// Records read before deliveries get their turn.
 const FOLLOW_AT_ONCE: usize = 256;
 /// Deliveries under way may end within this time after `stop`.
 const STOP_LIMIT_MS: u64 = 5000;
-/// Longest sleep when nothing is due; a change of the clock is noticed by then.
-const SLEEP_MAX_MS: u64 = 60_000;
+/// Longest sleep when nothing is due; a change of the clock is noticed by then, and who watches sees a sign of life.
+const SLEEP_MAX_MS: u64 = 1000;
 
 /// The thread's whole life. Errors: its spool writer could not be started.
 pub async fn run(
     options: RelayOptions,
     maildirs: Maildirs,
     resolver: Resolver,
+    watch: Arc<Watch>,
     stop: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let shared = Shared::start();
@@ -81,8 +85,9 @@ pub async fn run(
     };
     let ways = ways(&routes);
     let hosts = Hosts::new(pools(&ways, &options.config));
-    let tools = Tools { context, maildirs, ways, hosts, reports };
-    let mut worker = Worker::new(options, routes, tools, metrics::register(), reported, stop)?;
+    let route_of = watch.numbers(ways.iter().map(|way| &way.target));
+    let tools = Tools { context, maildirs, ways, hosts, reports, watch, route_of };
+    let mut worker = Worker::new(options, routes, tools, metrics::register(Owner::Relay, 0), reported, stop)?;
     worker.catch_up();
     worker.deliver_until_stopped().await;
     worker.finish(&shared).await;
@@ -156,7 +161,8 @@ struct Worker {
     retry_max_ms: u64,
     honours_tls_optional: bool,
     hostname: String,
-    counters: Arc<Counters>,
+    counters: Arc<Set>,
+    watching: Watching,
     tools: Rc<Tools>,
     /// Tasks that run; with a sender those that take more work.
     tasks: HashMap<u64, Option<mpsc::UnboundedSender<Work>>>,
@@ -194,7 +200,7 @@ impl Worker {
         options: RelayOptions,
         routes: Routes,
         tools: Tools,
-        counters: Arc<Counters>,
+        counters: Arc<Set>,
         reported: mpsc::UnboundedReceiver<Report>,
         stop: oneshot::Receiver<()>,
     ) -> io::Result<Worker> {
@@ -213,6 +219,7 @@ impl Worker {
             honours_tls_optional: options.config.honours_tls_optional,
             hostname: options.hostname,
             counters,
+            watching: Watching::default(),
             tools: Rc::new(tools),
             tasks: HashMap::new(),
             tasks_made: 0,
@@ -232,8 +239,12 @@ impl Worker {
         let mut records = 0u64;
         while self.follow_one() {
             records += 1;
+            if records.is_multiple_of(FOLLOW_AT_ONCE as u64) {
+                self.tools.watch.beat();
+            }
         }
         self.queue.caught_up();
+        self.tools.watch.enters(Phase::Delivering);
         let (queued, held) = self.queue.counts();
         let event = log::event(Level::Info, "relay started").field("records", records);
         event.field("queued", queued).field("held", held).emit();
@@ -243,13 +254,14 @@ impl Worker {
         loop {
             let more = (0..FOLLOW_AT_ONCE).all(|_| self.follow_one());
             let now = now_ms();
+            self.show(now);
             self.record(now);
             if !self.paused {
                 self.look_for_late(now);
                 self.deliver(now);
                 self.move_survivors(now);
             }
-            let until = if more { now } else { self.wake_ms(now) };
+            let until = if more { now } else { self.wake_ms(now).min(self.watching.next_ms()) };
             match self.wait(until).await {
                 Woken::Report(report) => self.report(report),
                 Woken::Recorded(recorded) => self.recorded(recorded),
@@ -376,6 +388,7 @@ impl Worker {
         let tried = self.queue.tried(delivery, fates, Blame::Ours, "", now);
         let about = About { id: delivery.id, recipient: b"", destination: None };
         self.counters.deferred.add(1);
+        self.tools.route(delivery.destination).deferred.add(reply.code);
         journal::deferred(&about, reply, tried.retry_ms);
     }
 
@@ -391,6 +404,7 @@ impl Worker {
             }
             Report::Unreachable { delivery, why } => {
                 let retry_ms = self.queue.unreachable(&delivery, &why, now);
+                self.tools.route(delivery.destination).unopened.add(1);
                 let (name, waiting) = (
                     task::name(&self.tools.ways[delivery.destination].target),
                     self.queue.waiting(delivery.destination),
@@ -414,8 +428,11 @@ impl Worker {
             recipient: view.recipients.get(recipient as usize).map_or(b"", |recipient| recipient.path),
             destination: Some(&remote),
         };
+        let tools = self.tools.clone();
+        let route = tools.route(delivery.destination);
         for (recipient, reply) in &tried.deferred {
             self.counters.deferred.add(1);
+            route.deferred.add(reply.code);
             journal::deferred(&about(recipient), reply, tried.retry_ms);
         }
         if let Some(Deferral { recipient, attempts, next_ms }) = tried.keep {
@@ -424,6 +441,8 @@ impl Worker {
         let mut reported = Vec::new();
         for (recipient, reply) in tried.delivered {
             self.counters.delivered.add(1);
+            route.delivered.add(reply.code);
+            route.queued.count(now.saturating_sub(release_ms(&view)));
             journal::delivered(&about(&recipient), &reply);
             let action = handover.action().filter(|&action| notification::is_wanted(&view, recipient, action));
             match action {
@@ -431,6 +450,7 @@ impl Worker {
                 None => self.records.delivered(Delivered { id: delivery.id, recipient, reply }),
             }
         }
+        tried.failed.iter().for_each(|(_, reply)| route.failed.add(reply.code));
         let failed = tried.failed.into_iter().map(|(recipient, reply)| (recipient, Action::Failed, reply)).collect();
         for (matters, remote) in [(reported, handover.remote(&remote)), (failed, Some(remote.clone()))] {
             let verdict = |(recipient, action, reply): (u32, Action, Reply)| {

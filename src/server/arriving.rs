@@ -94,6 +94,7 @@ pub async fn accept_loop(core: Rc<Core>, index: usize, listener: TcpListener, ca
 /// Serves a connection, or refuses it.
 fn arrive(core: &Rc<Core>, index: usize, socket: TcpStream, peer: SocketAddr) {
     core.counters.connections.add(1);
+    core.counters.listeners[index].connections.add(1);
     let service = &core.services[index];
     // A proxy has many clients behind it, of whom each is counted when it is known.
     let is_proxy = service.proxy_from.contains(peer.ip()) || service.xclient_from.contains(peer.ip());

@@ -8,10 +8,12 @@ use super::ending::End;
 use crate::auth::users::Users;
 use crate::auth::{Authenticator, Verdict};
 use crate::log::Level;
+use crate::metrics::LoginResult;
 use crate::sasl::{Mechanism, Mechanisms};
 use crate::smtp::Session;
 use crate::smtp::session::{Answer, Question};
 use std::io::{self, ErrorKind};
+use std::time::Instant;
 
 /// As what the session's user was known when it logged in. The lower halves: each connection has room for these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +85,7 @@ impl Connection {
 
     async fn ask_authenticator(&mut self, question: Question) -> Result<Answer, End> {
         let Some(authenticator) = self.core.authenticator.clone() else { return Ok(Answer::Unavailable) };
-        let from = self.peer.ip();
+        let (from, asked) = (self.peer.ip(), Instant::now());
         Ok(match question {
             Question::Client(_) => unreachable!("answered by ask"),
             Question::Password(credentials) => {
@@ -91,6 +93,7 @@ impl Connection {
                 // Nobody waits for the answer to a guess whose author has gone: it costs no hash.
                 let verdict = self.stream.unless_gone(authenticator.check(credentials, from)).await;
                 let verdict = verdict.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;
+                self.core.counters.auth_check.count_time(asked.elapsed());
                 self.heard(verdict, &authenticator, &name, mechanism).await
             }
             Question::ScramKeys(user) => match authenticator.scram_keys(&user, from) {
@@ -99,6 +102,7 @@ impl Connection {
             },
             Question::Proof(proof) => {
                 let verdict = authenticator.proved(&proof, from);
+                self.core.counters.auth_check.count_time(asked.elapsed());
                 self.heard(verdict, &authenticator, &proof.user, proof.mechanism).await
             }
         })
@@ -118,15 +122,18 @@ impl Connection {
         let (answer, delay) = match verdict {
             Verdict::Accepted(user) => {
                 self.core.counters.auth_ok.add(1);
+                self.listener().logins[LoginResult::Accepted as usize].add(1);
                 line(self, Level::Info, "authenticated", &user).emit();
                 return Answer::Accepted(user);
             }
             Verdict::Unavailable => {
+                self.listener().logins[LoginResult::Unavailable as usize].add(1);
                 line(self, Level::Warning, "authentication not available", authenticator.shown(name)).emit();
                 return Answer::Unavailable;
             }
             Verdict::Rejected(delay) => {
                 self.core.counters.auth_failed.add(1);
+                self.listener().logins[LoginResult::Rejected as usize].add(1);
                 let line = line(self, Level::Warning, "authentication failed", authenticator.shown(name));
                 line.field("reason", authenticator.fault(name, mechanism).name()).emit();
                 (Answer::Rejected, delay)
@@ -134,6 +141,7 @@ impl Connection {
             // The authenticator logs it: once a minute, however many try.
             Verdict::Braked(delay) => {
                 self.core.counters.auth_braked.add(1);
+                self.listener().logins[LoginResult::Braked as usize].add(1);
                 (Answer::Braked, delay)
             }
         };

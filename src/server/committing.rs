@@ -14,22 +14,36 @@ use crate::smtp::session::{Answer, QueueName, Refusal};
 use crate::spool::{CommitError, QueueId};
 use std::io::Write;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 impl Connection {
     /// Answers Commit.
     pub(super) async fn commit(&mut self, session: &mut Session) -> Answer {
+        let received = Instant::now();
+        let reception = self.message.as_ref().map_or(Duration::ZERO, |message| message.age(received));
         let outcome = self.commit_or_refuse(session).await;
         self.core.count_writes();
         match outcome {
             Ok((id, bytes)) => {
                 self.accepted += 1;
-                self.core.counters.messages_accepted.add(1);
-                self.core.counters.bytes_accepted.add(bytes);
+                self.count_accepted(bytes, reception, received.elapsed());
                 self.log_accepted(session, id, bytes);
                 Answer::Committed
             }
             Err(refusal) => Answer::Refused(refusal),
         }
+    }
+
+    fn count_accepted(&self, bytes: u64, reception: Duration, commit_wait: Duration) {
+        let counters = &self.core.counters;
+        counters.messages_accepted.add(1);
+        counters.bytes_accepted.add(bytes);
+        counters.message_bytes.count(bytes);
+        let listener = self.listener();
+        listener.messages.add(250);
+        listener.bytes.add(bytes);
+        listener.reception.count_time(reception);
+        listener.commit_wait.count_time(commit_wait);
     }
 
     /// Queue id and octets of content, when the message is durable.

@@ -40,6 +40,7 @@ use super::rates;
 use super::receiving::Receiving;
 use super::share::Share;
 use crate::log::{Event, Level, event};
+use crate::metrics::{OfListener, TLS_VERSIONS};
 use crate::net::Stream;
 use crate::net::failure::{Begin, UNASKED_PROXY, explain, is_silent};
 use crate::net::proxy::is_header as is_proxy_header;
@@ -51,7 +52,7 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Memory for replies that an idle connection keeps, octets.
 const REPLIES_KEPT_BYTES: usize = 1024;
@@ -340,13 +341,13 @@ impl Connection {
 
     async fn shake_hands(&mut self, begin: Begin, who: Who) -> Result<(), End> {
         self.wait_at_most(Reason::Handshake, who);
-        let tls = self.core.tls.load_full();
+        let (tls, began) = (self.core.tls.load_full(), Instant::now());
         let result = match begin {
             Begin::Implicit => self.stream.accept_implicit_tls(&tls).await,
             Begin::StartTls => self.stream.accept_tls(&tls).await,
         };
         let Err(error) = result else {
-            self.core.counters.tls_handshakes.add(1);
+            self.count_handshake(began.elapsed());
             // In the moment in which it was done. It is told here what it would be told instead of its first command's answer.
             if self.admitted.place.is_lost() {
                 self.tell(reply::TOO_MANY_CONNECTIONS).await;
@@ -355,6 +356,7 @@ impl Connection {
             return Ok(());
         };
         self.core.counters.tls_failed.add(1);
+        self.listener().handshakes_failed.add(1);
         match error.kind() {
             _ if self.admitted.place.is_lost() => Err(End::Displaced),
             ErrorKind::TimedOut => {
@@ -368,6 +370,16 @@ impl Connection {
                 Err(End::Handshake)
             }
         }
+    }
+
+    fn count_handshake(&self, time: Duration) {
+        self.core.counters.tls_handshakes.add(1);
+        let listener = self.listener();
+        let version = self.stream.tls().map_or("", |(version, _)| version);
+        for (name, handshakes) in TLS_VERSIONS.iter().zip(&listener.handshakes) {
+            handshakes.add(u64::from(*name == version));
+        }
+        listener.handshake.count_time(time);
     }
 
     /// The next wait, however many operations it takes, lasts no longer than this limit.
@@ -393,6 +405,11 @@ impl Connection {
             self.message = None;
             self.trouble = Some(refusal(error));
         }
+    }
+
+    /// What is counted of its listener.
+    pub(super) fn listener(&self) -> &OfListener {
+        &self.core.counters.listeners[self.index as usize]
     }
 
     pub(super) fn service(&self) -> &Service {

@@ -28,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a core looks whether lines about many alike are due.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ pub struct Seed {
     pub local_recipients: Option<Arc<ArcSwap<Recipients>>>,
     pub admission: Arc<Admission>,
     pub rates: Option<Arc<Rates>>,
-    pub counters: Arc<metrics::Counters>,
+    pub counters: Arc<metrics::Set>,
     pub drain: oneshot::Receiver<()>,
 }
 
@@ -91,7 +91,7 @@ pub struct Core {
     pub places: Rc<Places>,
     /// Until when clients may keep us waiting.
     pub limits: patience::Limits,
-    pub counters: Arc<metrics::Counters>,
+    pub counters: Arc<metrics::Set>,
     pub bodies: Bodies,
     /// Where header fields are put together.
     pub scratch: RefCell<String>,
@@ -101,6 +101,7 @@ pub struct Core {
     /// Octets of messages being received, envelopes and contents, in memory.
     pub receiving_bytes: Rc<Cell<usize>>,
     pub stopping: Cell<bool>,
+    pub started: Instant,
 }
 
 impl Core {
@@ -200,6 +201,7 @@ async fn life(seed: Seed, ready: &Ready) {
         spilling: Cell::new(0),
         receiving_bytes: Rc::default(),
         stopping: Cell::new(false),
+        started: Instant::now(),
     });
     let listeners: io::Result<Vec<_>> = seed.sockets.into_iter().map(monoio::net::TcpListener::from_std).collect();
     let listeners = match listeners {
@@ -236,9 +238,11 @@ fn spill_bytes(config: &Config, writer: &Writer) -> usize {
 
 /// Serves until the signal, and writes the lines about many alike when they are due.
 async fn until_drained(core: &Core, mut drain: oneshot::Receiver<()>) {
+    core.counters.beat_ms.set(now_ms());
     // An error means that the sender is gone: as good as the signal.
     while monoio::time::timeout(REPORT_EVERY, &mut drain).await.is_err() {
         core.writer.change_old_segment();
+        core.counters.beat_ms.set(now_ms());
         let (refused, unsecured) = core.admission.due(now_ms());
         refused.into_iter().for_each(arriving::log_refused);
         for (index, due) in unsecured {
@@ -258,17 +262,20 @@ pub fn is_contained() -> bool {
 
 /// Runs `session`; a panic in it, which only a bug can cause, ends it alone and is counted. The other sessions of the core
 /// go on. (Not an async function: its future would keep room for the session beside the box that the session moves into.)
-pub fn contained(session: impl Future<Output = ()>, counters: Arc<metrics::Counters>) -> impl Future<Output = ()> {
+pub fn contained(session: impl Future<Output = ()>, counters: Arc<metrics::Set>) -> impl Future<Output = ()> {
     let mut session = Box::pin(session);
+    counters.sessions_begun.add(1);
     std::future::poll_fn(move |context| {
         IN_SESSION.set(true);
         let polled = catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(context)));
         IN_SESSION.set(false);
-        polled.unwrap_or_else(|_| {
+        let polled = polled.unwrap_or_else(|_| {
             counters.sessions_panicked.add(1);
             event(Level::Error, "session panicked, a bug; the others go on").emit();
             Poll::Ready(())
-        })
+        });
+        counters.sessions_ended.add(u64::from(polled.is_ready()));
+        polled
     })
 }
 
@@ -295,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_one_session() {
-        let counters = Arc::new(metrics::Counters::default());
+        let counters = Arc::new(metrics::Set::default());
         let counted = counters.clone();
         let ran_on = net::run(Driver::Epoll, None, async move {
             let broken = monoio::spawn(contained(async { panic!("on purpose") }, counted.clone()));
@@ -306,6 +313,7 @@ mod tests {
         });
         assert!(ran_on.expect("a runtime"));
         assert_eq!(counters.sessions_panicked.get(), 1);
+        assert_eq!((counters.sessions_begun.get(), counters.sessions_ended.get()), (2, 2));
     }
 
     /// One core runs, another has panicked before it was ready: who waits for both is not kept waiting.

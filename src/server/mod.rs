@@ -133,7 +133,7 @@ pub fn start(setup: Setup) -> Result<Cores, String> {
             local_recipients: setup.local_recipients.clone(),
             admission: admission.clone(),
             rates: rates.clone(),
-            counters: metrics::register(),
+            counters: metrics::register(metrics::Owner::Core(index), services.len()),
             drain: drained,
         };
         let ready = core::Ready::new(ready.clone());

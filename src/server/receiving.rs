@@ -11,6 +11,7 @@ use crate::message::header::HEADER_BYTES_MAX;
 use crate::smtp::envelope::Envelope;
 use crate::spool::{CommitError, QueueId, Spill};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// A content whose header has not ended by then is refused at its end, whatever else it holds.
 const HEADER_KNOWN_BYTES: usize = HEADER_BYTES_MAX + 1024;
@@ -36,13 +37,14 @@ pub struct Receiving {
     spilled: Option<Spill>,
     /// Counted among the core's messages that are spilling.
     is_spilling: bool,
+    began: Stamp,
     content_bytes: u64,
 }
 
 impl Receiving {
     /// Nothing received yet.
     pub fn new(core: Rc<Core>, id: QueueId) -> Receiving {
-        let (memory, share) = (core.bodies.take(), core.share());
+        let (memory, share, began) = (core.bodies.take(), core.share(), Stamp::new(core.started, Instant::now()));
         Receiving {
             core,
             id,
@@ -52,6 +54,7 @@ impl Receiving {
             look_at_bytes: 0,
             spilled: None,
             is_spilling: false,
+            began,
             content_bytes: 0,
         }
     }
@@ -61,6 +64,11 @@ impl Receiving {
         self.memory.extend_from_slice(piece);
         self.content_bytes += piece.len() as u64;
         self.share.set(self.memory.len());
+    }
+
+    /// Time from its beginning until `now`, for the histogram.
+    pub fn age(&self, now: Instant) -> Duration {
+        self.began.until(Stamp::new(self.core.started, now))
     }
 
     /// Octets received.
@@ -126,6 +134,23 @@ impl Receiving {
     }
 }
 
+/// A moment in four octets, because each connection has room for one: counted in 32 µs, it is good for ages of 38 hours, and no
+/// transaction may take so long.
+#[derive(Clone, Copy)]
+struct Stamp(u32);
+
+const STAMP_UNIT_US: u64 = 32;
+
+impl Stamp {
+    fn new(started: Instant, now: Instant) -> Stamp {
+        Stamp(((now - started).as_micros() as u64 / STAMP_UNIT_US) as u32)
+    }
+
+    fn until(self, later: Stamp) -> Duration {
+        Duration::from_micros(u64::from(later.0.wrapping_sub(self.0)) * STAMP_UNIT_US)
+    }
+}
+
 impl Drop for Receiving {
     fn drop(&mut self) {
         if self.is_spilling {
@@ -135,5 +160,19 @@ impl Drop for Receiving {
         if memory.capacity() <= POOLED_BYTES_MAX {
             self.core.bodies.give(memory);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_good_for_longer_than_a_transaction_may_take() {
+        let started = Instant::now();
+        let stamp = |time: Duration| Stamp::new(started, started + time);
+        let (week, day) = (Duration::from_secs(7 * 86_400), Duration::from_secs(86_400));
+        assert_eq!(stamp(week).until(stamp(week + day)), day);
+        assert_eq!(stamp(week).until(stamp(week + Duration::from_micros(100))), Duration::from_micros(96));
     }
 }

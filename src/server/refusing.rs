@@ -1,7 +1,7 @@
 //! What a session refused: a line in the log, and the counters.
 //!
 //! One line for each read in which something was refused, about the last of it: `refusals` says how many there were, where a
-//! pipelining client was refused several. The counters have all of them.
+//! pipelining client was refused several. The counters have all of them, each under its own code.
 
 use super::connection::Connection;
 use super::ending::Tls;
@@ -18,6 +18,10 @@ impl Connection {
             }
             self.core.counters.messages_refused.add(refused.messages.into());
             self.core.counters.recipients_refused.add(refused.recipients.into());
+            for of in refused.codes.iter() {
+                self.listener().refusals.add_many(of.code, of.count.into());
+                self.listener().messages.add_many(of.code, of.messages.into());
+            }
             let line = self.event(Level::Info, "refused");
             with_fields(line, &refused, session.finish().1.user).emit();
         }

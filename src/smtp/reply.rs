@@ -142,6 +142,11 @@ pub const HEADER_TOO_BIG: &[u8] = b"552 5.3.4 Message header is too large\r\n";
 /// 555 to a parameter that is not offered. RFC 5321 section 4.1.1.11.
 pub const UNKNOWN_PARAMETER: &[u8] = b"555 5.5.4 Unsupported parameter\r\n";
 
+/// The code of a reply of the table. RFC 5321 section 4.2.
+pub fn code(reply: &[u8]) -> u16 {
+    reply.iter().take(3).fold(0, |code, digit| code * 10 + u16::from(digit.wrapping_sub(b'0') % 10))
+}
+
 /// The greeting. RFC 5321 section 3.1.
 pub fn greeting(hostname: &str, out: &mut Vec<u8>) {
     join(&["220 ", hostname, " ESMTP Penstock\r\n"], out);

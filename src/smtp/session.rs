@@ -35,7 +35,7 @@ mod transaction;
 
 pub use action::{Action, Answer, Question, QueueName, Refusal};
 pub use client::Client;
-pub use refusal::{About, Refused};
+pub use refusal::{About, Codes, OfCode, Refused};
 pub use rules::{MayXclient, Rules};
 
 use super::body::BodyScanner;

@@ -114,6 +114,7 @@ impl Files {
 
     /// Runs until `Request::Stop`.
     pub fn run(mut self) {
+        self.show();
         loop {
             match self.inbox.try_recv() {
                 Ok(Request::Stop) | Err(mpsc::TryRecvError::Disconnected) => return,
@@ -187,6 +188,23 @@ impl Files {
         if self.shared.has_less_than(POOL_BYTES) {
             self.pool.empty();
         }
+        self.show();
+    }
+
+    /// Shows whoever watches what is on the disk.
+    fn show(&self) {
+        let stock = &self.shared.stock;
+        stock.segments.set(self.inventory.count());
+        stock.segment_bytes.set(self.inventory.count() * self.shared.segment_bytes);
+        stock.spills.set(self.pool.count());
+        stock.spill_bytes.set(self.spill_bytes.0);
+        let wiping = self.wiping.is_some();
+        let spares = self.shared.spares();
+        let dirty = || spares.iter().filter_map(|spare| spare.dirty);
+        let waiting = dirty().chain(self.wiping.iter().filter_map(Wiping::since));
+        stock.spares.set(spares.len() as u64 + self.wiping_segments() as u64);
+        stock.to_wipe.set((dirty().count() + self.pool.to_wipe() + usize::from(wiping)) as u64);
+        stock.to_wipe_for_s.set(waiting.map(|since| since.elapsed().as_secs()).max().unwrap_or(0));
     }
 
     /// Looks how much room there is and what the spool takes of it.
@@ -292,10 +310,14 @@ impl Files {
         match what {
             // After a failure once more when as much time has passed again.
             Some(What::Segment(spare)) => {
+                self.shared.stock.wiped.add(u64::from(result.is_ok()));
                 let dirty = result.is_err().then(Instant::now);
                 self.shared.spares().push(Spare { dirty, ..spare });
             }
-            Some(What::Spill(number)) if result.is_ok() => self.pool.wiped(number),
+            Some(What::Spill(number)) if result.is_ok() => {
+                self.shared.stock.wiped.add(1);
+                self.pool.wiped(number);
+            }
             Some(What::Spill(number)) => self.pool.remove(number),
             None => {}
         }

@@ -269,6 +269,11 @@ impl Follower {
         self.erase_dead();
     }
 
+    /// Shows whoever watches why segments are not free.
+    pub fn show(&self) {
+        self.shared.stock.kept(self.recycling.tally());
+    }
+
     /// What is known of all segments that are not erased, for whoever looks into a test that fails.
     #[cfg(test)]
     pub fn why_kept(&self) -> String {

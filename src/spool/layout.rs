@@ -4,6 +4,7 @@
 //!  DIR/lock                    held with flock while an instance runs
 //!  DIR/epoch                   text: the number of this opening; replaced durably at each
 //!  DIR/inventory               text: which segments there must be (inventory.rs)
+//!  DIR/probe                   zeros: written to find out whether the spool can be (probe.rs)
 //!  DIR/segments/00000007.seg   a segment, free or active (segment.rs)
 //!  DIR/segments/00000008.new   a segment being prepared; deleted at the next opening
 //!  DIR/segments/00000006.bad   a segment whose header is damaged; set aside
@@ -47,6 +48,11 @@ impl Layout {
     /// The inventory.
     pub fn inventory(&self) -> PathBuf {
         self.root.join("inventory")
+    }
+
+    /// The file that is written to find out whether the spool can be.
+    pub fn probe(&self) -> PathBuf {
+        self.root.join("probe")
     }
 
     /// The directory of the segments.

@@ -17,6 +17,8 @@
 //!             |
 //!             v
 //!  files    erases, zero-fills spares, spill files                       files.rs, spill.rs, file.rs
+//!
+//!  metrics, readiness: counts, room, can it be written                   figures.rs, probe.rs
 //! ```
 //!
 //! A message is in one of two states on disk: it exists if its record is valid, and it is done if outcomes say so for each
@@ -29,6 +31,7 @@
 mod crash_tests;
 mod disk;
 mod examine;
+mod figures;
 mod file;
 mod files;
 mod follower;
@@ -38,6 +41,7 @@ mod inventory;
 mod layout;
 mod open;
 mod pool;
+mod probe;
 mod published;
 mod queue_id;
 mod record;
@@ -56,6 +60,7 @@ mod wiping;
 mod writer;
 
 pub use examine::{Examined, NotExamined, examine};
+pub use figures::{Stock, Watch, WriterFigures};
 pub use follower::{Entry, Follower, Location};
 pub use group_commit::GroupCommit;
 pub use queue_id::{NotAQueueId, QueueId};
@@ -130,6 +135,11 @@ impl Spool {
     /// The relay's writer and its cursor over all segments, its own included. Once.
     pub fn relay_side(&mut self) -> (WriterSeed, Follower) {
         self.relay.take().expect("the relay's side is taken once")
+    }
+
+    /// What it tells of itself.
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.shared.clone())
     }
 
     /// After every writer has drained: stops the files thread when it has done what it was asked for, releases the lock.

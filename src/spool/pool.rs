@@ -79,6 +79,16 @@ impl SpillPool {
         self.dirty.pop()
     }
 
+    /// How many files there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Files that are to be overwritten.
+    pub fn to_wipe(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// It holds nothing any more.
     pub fn wiped(&mut self, number: u64) {
         self.free.push(number);

@@ -83,6 +83,19 @@ pub struct Pinned {
     pub limit: Limit,
 }
 
+/// Segments by what keeps them from being erased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// They are written, or not read to their end.
+    pub read: u64,
+    /// A part of them could not be read.
+    pub damaged: u64,
+    /// Mail that is not done.
+    pub mail: u64,
+    /// Nothing but outcomes of mail whose segment is not erased; or it is being erased.
+    pub outcomes: u64,
+}
+
 /// All segments that are not erased. Methods that may make one erasable put it into `dead`.
 #[derive(Debug, Default)]
 pub struct Recycling {
@@ -102,6 +115,21 @@ impl Recycling {
     /// The segment, if this generation of it is not erased.
     pub fn get(&self, number: u32, generation: u64) -> Option<&Segment> {
         self.segments.get(&number).filter(|segment| segment.generation == generation)
+    }
+
+    /// How many segments there are of each state.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for segment in self.segments.values() {
+            let count = match segment {
+                Segment { left: None, .. } => &mut tally.read,
+                Segment { kept: true, .. } => &mut tally.damaged,
+                Segment { live: 1.., .. } => &mut tally.mail,
+                _ => &mut tally.outcomes,
+            };
+            *count += 1;
+        }
+        tally
     }
 
     /// The segment, whatever its generation.
@@ -320,6 +348,23 @@ mod tests {
         (0..3).for_each(|_| all.settled(1, 10));
         assert!(all.pinned(300, 10, None).is_none());
         assert_eq!(all.dead, [1]);
+    }
+
+    #[test]
+    fn segments_are_counted_by_what_keeps_them() {
+        let mut all = two();
+        all.record(1, true);
+        all.leave(1, true, END, 0);
+        assert_eq!(all.tally(), Tally { read: 1, mail: 1, ..Tally::default() });
+        all.refers((2, 20), (1, 10));
+        all.leave(2, true, END, 0);
+        assert_eq!(all.tally(), Tally { mail: 1, outcomes: 1, ..Tally::default() });
+        all.open(3, Segment::new(30, 0, 0));
+        all.leave(3, false, END, 0);
+        all.settled(1, 10);
+        all.erased(1, 10);
+        all.erased(2, 20);
+        assert_eq!(all.tally(), Tally { damaged: 1, ..Tally::default() });
     }
 
     #[test]

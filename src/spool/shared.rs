@@ -4,6 +4,7 @@
 
 use super::Options;
 use super::disk::{self, File};
+use super::figures::{Stock, WriterFigures};
 use super::layout::Layout;
 use super::published::{Alarm, Published};
 use super::segment::{Header, Sealed, State};
@@ -30,6 +31,10 @@ pub struct Shared {
     pub epoch: u64,
     /// One per core writer, then the relay's.
     pub published: Vec<Published>,
+    /// What each of them counts.
+    pub figures: Box<[WriterFigures]>,
+    /// What is on the disk.
+    pub stock: Stock,
     /// Wakes the follower.
     pub alarm: Alarm,
     free_bytes: AtomicU64,
@@ -126,6 +131,8 @@ impl Shared {
             wipe_after_s: Some(options.wipe_after_s).filter(|&seconds| seconds > 0),
             epoch,
             published: (0..writers).map(|_| Published::default()).collect(),
+            figures: (0..writers).map(|_| WriterFigures::default()).collect(),
+            stock: Stock::default(),
             alarm: Alarm::default(),
             free_bytes: AtomicU64::new(u64::MAX),
             starved: AtomicBool::new(false),
@@ -196,6 +203,11 @@ impl Shared {
             return None;
         }
         self.free_bytes.load(Ordering::Relaxed).checked_sub(self.reserve_bytes)
+    }
+
+    /// Free octets of the file system, or that the spool may still take, at the last look.
+    pub fn free_bytes(&self) -> u64 {
+        self.free_bytes.load(Ordering::Relaxed)
     }
 
     /// Are there fewer octets of room than these?

@@ -17,6 +17,7 @@ use super::layout::Layout;
 use super::segment::BLOCK;
 use super::shared::Spare;
 use std::io;
+use std::time::Instant;
 
 /// Octets written before requests get their turn.
 const PIECE: u64 = 1 << 20;
@@ -64,6 +65,14 @@ impl Wiping {
             self.file.sync_all()?;
         }
         Ok(self.at >= self.end)
+    }
+
+    /// Since when a segment has waited for it.
+    pub fn since(&self) -> Option<Instant> {
+        match &self.what {
+            What::Segment(spare) => spare.dirty,
+            What::Spill(_) => None,
+        }
     }
 
     /// Is it a segment?

@@ -12,6 +12,7 @@
 //! place that waits for the disk.
 
 use super::disk;
+use super::figures::WriterFigures;
 use super::file::{Through, WriteFile};
 use super::group_commit::{FreshSegment, GroupCommit, Step, Ticket};
 use super::published::Started;
@@ -32,6 +33,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 /// What may wait for the disk at most, per writer, in octets. A record can be no longer.
 const WAITING_BYTES: u64 = 16 << 20;
@@ -246,17 +248,20 @@ async fn run(inner: Rc<Inner>) {
 impl Inner {
     async fn write(&self, bytes: Vec<u8>, offset: u64) {
         let file = self.file.borrow().clone().expect("a write is asked for only in an open segment");
+        let (began, length) = (Instant::now(), bytes.len());
         let (result, bytes) = file.write_durably(bytes, offset).await;
         let mut core = self.core.borrow_mut();
         core.written(result.is_ok(), bytes);
         match result {
             Ok(()) => {
+                self.figures().wrote(began.elapsed(), length, core.counts().1);
                 if let Some((number, end)) = core.durable_end() {
                     self.shared.published[self.index].advance(number, end);
                     self.shared.alarm.ring();
                 }
             }
             Err(error) => {
+                self.figures().failed();
                 self.file.borrow_mut().take();
                 event(Level::Error, "spool write failed")
                     .field("writer", self.index)
@@ -270,12 +275,19 @@ impl Inner {
     async fn new_segment(&self, sealed: Option<Sealed>) {
         self.file.borrow_mut().take();
         let fresh = self.begin_segment(sealed).await;
+        if fresh.is_err() {
+            self.figures().failed();
+        }
         if fresh.is_err() && sealed.is_some_and(|sealed| sealed.end.failed) {
             event(Level::Error, "spool segment could not be sealed: whether its last group is on disk is undecided")
                 .field("writer", self.index)
                 .emit();
         }
         self.core.borrow_mut().segment(fresh);
+    }
+
+    fn figures(&self) -> &WriterFigures {
+        &self.shared.figures[self.index]
     }
 
     async fn begin_segment(&self, sealed: Option<Sealed>) -> Result<FreshSegment, CommitError> {

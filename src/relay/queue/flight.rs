@@ -206,8 +206,7 @@ impl<L: Copy + PartialEq> Queue<L> {
 
     /// A job without recipients, which stands nowhere.
     fn drop_job(&mut self, slot: u32, job: u32) {
-        let Job { next, destination, state, .. } = self.jobs.remove(job);
-        self.sites[destination as usize].tally.remove(state);
+        let next = self.count_out(job);
         if self.messages[slot].jobs == job {
             self.messages[slot].jobs = next;
             return;
@@ -264,13 +263,6 @@ impl<L: Copy + PartialEq> Queue<L> {
             State::Resting | State::Flying => {}
         }
         self.count(job, state);
-    }
-
-    fn count(&mut self, job: u32, state: State) {
-        let job = &mut self.jobs[job];
-        let tally = &mut self.sites[job.destination as usize].tally;
-        tally.remove(std::mem::replace(&mut job.state, state));
-        tally.add(state);
     }
 
     /// The connection broke within a transaction.

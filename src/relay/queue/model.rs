@@ -296,6 +296,8 @@ impl Trial {
             let here = || self.model.jobs.iter().filter(|job| job.destination == destination);
             let waits = |job: &&Waiting| !job.flying && !self.model.messages[&job.id].moving;
             assert_eq!(counts.flying, here().filter(|job| job.flying).count());
+            let oldest_ms = self.queue.seen(destination, self.now).oldest_ms;
+            assert_eq!(oldest_ms, self.queue.oldest_by_scan_ms(destination));
             assert_eq!(
                 counts.ready + counts.later,
                 here().filter(waits).filter(|job| !job.recipients.is_empty()).count()

@@ -145,7 +145,7 @@ impl<L: Copy + PartialEq> Queue<L> {
     fn release(&mut self, slot: u32, Act { queue_id: id, at_ms, .. }: Act) {
         let Some(held_ms) = self.orders.held.remove(&id) else { return };
         let expire_ms = self.messages[slot].expire_ms.saturating_add(at_ms.saturating_sub(held_ms));
-        self.messages[slot].expire_ms = expire_ms;
+        self.count_anew(slot, expire_ms);
         for job in self.landed_jobs(slot) {
             let job = &mut self.jobs[job];
             // What a sender has asked to be held back (RFC 4865) waits for its moment.
@@ -159,7 +159,7 @@ impl<L: Copy + PartialEq> Queue<L> {
 
     fn requeue(&mut self, slot: u32, Act { queue_id: id, at_ms, .. }: Act) {
         self.orders.held.remove(&id);
-        self.messages[slot].expire_ms = at_ms.saturating_add(self.settings.expire_ms);
+        self.count_anew(slot, at_ms.saturating_add(self.settings.expire_ms));
         for job in self.landed_jobs(slot) {
             self.rest(job);
             let job = &mut self.jobs[job];

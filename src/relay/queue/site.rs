@@ -2,6 +2,7 @@
 
 use super::slab::NONE;
 use super::turns::{Rings, Tally};
+use super::watched::Ages;
 use super::{Reason, Settings};
 use crate::smtp::client::Reply;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct Site {
     pub rings: Rings,
     /// All its jobs.
     pub tally: Tally,
+    /// Those that wait or are under way, by age.
+    pub ages: Ages,
     /// Deliveries that its server had begun when one was last begun here, or when something began to wait here.
     pub served_at: u64,
     /// Open, or being opened.
@@ -57,9 +60,9 @@ impl Server {
 impl Site {
     /// At `server`, by number.
     pub fn new(server: usize) -> Site {
-        let (rings, tally, trouble, heard) = Default::default();
+        let (rings, tally, ages, trouble, heard) = Default::default();
         let (later, served_at, connections, failures, down_until_ms) = (NONE, 0, 0, 0, 0);
-        Site { server, later, rings, tally, served_at, connections, failures, down_until_ms, trouble, heard }
+        Site { server, later, rings, tally, ages, served_at, connections, failures, down_until_ms, trouble, heard }
     }
 
     /// It took part in a whole transaction.

@@ -34,6 +34,7 @@ fn stuck_messages_do_not_keep_a_segment_and_are_delivered_once() {
         let mut house = House::start(&directory, driver(), &target, &messages());
         wait_until("the first deliveries", || server.received().len() == 201);
         wait_until("one segment, which is being written", || of_the_core(&directory).len() == 1);
+        assert!(house.relay.watch().moved.get() >= 2);
         if restart {
             house.stop();
             house = House::start(&directory, driver(), &target, &[]);

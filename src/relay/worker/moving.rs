@@ -88,6 +88,7 @@ impl Worker {
 
     pub(super) fn moved(&mut self, Moved { id, bytes, result }: Moved) {
         self.mover.bytes -= bytes;
+        self.tools.watch.moved.add(u64::from(result.is_ok()));
         if let Err(error) = result {
             let line = log::event(Level::Warning, "message not moved, tried again later");
             line.field("queue_id", crate::spool::QueueId(id)).field("reason", format_args!("{error:?}")).emit();

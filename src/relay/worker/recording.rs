@@ -70,6 +70,7 @@ impl Worker {
 
     pub(super) fn recorded(&mut self, Recorded { matter, result }: Recorded) {
         self.count_writes();
+        self.tools.watch.recorded(result.is_ok());
         if let Err(error) = result {
             let event = log::event(Level::Error, "outcomes not recorded, deliveries wait until they are");
             event.field("reason", format_args!("{error:?}")).emit();

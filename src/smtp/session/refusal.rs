@@ -53,11 +53,47 @@ pub struct Refused {
     pub messages: u32,
     /// Recipients among those.
     pub recipients: u32,
+    /// All of them by their reply codes.
+    pub codes: Codes,
+}
+
+/// Refusals by reply code. What one read can hold of different ones finds room; if it did not, they would count as the last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Codes([OfCode; 12]);
+
+/// Those with one reply code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OfCode {
+    /// 0: none.
+    pub code: u16,
+    /// How many.
+    pub count: u32,
+    /// Messages among those.
+    pub messages: u32,
+}
+
+impl Codes {
+    /// Those that there are.
+    pub fn iter(&self) -> impl Iterator<Item = &OfCode> {
+        self.0.iter().take_while(|of| of.code > 0)
+    }
+
+    fn of(&mut self, code: u16) -> &mut OfCode {
+        let place = self.0.iter().position(|of| of.code == code || of.code == 0).unwrap_or(self.0.len() - 1);
+        self.0[place].code = code;
+        &mut self.0[place]
+    }
 }
 
 impl Refused {
     fn new(reply: &'static [u8], about: About) -> Refused {
-        Refused { reply, about, sender: None, recipient: None, count: 0, messages: 0, recipients: 0 }
+        let (sender, recipient, count, messages, recipients, codes) = Default::default();
+        Refused { reply, about, sender, recipient, count, messages, recipients, codes }
+    }
+
+    /// Those with the same reply code as the last.
+    fn alike(&mut self) -> &mut OfCode {
+        self.codes.of(reply::code(self.reply))
     }
 }
 
@@ -89,10 +125,10 @@ impl Session {
     /// The last refusal of mail, a recipient or a secret in the clear since the last call, then how many recipients were over
     /// the limit in transactions that are over. To be asked until there is none.
     pub fn take_refused(&mut self) -> Option<Refused> {
-        let over = |over| Refused {
-            count: over,
-            recipients: over,
-            ..Refused::new(reply::TOO_MANY_RECIPIENTS, About::Recipients { over })
+        let over = |over| {
+            let mut refused = Refused::new(reply::TOO_MANY_RECIPIENTS, About::Recipients { over });
+            (refused.count, refused.recipients, refused.alike().count) = (over, over, over);
+            refused
         };
         self.refused.take().map(|refused| *refused).or_else(|| match std::mem::take(&mut self.overshot) {
             0 => None,
@@ -153,8 +189,9 @@ impl Session {
         };
         let sender = (self.state >= State::Sender).then(|| self.envelope.reverse_path().into());
         let refused = self.refused.get_or_insert_with(|| Box::new(Refused::new(text, about)));
-        let Refused { count, messages, recipients, .. } = **refused;
-        **refused = Refused { sender, count: count + 1, messages, recipients, ..Refused::new(text, about) };
+        let Refused { count, messages, recipients, codes, .. } = **refused;
+        **refused = Refused { sender, count: count + 1, messages, recipients, codes, ..Refused::new(text, about) };
+        refused.alike().count += 1;
     }
 
     /// How many refusals the log has not asked for.
@@ -169,6 +206,7 @@ impl Session {
         if is(b"MAIL") {
             refused.sender = Some(given_path(line).into());
             refused.messages += 1;
+            refused.alike().messages += 1;
         } else if is(b"RCPT") {
             refused.recipient = Some(given_path(line).into());
             refused.recipients += 1;
@@ -187,6 +225,7 @@ impl Session {
     pub(super) fn note_message(&mut self) {
         let Some(refused) = &mut self.refused else { return };
         refused.messages += 1;
+        refused.alike().messages += 1;
         refused.recipient = self.envelope.only_recipient().map(Into::into);
         if refused.about == About::Other {
             refused.about = About::Message { recipients: self.envelope.recipients() };

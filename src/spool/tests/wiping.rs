@@ -39,7 +39,26 @@ async fn what_is_left(wipe_after_s: u64, patience: Duration, driver: Driver, dir
         entries(&mut follower).iter().for_each(|(_, at)| follower.settled(*at));
     }
     core.drain().await;
+    seen_by_who_watches(&spool, wipe_after_s > 0).await;
     holding(directory)
+}
+
+/// A segment and a spill file were overwritten, or wait for it for ever.
+async fn seen_by_who_watches(spool: &Spool, wipes: bool) {
+    let watch = spool.watch();
+    let is_shown = |stock: &Stock| match wipes {
+        true => stock.wiped.get() >= 2 && stock.to_wipe.get() == 0 && stock.to_wipe_for_s.get() == 0,
+        false => stock.wiped.get() == 0 && stock.spills.get() == 1,
+    };
+    for _ in 0..600 {
+        if is_shown(watch.stock()) {
+            break;
+        }
+        monoio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let stock = watch.stock();
+    assert!(is_shown(stock), "{stock:?}");
+    assert_eq!((stock.segment_bytes.get() / SEGMENT, stock.spills.get()), (stock.segments.get(), 1), "{stock:?}");
 }
 
 #[test]

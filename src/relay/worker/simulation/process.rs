@@ -6,7 +6,7 @@ use super::ledger::Ledger;
 use super::operator::Operator;
 use crate::clock::now_ms;
 use crate::config;
-use crate::metrics::Counters;
+use crate::metrics::Set;
 use crate::net::{self, Driver};
 use crate::relay::connection::{Context, GREETING_LIMIT, HANDSHAKE_LIMIT};
 use crate::relay::handle::RelayOptions;
@@ -15,6 +15,7 @@ use crate::relay::maildir::Maildirs;
 use crate::relay::queue::Blame;
 use crate::relay::route::Routes;
 use crate::relay::task::{Handover, Report, Tools, Trial, Work};
+use crate::relay::watch::Watch;
 use crate::services::Resolver;
 use crate::smtp::client::{Fate, Reply};
 use crate::spool::simulated::{self, Dice, Machine};
@@ -63,18 +64,21 @@ pub struct Fixture {
     resolver: Resolver,
     maildirs: Maildirs,
     shared: Rc<net::Shared>,
-    counters: Arc<Counters>,
+    counters: Arc<Set>,
+    watch: Arc<Watch>,
     relay: config::Relay,
 }
 
 impl Fixture {
     fn new() -> Fixture {
+        let relay = relay_options();
         Fixture {
             resolver: Resolver::start().expect("threads"),
             maildirs: Maildirs::start("sim.example").expect("a thread"),
             shared: Rc::default(),
             counters: Arc::default(),
-            relay: relay_options(),
+            watch: Arc::new(Watch::new(&relay)),
+            relay,
         }
     }
 
@@ -89,7 +93,9 @@ impl Fixture {
         };
         let ways = super::super::ways(routes);
         let hosts = Hosts::new(super::super::pools(&ways, &self.relay));
-        (Tools { context, maildirs: self.maildirs.clone(), ways, hosts, reports }, reported)
+        let (maildirs, watch) = (self.maildirs.clone(), self.watch.clone());
+        let route_of = watch.numbers(ways.iter().map(|way| &way.target));
+        (Tools { context, maildirs, ways, hosts, reports, watch, route_of }, reported)
     }
 }
 
