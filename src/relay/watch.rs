@@ -29,7 +29,7 @@ pub enum Phase {
     Reading,
     /// It delivers.
     Delivering,
-    /// There is none: the configuration says so.
+    /// It delivers nothing: the configuration says so.
     Paused,
     /// It has ended.
     Ended,
@@ -142,11 +142,10 @@ impl Watch {
             }
         }
         routes.push(OnRoute::new(NO_ROUTE.into(), Vec::new()));
-        let phase = if config.paused { Phase::Paused } else { Phase::Reading };
         Watch {
             started: Instant::now(),
             beat_ms: Counter::default(),
-            phase: AtomicU8::new(phase as u8),
+            phase: AtomicU8::new(Phase::Reading as u8),
             unrecorded: AtomicBool::new(false),
             queued: Counter::default(),
             held: Counter::default(),
@@ -185,13 +184,13 @@ impl Watch {
     pub fn is_moving(&self) -> Result<String, String> {
         let silent = self.started.elapsed().saturating_sub(Duration::from_millis(self.beat_ms.get()));
         match PHASES[usize::from(self.phase.load(Ordering::Relaxed))] {
-            Phase::Paused => Ok("paused by the configuration".into()),
             Phase::Ended => Err("its thread has ended; the log says why".into()),
             _ if silent >= STUCK_AFTER => Err(format!("no sign of life for {} s", silent.as_secs())),
             _ if self.unrecorded.load(Ordering::Relaxed) => {
                 Err("the spool does not take what came of deliveries, so nothing more is delivered".into())
             }
             Phase::Reading => Ok("reading the spool".into()),
+            Phase::Paused => Ok("paused by the configuration".into()),
             Phase::Delivering => Ok(self.queue_in_words()),
         }
     }
@@ -231,15 +230,15 @@ mod tests {
     use super::*;
     use config::{RouteTls, Smarthost, Target};
 
-    fn watch(paused: bool) -> Watch {
+    fn watch() -> Watch {
         let text = config::example::find("general").expect("the general one").text;
         let loaded = config::parse(text, std::path::Path::new("/etc/penstock/penstock.toml")).expect("no mistakes");
-        Watch::new(&config::Relay { paused, ..loaded.config.relay })
+        Watch::new(&loaded.config.relay)
     }
 
     #[test]
     fn a_route_has_one_name_and_what_has_none_the_last() {
-        let watch = watch(false);
+        let watch = self::watch();
         let names: Vec<&str> = watch.routes.iter().map(|route| &*route.name).collect();
         assert_eq!(names, ["lmtp.example.edu:24", "mail.example.org:587", "mail.example.edu:25", NO_ROUTE]);
         let smarthost = |address: &str| Target::Smarthost(Smarthost::new(address, RouteTls::None));
@@ -251,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_relay_that_is_silent_or_cannot_record_does_not_move() {
-        let mut watch = watch(false);
+        let mut watch = self::watch();
         assert_eq!(watch.is_moving(), Ok("reading the spool".into()));
         watch.enters(Phase::Delivering);
         watch.queued.set(3);
@@ -271,6 +270,7 @@ mod tests {
         assert!(watch.is_moving().is_ok());
         watch.enters(Phase::Ended);
         assert!(watch.is_moving().is_err());
-        assert_eq!(self::watch(true).is_moving(), Ok("paused by the configuration".into()));
+        watch.enters(Phase::Paused);
+        assert_eq!(watch.is_moving(), Ok("paused by the configuration".into()));
     }
 }

@@ -244,7 +244,7 @@ impl Worker {
             }
         }
         self.queue.caught_up();
-        self.tools.watch.enters(Phase::Delivering);
+        self.tools.watch.enters(if self.paused { Phase::Paused } else { Phase::Delivering });
         let (queued, held) = self.queue.counts();
         let event = log::event(Level::Info, "relay started").field("records", records);
         event.field("queued", queued).field("held", held).emit();
