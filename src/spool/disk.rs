@@ -185,6 +185,16 @@ pub fn forget_cached(path: &Path, bytes: Option<u64>) -> io::Result<()> {
     Ok(nix::fcntl::posix_fadvise(std::fs::File::open(path)?, 0, bytes, advice)?)
 }
 
+/// Has the page cache read the first so many octets, without waiting until it has them.
+pub fn read_ahead(path: &Path, bytes: u64) -> io::Result<()> {
+    #[cfg(test)]
+    if simulated::has(path) {
+        return Ok(());
+    }
+    let advice = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_WILLNEED;
+    Ok(nix::fcntl::posix_fadvise(std::fs::File::open(path)?, 0, bytes as i64, advice)?)
+}
+
 /// What is in a directory, in the order of the names.
 pub fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     #[cfg(test)]

@@ -162,6 +162,10 @@ impl Files {
             Request::Spare { for_relay, reply } => self.give_spare(for_relay, reply),
             Request::Erase(segment) => self.erase(segment, Level::Error),
             Request::Close(sealed) => self.close_found(sealed),
+            // A hint: whoever reads finds out what is wrong.
+            Request::ReadAhead(number, bytes) => {
+                let _ = disk::read_ahead(&self.shared.layout.segment(number), bytes);
+            }
             Request::Spill(reply) => {
                 // The asker has gone: the file goes back.
                 if let Err(Ok(unwanted)) = reply.send(self.pool.take()) {

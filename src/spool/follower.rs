@@ -399,7 +399,7 @@ impl Follower {
 
     fn begin_next(&mut self, track: usize) -> Option<()> {
         let (started, end) = match track {
-            0 => self.past.pop_front().map(|past| (past.started, past.end))?,
+            0 => self.next_past()?,
             _ => (self.shared.published[track - 1].follow()?, None),
         };
         // The number may have been another segment's, whose end was told before this one was begun.
@@ -410,6 +410,17 @@ impl Follower {
         self.recycling.open(started.number, segment);
         self.tracks[track].open = Some(Open { started, end, cursor: None, whole: true, trouble: None });
         Some(())
+    }
+
+    /// The next segment of the past. The one behind it is read ahead meanwhile, by the files thread: what the kernel does for
+    /// that takes as long as what is done here.
+    fn next_past(&mut self) -> Option<(Started, Option<End>)> {
+        let Past { started, end } = self.past.pop_front()?;
+        if let Some(Past { started, end }) = self.past.front() {
+            let bytes = end.map_or(started.size, |end| end.at);
+            self.shared.ask(Request::ReadAhead(started.number, bytes));
+        }
+        Some((started, end))
     }
 
     fn leave(&mut self, track: usize, limit: Limit) {

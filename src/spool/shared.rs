@@ -86,6 +86,8 @@ pub enum Request {
     Erase(Erase),
     /// Write a segment's end, which nothing on disk says, into its own header.
     Close(Sealed),
+    /// So many octets of this segment will be read soon.
+    ReadAhead(u32, u64),
     /// A spill file, or why there is none.
     Spill(oneshot::Sender<io::Result<SpillFile>>),
     /// Nobody needs the spill file any more. `reusable`: no write into it is under way and none has failed.
