@@ -16,7 +16,7 @@ use crate::spool::{Candidate, CommitError, Content, Survivors};
 use futures_channel::mpsc;
 use std::collections::HashSet;
 
-/// How often segments are looked over.
+/// How often segments are looked over while there is nothing to move.
 const LOOK_EVERY_MS: u64 = 10_000;
 /// Records looked at before deliveries get their turn.
 const CANDIDATES_AT_ONCE: usize = 256;
@@ -81,6 +81,9 @@ impl Worker {
                         .field("messages", messages)
                         .emit();
                     self.mover.survivors = None;
+                    // There may be many more, each named once in `after_s`. At one a pause, room would come back slower
+                    // than mail comes.
+                    self.mover.look_ms = now;
                 }
             }
         }
