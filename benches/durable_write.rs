@@ -2,25 +2,30 @@
 //! fills an allocated one; and the spool's group commit costs far less than a file per message.
 //!
 //! `cargo bench --bench durable_write [-- WORD]`; with a word only rows that contain it. Each row is messages of 4 KiB in
-//! groups of 1, 8 and 64 per durable write: messages per second, median and 99th percentile of a write in microseconds, CPU
-//! microseconds per message (all threads of the process; the kernel's own threads are not counted). What was written is
-//! read back and compared. Rounds are interleaved, so that a noisy neighbour hits all rows alike; the median round counts.
+//! groups of 1, 8, 64 and 512 per durable write: messages per second, median and 99th percentile of a write in microseconds,
+//! CPU microseconds per message (all threads of the process; the kernel's own threads are not counted), and the least and
+//! most of the rounds' medians. What was written is read back and compared. Rounds are interleaved, so that a noisy
+//! neighbour hits all rows alike; the median round counts.
 
-use nix::fcntl::{FallocateFlags, fallocate};
+#[path = "support/spooled.rs"]
+mod spooled;
+
+use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::libc::{O_DIRECT, O_DSYNC};
 use nix::sys::resource::{UsageWho, getrusage};
 use penstock::net::Driver;
 use penstock::smtp::envelope::{Envelope, Tag};
 use penstock::spool::{Options, Spool, Writer};
+use rustix::io::{ReadWriteFlags, pwritev2};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Instant;
 
 const MESSAGE: usize = 4096;
-const GROUPS: [usize; 3] = [1, 8, 64];
+const GROUPS: [usize; 4] = [1, 8, 64, 512];
 const FILE_BYTES: u64 = 64 << 20;
 const ROUNDS: usize = 5;
 /// Linux 6.17: allocated and zeroed by the device, not marked unwritten. Not in the nix crate yet.
@@ -32,7 +37,10 @@ enum Space {
     Growing,
     Fallocated,
     WriteZeroes,
+    /// Through the page cache, which still has it.
     Written,
+    /// The page cache has none of it: as the spool's segments are, whose zeros are written around it.
+    Forgotten,
 }
 
 /// How a write is made durable.
@@ -40,7 +48,12 @@ enum Space {
 enum How {
     Fdatasync,
     Dsync,
+    /// The flag is given with each write, not with the file.
+    RwfDsync,
+    /// Around the page cache, from an aligned buffer.
     DirectDsync,
+    /// The same with the sync as a call of its own.
+    DirectFdatasync,
 }
 
 /// What one round of a row measured.
@@ -56,7 +69,7 @@ fn main() {
     let filter = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
     let beside = std::env::current_exe().expect("a name");
     let directory = tempfile::tempdir_in(beside.parent().expect("a directory")).expect("a directory");
-    println!("{:42} {:>5} {:>9} {:>9} {:>9} {:>9}", "", "group", "msgs/s", "p50 us", "p99 us", "cpu us");
+    println!("{:42} {:>5} {:>9} {:>9} {:>9} {:>9}  p50 of rounds", "", "group", "msgs/s", "p50 us", "p99 us", "cpu us");
     for group in GROUPS {
         let rows = rows(group).into_iter().filter(|(name, _)| name.contains(&filter)).collect::<Vec<_>>();
         let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); rows.len()];
@@ -79,8 +92,10 @@ type Row = (String, Box<dyn Fn(&Path) -> Option<Round>>);
 
 fn rows(group: usize) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
-    for space in [Space::Growing, Space::Fallocated, Space::WriteZeroes, Space::Written] {
-        for how in [How::Fdatasync, How::Dsync, How::DirectDsync] {
+    for space in [Space::Growing, Space::Fallocated, Space::WriteZeroes, Space::Written, Space::Forgotten] {
+        let all = [How::Fdatasync, How::Dsync, How::DirectDsync, How::RwfDsync, How::DirectFdatasync];
+        let is_ready = matches!(space, Space::Written | Space::Forgotten);
+        for how in all.into_iter().take(if is_ready { 5 } else { 3 }) {
             let name = format!("{space:?} {how:?}");
             rows.push((name, Box::new(move |directory| write_groups(directory, space, how, group))));
         }
@@ -103,9 +118,10 @@ fn write_groups(directory: &Path, space: Space, how: How, group: usize) -> Optio
     let _ = std::fs::remove_file(&path);
     prepare(&path, space).ok()?;
     let flags = match how {
-        How::Fdatasync => 0,
+        How::Fdatasync | How::RwfDsync => 0,
         How::Dsync => O_DSYNC,
         How::DirectDsync => O_DIRECT | O_DSYNC,
+        How::DirectFdatasync => O_DIRECT,
     };
     let file = File::options().read(true).write(true).custom_flags(flags).open(&path).ok()?;
     let length = group * MESSAGE;
@@ -117,8 +133,15 @@ fn write_groups(directory: &Path, space: Space, how: How, group: usize) -> Optio
     for write in 0..writes_of(group) {
         buffer.fill(write as u8 | 1);
         let before = Instant::now();
-        file.write_all_at(buffer, (write * length) as u64).ok()?;
-        if matches!(how, How::Fdatasync) {
+        let at = (write * length) as u64;
+        match how {
+            How::RwfDsync => {
+                let written = pwritev2(&file, &[IoSlice::new(buffer)], at, ReadWriteFlags::DSYNC).ok()?;
+                assert_eq!(written, length, "a short write");
+            }
+            _ => file.write_all_at(buffer, at).ok()?,
+        }
+        if matches!(how, How::Fdatasync | How::DirectFdatasync) {
             file.sync_data().ok()?;
         }
         round.writes_us.push(before.elapsed().as_secs_f64() * 1e6);
@@ -136,15 +159,18 @@ fn prepare(path: &Path, space: Space) -> io::Result<File> {
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
     let flags = match space {
         Space::Growing => return Ok(file),
-        Space::Fallocated | Space::Written => FallocateFlags::empty(),
+        Space::Fallocated | Space::Written | Space::Forgotten => FallocateFlags::empty(),
         Space::WriteZeroes => FallocateFlags::from_bits_retain(FALLOC_FL_WRITE_ZEROES),
     };
     fallocate(file.as_fd(), flags, 0, FILE_BYTES as i64)?;
-    if matches!(space, Space::Written) {
+    if matches!(space, Space::Written | Space::Forgotten) {
         let zeros = vec![0; 1 << 20];
         (0..FILE_BYTES >> 20).try_for_each(|piece| file.write_all_at(&zeros, piece << 20))?;
     }
     file.sync_all()?;
+    if matches!(space, Space::Forgotten) {
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+    }
     Ok(file)
 }
 
@@ -177,6 +203,7 @@ fn file_per_message(directory: &Path, group: usize) -> Round {
 fn through_the_spool(directory: &Path, driver: Driver, group: usize) -> Round {
     let directory = directory.join("spool");
     let _ = std::fs::remove_dir_all(&directory);
+    let at = directory.clone();
     let (reserve_bytes, bytes_max, wipe_after_s) = (0, None, 0);
     let options = Options { directory, segment_bytes: FILE_BYTES, writers: 1, reserve_bytes, bytes_max, wipe_after_s };
     let mut spool = Spool::open(options).expect("opens");
@@ -186,6 +213,7 @@ fn through_the_spool(directory: &Path, driver: Driver, group: usize) -> Round {
     let round = penstock::net::run(driver, None, async move {
         let writer = Writer::start(seed, driver).expect("starts");
         commit_one_by_one(&writer, 3).await;
+        spooled::wait_for_spares(&at);
         let (start, cpu, before) = (Instant::now(), cpu_us(), writer.counts());
         let sessions: Vec<_> = (0..group)
             .map(|_| {
@@ -264,12 +292,16 @@ fn report(name: &str, group: usize, rounds: Vec<Round>) {
         times.sort_by(f64::total_cmp);
         times[((times.len() - 1) as f64 * part) as usize]
     };
+    let mut medians: Vec<f64> = rounds.iter().map(|round| part(round, 0.5)).collect();
+    medians.sort_by(f64::total_cmp);
     println!(
-        "{name:42} {group:5} {:9.0} {:9.0} {:9.0} {:9.1}",
+        "{name:42} {group:5} {:9.0} {:9.0} {:9.0} {:9.1}  {:.0}-{:.0}",
         each(&|round| round.messages as f64 / round.seconds),
         each(&|round| part(round, 0.5)),
         each(&|round| part(round, 0.99)),
         each(&|round| round.cpu_us / round.messages as f64),
+        medians[0],
+        medians[medians.len() - 1],
     );
 }
 

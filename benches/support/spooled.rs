@@ -127,6 +127,19 @@ pub fn outcomes(ids: &[QueueId]) -> Envelope {
     envelope
 }
 
+/// Waits until the files thread has made the spares of [`options`] that are wanted beside one active segment: zero-filling
+/// them competes for the disk, and a spool that runs recycles.
+pub fn wait_for_spares(directory: &Path) {
+    let is_ready = || {
+        let entries = std::fs::read_dir(directory.join("segments")).expect("listed");
+        let names = entries.map(|entry| entry.expect("an entry").path());
+        names.filter(|path| path.extension().is_some_and(|ending| ending == "seg")).count() == 3
+    };
+    while !is_ready() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// A segment that holds records.
 pub struct Active {
     pub path: PathBuf,
