@@ -146,6 +146,9 @@ class Load:
     def client(self, number):
         count = 0
         while not self.over.is_set():
+            if not self.server.is_up():
+                time.sleep(0.02)
+                continue
             try:
                 with self.connection(number) as wire:
                     for _ in range(20):
@@ -240,10 +243,12 @@ class LedgerMaildir:
                 self.ledger.arrived(life, [recipient], content)
 
 
-def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environment=None, patience=PATIENCE_S, paused=0.12):
+def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environment=None, patience=PATIENCE_S, paused=0.12,
+        life_s=LIFE_S, make=Penstock):
     """Kills the server so many times; the ledger when all is delivered that ever will be.
 
-    `paused` is the share of lives in which everything is kept, so that the next one finds a long backlog.
+    `paused` is the share of lives in which everything is kept, so that the next one finds a long backlog. `make`: what is
+    killed; tests/power has a whole machine.
     """
     ledger = Ledger(seed)
     chance = random.Random(seed)
@@ -255,7 +260,7 @@ def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environme
         "maildir": lambda: {"maildir": maildir},
     }[route]()
     listeners = [listener for listener in LISTENERS if listener[0] in ("submissions", "smtp")]
-    server = Penstock(
+    server = make(
         Path(directory) / "penstock", io=io, routes=[target], listeners=listeners, binary=binary, environment=environment,
         spool={"segment_mib": 2, "spill_kib": 64}, relay={"connections_max": CONNECTIONS_MAX},
     )
@@ -268,7 +273,7 @@ def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environme
                     server.settings["relay"]["paused"] = chance.random() < paused
                     server.write_config()
                     server.start()
-                    time.sleep(chance.uniform(*LIFE_S))
+                    time.sleep(chance.uniform(*life_s))
                     if chance.random() < 0.05:
                         ledger.orderly.add(life)
                         server.stop()
