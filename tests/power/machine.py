@@ -80,9 +80,12 @@ def accelerator():
 class Machine(Penstock):
     """A configured machine; its disk outlives every kill."""
 
-    def __init__(self, directory, file_system="ext4", seed=1, nvme=False, cache=True, sink=None, **settings):
-        """`cache`: the guest's kernel knows that the disk has one and flushes it. `sink`: the host's port behind 10.0.2.100:25."""
+    def __init__(self, directory, file_system="ext4", seed=1, nvme=False, cache=True, sink=None, kinds=KINDS, kept=None,
+                 **settings):
+        """`cache`: the guest's kernel knows that the disk has one and flushes it. `sink`: the host's port behind 10.0.2.100:25.
+        `kept`: the share of unflushed writes that a cut leaves; chance if none is given."""
         self.kernel = kernel()
+        self.kinds, self.kept = kinds, kept
         self.file_system, self.nvme, self.cache, self.sink = file_system, nvme, cache, sink
         self.chance = random.Random(f"{seed}/{file_system}")
         self.cuts = []  # of each end: its kind, and what became of the unflushed writes
@@ -198,7 +201,7 @@ class Machine(Penstock):
         self.up = False
         if self.process is None or self.process.poll() is not None:
             return self.end_disk("power")
-        kind = self.chance.choice(KINDS)
+        kind = self.chance.choice(self.kinds)
         if kind != "power":
             self.tell("b" if kind == "reset" else "c")
             try:
@@ -233,7 +236,7 @@ class Machine(Penstock):
         self.disk.wait(10)
         self.disk = None
         platters = Platters(self.room / "platters")
-        counts = platters.keep_all() if kind in ("reset", "panic") else platters.cut(self.chance)
+        counts = platters.keep_all() if kind in ("reset", "panic") else platters.cut(self.chance, self.kept)
         platters.close()
         self.cuts.append({"kind": kind, **counts})
 

@@ -18,15 +18,17 @@ import ledger  # noqa: E402
 from machine import Machine, accelerator, missing  # noqa: E402
 
 LIFE_S = (0.2, 1.5)
+# The control. What is delivered at once cannot be lost, so most lives only keep.
+NO_FLUSH = {"cache": False, "kinds": ["power"], "kept": 0, "paused": 0.8}
 
 
-def run(directory, cuts, seed, file_system, io="auto", nvme=False, cache=True, binary=None, paused=0.25):
-    """Cuts the power so many times; the ledger, and the machine that knows what the disk lost."""
+def run(directory, cuts, seed, file_system, io="auto", binary=None, paused=0.25, **machine):
+    """Cuts the power so many times; the ledger, and the machine that knows what the disk lost. `machine`: see there."""
     made = []
 
     def make(*arguments, **settings):
         sink = settings["routes"][0]["smarthost"].rsplit(":", 1)[1]
-        make_machine = functools.partial(Machine, file_system=file_system, seed=seed, nvme=nvme, cache=cache, sink=sink)
+        make_machine = functools.partial(Machine, file_system=file_system, seed=seed, sink=sink, **machine)
         made.append(make_machine(*arguments, **settings))
         return made[0]
 
@@ -53,7 +55,8 @@ def main():
     parser.add_argument("--file-system", default="ext4", choices=["ext4", "xfs"])
     parser.add_argument("--io", default="auto", choices=["auto", "io_uring", "epoll"])
     parser.add_argument("--nvme", action="store_true", help="the disk is an NVMe one, which takes FUA")
-    parser.add_argument("--no-cache", action="store_true", help="the kernel sends no flush: mail must be lost, or this proves nothing")
+    parser.add_argument("--no-flush", action="store_true",
+                        help="the kernel sends no flush, and all is cut that was not flushed: mail must be lost, or this proves nothing")
     parser.add_argument("--binary", type=Path)
     parser.add_argument("--keep", action="store_true", help="keep the directory, which is kept anyway when something is wrong")
     options = parser.parse_args()
@@ -61,8 +64,9 @@ def main():
         sys.exit(missing())
     directory = tempfile.mkdtemp(prefix="penstock-power-")
     print(f"seed {options.seed}, {directory}", flush=True)
-    books, machine = run(directory, options.cuts, options.seed, options.file_system, options.io, options.nvme,
-                         not options.no_cache, options.binary)
+    settings = NO_FLUSH if options.no_flush else {}
+    books, machine = run(directory, options.cuts, options.seed, options.file_system, options.io, options.binary,
+                         nvme=options.nvme, **settings)
     wrong = books.reconcile()
     print(summary(books, machine))
     print("\n".join(wrong[:40]))
