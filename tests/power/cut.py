@@ -7,6 +7,9 @@
 Flush moves the journal into `durable`. A cut applies each write of the journal, in order, with a chance of its own, some of
 them torn at a boundary of 512 octets; so writes that were not flushed are lost, are there, or are there in part, and a later
 one may be there while an earlier one is not. A write with FUA is on the platters when it is answered, and always kept.
+
+One block of 4096 octets is written whole or not at all, as disks do whose sectors are that long: ext4 does not mount any more
+when the commit block of its journal is torn ("JBD2: journal transaction is corrupt"), whatever runs on it.
 """
 
 import os
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECTOR = 512
+BLOCK = 4096
 HEAD = struct.Struct("<QIB")
 
 
@@ -75,7 +79,7 @@ class Platters:
             is_last = number == len(writes) - 1
             if write.fua or kept == 1 and not is_last:
                 fate = "kept"
-            elif 0 < kept and len(write.octets) > SECTOR and (is_last or chance.random() < 0.1):
+            elif 0 < kept and len(write.octets) > BLOCK and (is_last or chance.random() < 0.1):
                 fate = "torn"
             else:
                 fate = "kept" if chance.random() < kept else "lost"
