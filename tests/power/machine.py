@@ -3,7 +3,7 @@
     host                                         guest: a Debian kernel, `init` here, busybox
       clients  --127.0.0.1:PORT--> qemu's network --> penstock serve
       sink     <--busybox nc------ 10.0.2.100:25  <--    |
-      nbdkit: disk.py, cut.py <--NBD-- qemu <--virtio or NVMe-- ext4 or xfs, flushes
+      nbdkit: disk.py, cut.py <--NBD-- qemu <--virtio or SCSI-- ext4 or xfs, flushes
 
 qemu keeps no cache of its own (cache.direct), so all that lies between a write and its loss is the guest's page cache and the
 disk of disk.py. `Machine` is used as a `Penstock` of appliance.py is, and a kill is one of
@@ -38,10 +38,10 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BUSYBOX = Path("/bin/busybox")
 QEMU = "qemu-system-x86_64"
 # Of the kernel's modules; one that is not there is built in.
-MODULES = "virtio_pci virtio_blk virtio_net virtio_console nvme crc32c_generic ext4 xfs".split()
+MODULES = "virtio_pci virtio_blk virtio_net virtio_console virtio_scsi sd_mod crc32c_generic ext4 xfs".split()
 FILE_SYSTEMS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 DISK_BYTES = 400 << 20
-BOOT_S = 120
+BOOT_S = 300
 KINDS = ["power", "power", "power", "reset", "panic"]
 
 
@@ -80,13 +80,13 @@ def accelerator():
 class Machine(Penstock):
     """A configured machine; its disk outlives every kill."""
 
-    def __init__(self, directory, file_system="ext4", seed=1, nvme=False, cache=True, sink=None, kinds=KINDS, kept=None,
+    def __init__(self, directory, file_system="ext4", seed=1, scsi=False, cache=True, sink=None, kinds=KINDS, kept=None,
                  **settings):
         """`cache`: the guest's kernel knows that the disk has one and flushes it. `sink`: the host's port behind 10.0.2.100:25.
         `kept`: the share of unflushed writes that a cut leaves; chance if none is given."""
         self.kernel = kernel()
         self.kinds, self.kept = kinds, kept
-        self.file_system, self.nvme, self.cache, self.sink = file_system, nvme, cache, sink
+        self.file_system, self.scsi, self.cache, self.sink = file_system, scsi, cache, sink
         self.chance = random.Random(f"{seed}/{file_system}")
         self.cuts = []  # of each end: its kind, and what became of the unflushed writes
         self.disk = None
@@ -141,13 +141,13 @@ class Machine(Penstock):
     def start(self):
         self.start_disk()
         forwards = "".join(f",hostfwd=tcp:127.0.0.1:{port}-:{port}" for port in self.port.values())
-        spool = "/dev/nvme0n1" if self.nvme else "/dev/vdc"
+        spool = "/dev/sda" if self.scsi else "/dev/vdc"
         cache = "" if self.cache else " cache=none"
         command = [
             QEMU, *accelerator(), "-m", "512", "-smp", "2",
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-kernel", self.kernel, "-initrd", self.room / "initramfs",
-            "-append", f"quiet panic=-1 console=hvc0 spool={spool} fs={self.file_system}{cache}",
+            "-append", f"quiet panic=-1 mitigations=off no_timer_check console=hvc0 spool={spool} fs={self.file_system}{cache}",
             "-device", "virtio-serial-pci", "-chardev", "stdio,id=console,signal=off", "-device", "virtconsole,chardev=console",
             "-chardev", f"file,id=log,append=on,path={self.log}", "-device", "virtserialport,chardev=log,name=log",
             "-netdev", f"user,id=net,restrict=on{forwards},guestfwd=tcp:10.0.2.100:25-cmd:{BUSYBOX} nc 127.0.0.1 {self.sink}",
@@ -157,7 +157,9 @@ class Machine(Penstock):
             "-blockdev", f"raw,node-name=config,read-only=on,file.driver=file,file.filename={self.room}/config.tar",
             "-device", "virtio-blk-pci,drive=config",
             "-blockdev", f"nbd,node-name=disk,server.type=unix,server.path={self.room}/nbd,cache.direct=on,cache.no-flush=off",
-            "-device", ("nvme,serial=1," if self.nvme else "virtio-blk-pci,") + "drive=disk,write-cache=on",
+            # A SCSI disk can be written with FUA, one of virtio is flushed before and after.
+            *(["-device", "virtio-scsi-pci", "-device", "scsi-hd,dpofua=on,drive=disk,write-cache=on"] if self.scsi else
+              ["-device", "virtio-blk-pci,drive=disk,write-cache=on"]),
         ]
         with open(self.room / "console", "ab") as console:
             self.console_from = console.tell()

@@ -43,7 +43,7 @@ def summary(books, machine):
     hurt = sum(cut["lost"] + cut["torn"] > 0 for cut in machine.cuts)
     lost = sum(cut["lost"] for cut in machine.cuts)
     torn = sum(cut["torn"] for cut in machine.cuts)
-    disk = "NVMe" if machine.nvme else "virtio"
+    disk = "SCSI" if machine.scsi else "virtio"
     return (f"{machine.file_system} on {disk}, {accelerator()[1]}: {dict(kinds)}, "
             f"the disk lost something in {hurt}: {lost} writes, {torn} torn; {books.summary()}")
 
@@ -54,7 +54,7 @@ def main():
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--file-system", default="ext4", choices=["ext4", "xfs"])
     parser.add_argument("--io", default="auto", choices=["auto", "io_uring", "epoll"])
-    parser.add_argument("--nvme", action="store_true", help="the disk is an NVMe one, which takes FUA")
+    parser.add_argument("--scsi", action="store_true", help="the disk is a SCSI one, which takes FUA")
     parser.add_argument("--no-flush", action="store_true",
                         help="the kernel sends no flush, and all is cut that was not flushed: mail must be lost, or this proves nothing")
     parser.add_argument("--binary", type=Path)
@@ -66,7 +66,7 @@ def main():
     print(f"seed {options.seed}, {directory}", flush=True)
     settings = NO_FLUSH if options.no_flush else {}
     books, machine = run(directory, options.cuts, options.seed, options.file_system, options.io, options.binary,
-                         nvme=options.nvme, **settings)
+                         scsi=options.scsi, **settings)
     wrong = books.reconcile()
     print(summary(books, machine))
     print("\n".join(wrong[:40]))
