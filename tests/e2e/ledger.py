@@ -124,11 +124,12 @@ class Ledger:
 
 
 class Load:
-    """Clients that send as fast as they are answered, and go on through every kill."""
+    """Clients that send as fast as they are answered, and go on through every kill. `first`: above all numbers in tags of
+    those before."""
 
-    def __init__(self, ledger, server):
+    def __init__(self, ledger, server, life=0, first=0):
         self.ledger, self.server = ledger, server
-        self.life = 0
+        self.life, self.first = life, first
         self.over = threading.Event()
         self.threads = [threading.Thread(target=self.client, args=(number,), daemon=True) for number in range(CLIENTS)]
 
@@ -144,7 +145,7 @@ class Load:
             assert not thread.is_alive(), "a client hangs"
 
     def client(self, number):
-        count = 0
+        count = self.first
         while not self.over.is_set():
             if not self.server.is_up():
                 time.sleep(0.02)
