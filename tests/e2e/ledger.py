@@ -245,11 +245,11 @@ class LedgerMaildir:
 
 
 def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environment=None, patience=PATIENCE_S, paused=0.12,
-        life_s=LIFE_S, make=Penstock):
+        life_s=LIFE_S, orderly=0.05, make=Penstock):
     """Kills the server so many times; the ledger when all is delivered that ever will be.
 
-    `paused` is the share of lives in which everything is kept, so that the next one finds a long backlog. `make`: what is
-    killed; tests/power has a whole machine.
+    `paused` is the share of lives in which everything is kept, so that the next one finds a long backlog; `orderly` the
+    share of those that end with SIGTERM. `make`: what is killed; tests/power has a whole machine.
     """
     ledger = Ledger(seed)
     chance = random.Random(seed)
@@ -275,7 +275,7 @@ def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environme
                     server.write_config()
                     server.start()
                     time.sleep(chance.uniform(*life_s))
-                    if chance.random() < 0.05:
+                    if chance.random() < orderly:
                         ledger.orderly.add(life)
                         server.stop()
                     else:

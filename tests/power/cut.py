@@ -79,7 +79,7 @@ class Platters:
             is_last = number == len(writes) - 1
             if write.fua or kept == 1 and not is_last:
                 fate = "kept"
-            elif 0 < kept and len(write.octets) > BLOCK and (is_last or chance.random() < 0.1):
+            elif 0 < kept and len(write.octets) > BLOCK and chance.random() < (0.5 if is_last else 0.1):
                 fate = "torn"
             else:
                 fate = "kept" if chance.random() < kept else "lost"

@@ -35,7 +35,6 @@ from cut import Platters
 
 HERE = Path(__file__).resolve().parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-BUSYBOX = Path("/bin/busybox")
 QEMU = "qemu-system-x86_64"
 # Of the kernel's modules; one that is not there is built in.
 MODULES = "virtio_pci virtio_blk virtio_net virtio_console virtio_scsi sd_mod crc32c_generic ext4 xfs".split()
@@ -51,7 +50,7 @@ def missing():
         return f"power cuts run on x86-64 only, this is {platform.machine()}"
     programs = [QEMU, "nbdkit", "ldd", *(command[0] for command in FILE_SYSTEMS.values())]
     lacking = [program for program in programs if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin")]
-    lacking += [] if BUSYBOX.exists() else [str(BUSYBOX)]
+    lacking += [] if busybox() else ["busybox under target/beside"]
     lacking += [] if kernel() else ["a kernel under target/beside/boot"]
     return f"missing: {', '.join(lacking)}" if lacking else ""
 
@@ -60,6 +59,11 @@ def kernel():
     """The latest kernel that was unpacked."""
     found = sorted((TARGET / "beside/boot").glob("vmlinuz-*"))
     return found[-1] if found else None
+
+
+def busybox():
+    """The static one that was unpacked."""
+    return next((path for path in (TARGET / "beside/bin/busybox", TARGET / "beside/usr/bin/busybox") if path.exists()), None)
 
 
 @functools.cache
@@ -74,7 +78,7 @@ def accelerator():
                 return kvm
         except subprocess.TimeoutExpired:
             pass
-    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    return ["-accel", "tcg", "-cpu", "max"]
 
 
 class Machine(Penstock):
@@ -111,7 +115,7 @@ class Machine(Penstock):
         version = self.kernel.name.removeprefix("vmlinuz-")
         modules = in_order(TARGET / "beside/lib/modules" / version)
         archive = [("init", (HERE / "init").read_bytes(), 0o755), ("bin", None, 0o755), ("modules", None, 0o755),
-                   ("bin/busybox", BUSYBOX.read_bytes(), 0o755), ("modules/order", "".join(f"{name}\n" for name in modules).encode(), 0o644)]
+                   ("bin/busybox", busybox().read_bytes(), 0o755), ("modules/order", "".join(f"{name}\n" for name in modules).encode(), 0o644)]
         archive += [(f"modules/{name}", octets, 0o644) for name, octets in modules.items()]
         (self.room / "initramfs").write_bytes(cpio(archive))
         with tarfile.open(self.room / "programs.tar", "w") as tar:
@@ -144,13 +148,13 @@ class Machine(Penstock):
         spool = "/dev/sda" if self.scsi else "/dev/vdc"
         cache = "" if self.cache else " cache=none"
         command = [
-            QEMU, *accelerator(), "-m", "512", "-smp", "2",
+            QEMU, *accelerator(), "-m", "512",
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-kernel", self.kernel, "-initrd", self.room / "initramfs",
             "-append", f"quiet panic=-1 mitigations=off no_timer_check console=hvc0 spool={spool} fs={self.file_system}{cache}",
             "-device", "virtio-serial-pci", "-chardev", "stdio,id=console,signal=off", "-device", "virtconsole,chardev=console",
             "-chardev", f"file,id=log,append=on,path={self.log}", "-device", "virtserialport,chardev=log,name=log",
-            "-netdev", f"user,id=net,restrict=on{forwards},guestfwd=tcp:10.0.2.100:25-cmd:{BUSYBOX} nc 127.0.0.1 {self.sink}",
+            "-netdev", f"user,id=net,restrict=on{forwards},guestfwd=tcp:10.0.2.100:25-cmd:{busybox()} nc 127.0.0.1 {self.sink}",
             "-device", "virtio-net-pci,netdev=net,romfile=",
             "-blockdev", f"raw,node-name=programs,read-only=on,file.driver=file,file.filename={self.room}/programs.tar",
             "-device", "virtio-blk-pci,drive=programs",
