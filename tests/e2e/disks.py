@@ -21,7 +21,7 @@ from appliance import ROOT, wait_for
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS = 0x20000
 PR_SET_PDEATHSIG = 1
-PLUGIN = ROOT / "tests/power/failing.py"
+POWER = ROOT / "tests/power"
 MIB = 1 << 20
 # xfs makes none smaller than 300 MiB.
 SIZE_BYTES = 320 * MIB
@@ -74,21 +74,9 @@ class Disk:
     def __enter__(self):
         for directory in (self.room, self.fuse, self.path):
             directory.mkdir(exist_ok=True)
-        with open(self.image, "wb") as image:
-            image.truncate(SIZE_BYTES)
-        run(*MAKE[self.file_system], self.image)
-        self.orders.write_text("")
+        self.make()
         try:
-            delay = ["--filter=delay"] if self.write_delay_ms else []
-            delayed = [f"wdelay={self.write_delay_ms}ms"] if self.write_delay_ms else []
-            self.spawn("nbdkit", "-f", "-U", self.room / "nbd", *delay, "--filter=error", "python", PLUGIN, f"image={self.image}",
-                       f"orders={self.orders}", "error=EIO", "error-rate=100%", f"error-file={self.gone}", *delayed)
-            wait_for((self.room / "nbd").exists, 20, "nbdkit does not start")
-            self.spawn("nbdfuse", self.fuse / "disk", "--unix", self.room / "nbd")
-            wait_for((self.fuse / "disk").exists, 20, "nbdfuse does not start")
-            # Around the page cache: a write fails when it is made, and nothing is kept between the file system and the disk.
-            self.loop = run("losetup", "-f", "--show", "--direct-io=on", self.fuse / "disk").strip()
-            self.mount()
+            self.start()
         except BaseException:
             self.__exit__()
             raise
@@ -96,23 +84,55 @@ class Disk:
 
     def __exit__(self, *_):
         self.works()
+        self.stop()
+
+    def make(self):
+        with open(self.image, "wb") as image:
+            image.truncate(SIZE_BYTES)
+        run(*MAKE[self.file_system], self.image)
+        self.orders.write_text("")
+
+    def server(self):
+        """The command that serves the disk on `nbd`."""
+        delay = ["--filter=delay"] if self.write_delay_ms else []
+        delayed = [f"wdelay={self.write_delay_ms}ms"] if self.write_delay_ms else []
+        return ["nbdkit", "-f", "-U", self.room / "nbd", *delay, "--filter=error", "python", POWER / "failing.py", f"image={self.image}",
+                f"orders={self.orders}", "error=EIO", "error-rate=100%", f"error-file={self.gone}", *delayed]
+
+    def start(self):
+        (self.room / "nbd").unlink(missing_ok=True)
+        self.spawn(*self.server())
+        wait_for((self.room / "nbd").exists, 20, "nbdkit does not start")
+        self.spawn("nbdfuse", self.fuse / "disk", "--unix", self.room / "nbd")
+        wait_for((self.fuse / "disk").exists, 20, "nbdfuse does not start")
+        # Around the page cache: a write fails when it is made, and nothing is kept between the file system and the disk.
+        self.loop = run("losetup", "-f", "--show", "--direct-io=on", self.fuse / "disk").strip()
+        self.mount()
+
+    def stop(self):
+        """Takes it all down, whatever of it is there and however broken."""
+        quietly = lambda *command: subprocess.run(list(map(str, command)), capture_output=True, timeout=120)
         if self.is_mounted:
-            subprocess.run(["umount", "-l", self.path], capture_output=True, timeout=60)
+            if quietly("umount", self.path).returncode != 0:
+                quietly("umount", "-l", self.path)
+            self.is_mounted = False
         if self.loop:
-            subprocess.run(["losetup", "-d", self.loop], capture_output=True, timeout=60)
-        subprocess.run(["umount", "-l", self.fuse], capture_output=True, timeout=60)
+            quietly("losetup", "-d", self.loop)
+            self.loop = None
+        quietly("umount", "-l", self.fuse)
         for process in reversed(self.started):
             process.terminate()
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+        self.started = []
 
     def spawn(self, *command):
         with open(self.room / "words", "ab") as words:
             self.started.append(subprocess.Popen(
                 list(map(str, command)), stdin=subprocess.DEVNULL, stdout=words, stderr=words, preexec_fn=die_with_us,
-                env={**os.environ, "PATH": PATH},
+                env={**os.environ, "PATH": PATH, "PYTHONPATH": str(POWER)},
             ))
 
     def mount(self, *options):

@@ -31,7 +31,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance import LISTENERS, Penstock
+from appliance import LISTENERS, Penstock, wait_for
 from fakes import Sink
 from mail import Maildir, lf
 from wire import Wire
@@ -178,11 +178,11 @@ class Load:
             ledger.begun.add(tag)
         wire.send(f"MAIL FROM:<anna@example.edu>\r\n{envelope}DATA\r\n")
         replies = [wire.reply() for _ in range(2 + len(recipients))]
+        assert replies[-1], "the connection ended"
         if not replies[-1].startswith("354"):
             reply = next(reply for reply in replies if not reply.startswith("250"))
             with ledger.lock:
                 ledger.refusals[reply] += 1
-            assert replies[-1], "the connection ended"
             time.sleep(0.01)  # It will not be better at once.
             return
         content = content_of(ledger.seed, tag).replace(b"\r\n.", b"\r\n..")
@@ -245,11 +245,11 @@ class LedgerMaildir:
 
 
 def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environment=None, patience=PATIENCE_S, paused=0.12,
-        life_s=LIFE_S, orderly=0.05, make=Penstock):
+        life_s=LIFE_S, promised_min=0, orderly=0.05, make=Penstock):
     """Kills the server so many times; the ledger when all is delivered that ever will be.
 
     `paused` is the share of lives in which everything is kept, so that the next one finds a long backlog; `orderly` the
-    share of those that end with SIGTERM. `make`: what is killed; tests/power has a whole machine.
+    share of those that end with SIGTERM; `life_s` begins when so many promises were made. `make`: what is killed; tests/power has a whole machine.
     """
     ledger = Ledger(seed)
     chance = random.Random(seed)
@@ -273,7 +273,9 @@ def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environme
                     load.life = arrivals.life = life
                     server.settings["relay"]["paused"] = chance.random() < paused
                     server.write_config()
+                    before = len(ledger.promised)
                     server.start()
+                    wait_for(lambda: len(ledger.promised) >= before + promised_min, 120, "nothing is promised")
                     time.sleep(chance.uniform(*life_s))
                     if chance.random() < orderly:
                         ledger.orderly.add(life)

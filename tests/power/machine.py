@@ -84,13 +84,13 @@ def accelerator():
 class Machine(Penstock):
     """A configured machine; its disk outlives every kill."""
 
-    def __init__(self, directory, file_system="ext4", seed=1, scsi=False, cache=True, sink=None, kinds=KINDS, kept=None,
+    def __init__(self, directory, file_system="ext4", seed=1, scsi=False, flush=True, sink=None, kinds=KINDS, kept=None,
                  **settings):
-        """`cache`: the guest's kernel knows that the disk has one and flushes it. `sink`: the host's port behind 10.0.2.100:25.
-        `kept`: the share of unflushed writes that a cut leaves; chance if none is given."""
+        """`flush`: the guest's kernel knows that the disk has a cache. `sink`: the host's port behind 10.0.2.100:25. `kept`: the
+        share of unflushed writes that a cut leaves; chance if none is given."""
         self.kernel = kernel()
         self.kinds, self.kept = kinds, kept
-        self.file_system, self.scsi, self.cache, self.sink = file_system, scsi, cache, sink
+        self.file_system, self.scsi, self.flush, self.sink = file_system, scsi, flush, sink
         self.chance = random.Random(f"{seed}/{file_system}")
         self.cuts = []  # of each end: its kind, and what became of the unflushed writes
         self.disk = None
@@ -146,7 +146,7 @@ class Machine(Penstock):
         self.start_disk()
         forwards = "".join(f",hostfwd=tcp:127.0.0.1:{port}-:{port}" for port in self.port.values())
         spool = "/dev/sda" if self.scsi else "/dev/vdc"
-        cache = "" if self.cache else " cache=none"
+        cache = "" if self.flush else " cache=none"
         command = [
             QEMU, *accelerator(), "-m", "512",
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -230,6 +230,16 @@ class Machine(Penstock):
         # What an orderly end has not flushed is lost as well.
         self.end_disk("order")
         assert "machine: ended with 0\n" in told and "machine: unmounted\n" in told, told[-3000:]
+
+    def close(self):
+        """Whatever runs is ended."""
+        for process in (self.process, self.disk):
+            if process and process.poll() is None:
+                process.kill()
+                process.wait(10)
+
+    def about(self):
+        return f"{self.file_system}, {'SCSI' if self.scsi else 'virtio'}, {accelerator()[1]}"
 
     def tell(self, word):
         self.process.stdin.write(f"{word}\n".encode())
