@@ -120,6 +120,7 @@ def active(disk):
     return [segment for segment in segments if any(segment.read_bytes()[BLOCK : 2 * BLOCK])]
 
 
+# covers: 6.9 11.6
 @pytest.mark.parametrize("file_system, driver, what", [
     ("ext4", "auto", "is_gone"), ("xfs", "epoll", "is_gone"),
     ("ext4", "epoll", "cannot_flush"), ("xfs", "auto", "cannot_flush"),
@@ -137,6 +138,7 @@ def test_a_disk_that_is_gone(trouble, file_system, driver, what):
         made.books_are_right()
 
 
+# covers: 6.9 12.6
 @BOTH
 def test_bad_places(trouble, file_system, driver):
     """A write that fails is not tried again in that file: the next goes into another, at once. Outcomes alike."""
@@ -159,6 +161,7 @@ def within_one(line, ranges):
     return int(end) - int(start) < MIB and any(low <= int(start) and int(end) <= high for low, high in ranges)
 
 
+# covers: 5.9 11.6
 @BOTH
 def test_no_more_room_than_the_reserve(trouble, file_system, driver):
     """Refused at MAIL, before anything was sent in vain."""
@@ -173,6 +176,7 @@ def test_no_more_room_than_the_reserve(trouble, file_system, driver):
         made.books_are_right()
 
 
+# covers: 6.9 11.6
 @BOTH
 def test_no_room_at_all(trouble, file_system, driver):
     """Without a reserve ENOSPC comes from the file system. What is queued is delivered all the same, and that makes room."""
@@ -198,6 +202,7 @@ def test_a_slow_disk(trouble, file_system, driver):
         made.books_are_right()
 
 
+# covers: 6.3
 @BOTH
 def test_a_disk_that_stands_still(trouble, file_system, driver):
     """Nothing is promised meanwhile; whoever wants nothing of the disk is served."""

@@ -41,6 +41,7 @@ def cut_so_often(directory, here=False, **settings):
     return wrong
 
 
+# covers: 6.3
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("file_system, io", [("ext4", "auto"), ("xfs", "epoll")])
 def test_cuts_on_this_machine(directory, file_system, io):
@@ -53,6 +54,7 @@ def test_a_missing_flush_is_seen_on_this_machine(directory, file_system):
     mail_is_lost(directory, file_system, here=True)
 
 
+# covers: 6.3
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("file_system, io, scsi", power.MACHINES[:2])
 def test_a_cut_of_a_virtual_machine(directory, file_system, io, scsi):
