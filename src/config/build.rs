@@ -438,5 +438,11 @@ fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &m
         honours_tls_optional: section.text("tls_required_no") != Some("ignore"),
         connections_max: section.count("connections_max") as usize,
         small_bytes: section.count("small_kib") * 1024,
+        timeouts: RelayTimeouts {
+            handshake_s: section.count("handshake_timeout_s"),
+            reply_s: section.count("reply_timeout_s"),
+            block_s: section.count("block_timeout_s"),
+            content_s: section.count("content_timeout_s"),
+        },
     }
 }

@@ -389,6 +389,27 @@ pub struct Relay {
     pub connections_max: usize,
     /// Octets of content up to which a message goes before larger ones; none does at 0.
     pub small_bytes: u64,
+    /// How long servers may take.
+    pub timeouts: RelayTimeouts,
+}
+
+/// How long a server that mail is delivered to may take, in seconds; RFC 5321 section 4.5.3.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayTimeouts {
+    /// For the whole TLS handshake.
+    pub handshake_s: u64,
+    /// For each reply but that to the content.
+    pub reply_s: u64,
+    /// For one write of content.
+    pub block_s: u64,
+    /// For each reply to the content.
+    pub content_s: u64,
+}
+
+impl Default for RelayTimeouts {
+    fn default() -> RelayTimeouts {
+        RelayTimeouts { handshake_s: 60, reply_s: 300, block_s: 180, content_s: 600 }
+    }
 }
 
 /// `[[relay.route]]`

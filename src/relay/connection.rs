@@ -38,49 +38,21 @@ use std::time::Duration;
 use zeroize::Zeroize;
 
 mod host;
+mod limits;
 pub mod login;
 mod outlet;
 mod trouble;
 
 use host::{Address, Host, connect, look_up, server_name};
+pub use limits::Limits;
+use limits::ReplyDue;
 use outlet::Outlet;
 use trouble::{OpenError, lost, shown, unopened};
 
-/// For the whole TLS handshake.
-pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
-/// For a greeting while another host of the pool is up. RFC 5321 section 4.5.3.2.1 gives a server five minutes, so that a
-/// busy one is not given up for nothing; here nothing is given up, and five minutes would be the message's.
-pub const GREETING_LIMIT: Duration = Duration::from_secs(20);
-/// For one write of content. RFC 5321 section 4.5.3.2.5.
-const BLOCK_LIMIT: Duration = Duration::from_secs(180);
 /// The end of a connection.
 const CLOSED: &str = "the server closed the connection";
 /// Octets of content per write.
 const PIECE_BYTES: usize = 64 * 1024;
-
-/// How long one reply may take, from its command or the reply before it to its last octet. RFC 5321 section 4.5.3.2; QUIT is a courtesy.
-fn reply_limit(phase: Phase) -> Duration {
-    Duration::from_secs(match phase {
-        Phase::Greeting | Phase::Hello | Phase::StartTls | Phase::Auth => 300,
-        Phase::Ready | Phase::Envelope => 300,
-        Phase::Content => 600,
-        Phase::Quit => 5,
-    })
-}
-
-/// Until when the next reply must be whole.
-#[derive(Default)]
-struct ReplyDue(Option<(u64, u64)>);
-
-impl ReplyDue {
-    /// The tick by which the reply behind `heard` others is due: `fresh` when it is first asked for, and the same however
-    /// often an octet of it comes.
-    fn after(&mut self, heard: u64, fresh: impl FnOnce() -> u64) -> u64 {
-        let due = self.0.filter(|(before, _)| *before == heard).map_or_else(fresh, |(_, due)| due);
-        self.0 = Some((heard, due));
-        due
-    }
-}
 
 /// What all connections of the relay need.
 pub struct Context {
@@ -90,10 +62,8 @@ pub struct Context {
     pub resolver: Resolver,
     /// The thread's streams.
     pub shared: Rc<Shared>,
-    /// For the whole TLS handshake.
-    pub handshake_limit: Duration,
-    /// For a greeting while another host of the pool is up.
-    pub greeting_limit: Duration,
+    /// How long servers may take.
+    pub limits: Limits,
 }
 
 /// Where a connection goes, and what is asked of it.
@@ -163,8 +133,10 @@ pub struct Connection {
     remote: String,
     /// LMTP.
     is_final: bool,
-    /// For the greeting.
-    greeting_limit: Duration,
+    /// How long its server may take.
+    limits: Limits,
+    /// Another host may be asked: there is less time for the greeting.
+    hurried: bool,
 }
 
 /// Why content was not sent whole.
@@ -225,7 +197,8 @@ impl Connection {
             out: Vec::new(),
             remote: address.shown(host),
             is_final: options.lmtp,
-            greeting_limit: if hurried { context.greeting_limit } else { reply_limit(Phase::Greeting) },
+            limits: context.limits,
+            hurried,
         };
         let outcome = connection.get_ready(host, address, tls, context).await;
         // A password may have stood there.
@@ -252,7 +225,7 @@ impl Connection {
                 Event::Ready => return Ok(()),
                 Event::StartTls => {
                     let tls = tls.clone().ok_or_else(|| OpenError::Other("STARTTLS unasked for".into()))?;
-                    self.start_tls(host, address, tls, context.handshake_limit).await?;
+                    self.start_tls(host, address, tls, context.limits.handshake).await?;
                 }
                 Event::Closed(trouble @ Trouble::TlsNotOffered) => return Err(OpenError::NoTls(shown(&trouble))),
                 Event::Closed(Trouble::Loop) => return Err(OpenError::Loop),
@@ -352,7 +325,7 @@ impl Connection {
 
     /// What the client wants next, other than input. Errors: why the connection is lost.
     async fn event(&mut self) -> Result<Event, String> {
-        let Connection { stream, client, out, greeting_limit, .. } = self;
+        let Connection { stream, client, out, limits, hurried, .. } = self;
         let mut reply_due = ReplyDue::default();
         loop {
             let mut event = Some(client.step(b"", out).1).filter(|event| *event != Event::NeedInput);
@@ -367,11 +340,12 @@ impl Connection {
             if let Some(event) = event {
                 return Ok(event);
             }
-            stream.set_deadline(reply_limit(phase));
+            stream.set_deadline(limits.reply(phase));
             stream.write(out).await.map_err(|error| lost(phase, &log::without_number(&error)))?;
             // One reply, however many reads it takes.
             let heard = client.replies_heard();
-            let limit = if phase == Phase::Greeting { *greeting_limit } else { reply_limit(phase) };
+            let is_hurried = *hurried && phase == Phase::Greeting;
+            let limit = if is_hurried { limits.hurried_greeting } else { limits.reply(phase) };
             stream.set_deadline_at(reply_due.after(heard, || stream.tick_after(limit)));
             match stream.fill().await {
                 Ok(0) => return Err(lost(phase, CLOSED)),
@@ -382,7 +356,7 @@ impl Connection {
     }
 
     async fn send_content(&mut self, stored: &mut Stored, outlet: &mut Outlet) -> Result<(), Unsent> {
-        self.stream.set_deadline(BLOCK_LIMIT);
+        self.stream.set_deadline(self.limits.block);
         let view = View::parse(&stored.envelope).map_err(|damage| Unsent::Unreadable(format!("{damage:?}")))?;
         let mut cutter = Cutter::new(&view.removed);
         outlet.put(view.prepended, &mut self.client, &mut self.out);
@@ -441,31 +415,4 @@ impl Connection {
 fn unreadable(stored: &Stored, why: &str) -> Reply {
     journal::trouble("message cannot be read", stored.id.0, why);
     Reply::ours(451, format!("4.3.0 {why}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A server that sends an octet now and then has no more time for a reply than one that is silent.
-    // covers: 11.2
-    #[test]
-    fn a_drip_does_not_move_the_deadline_of_a_reply() {
-        let mut due = ReplyDue::default();
-        for now in 0..50 {
-            assert_eq!(due.after(3, || now + 300), 300);
-        }
-        assert_eq!(due.after(4, || 350), 350, "the next reply has its own time");
-        assert_eq!(due.after(4, || 360), 350);
-    }
-
-    /// The least that RFC 5321 section 4.5.3.2 asks a client to wait, in minutes.
-    // covers: 11.2
-    #[test]
-    fn servers_get_the_time_that_they_may_take() {
-        for (phase, minutes) in [(Phase::Greeting, 5), (Phase::Hello, 5), (Phase::Envelope, 5), (Phase::Content, 10)] {
-            assert!(reply_limit(phase) >= Duration::from_secs(60 * minutes), "{phase:?}");
-        }
-        assert!(BLOCK_LIMIT >= Duration::from_secs(180));
-    }
 }

@@ -70,6 +70,7 @@ impl House {
             honours_tls_optional: true,
             connections_max: 3,
             small_bytes: 1 << 16,
+            timeouts: crate::config::RelayTimeouts::default(),
         };
         change(&mut config);
         let hostname = "penstock.example".into();

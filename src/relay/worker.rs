@@ -15,7 +15,7 @@ use crate::config;
 use crate::log::{self, Level};
 use crate::metrics::{self, Owner, Set};
 use crate::net::Shared;
-use crate::relay::connection::{Context, GREETING_LIMIT, HANDSHAKE_LIMIT, Tls, Way};
+use crate::relay::connection::{Context, Limits, Tls, Way};
 use crate::relay::following::{Following, release_ms};
 use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
@@ -80,8 +80,7 @@ pub async fn run(
         hostname: options.hostname.clone(),
         resolver,
         shared: shared.clone(),
-        handshake_limit: HANDSHAKE_LIMIT,
-        greeting_limit: GREETING_LIMIT,
+        limits: Limits::new(options.config.timeouts),
     };
     let ways = ways(&routes);
     let hosts = Hosts::new(pools(&ways, &options.config));

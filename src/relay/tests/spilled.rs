@@ -3,7 +3,7 @@
 use super::{Fake, House, Message, Mode, driver, message, smarthost, wait_until};
 use crate::config::RouteTls;
 use crate::net::Shared;
-use crate::relay::connection::{Connection, Context, Tls, Way};
+use crate::relay::connection::{Connection, Context, Limits, Tls, Way};
 use crate::relay::queue::Blame;
 use crate::relay::route::Demand;
 use crate::services::Resolver;
@@ -58,8 +58,7 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
                 hostname: "penstock.example".into(),
                 resolver: Resolver::start().expect("a resolver"),
                 shared: Shared::start(),
-                handshake_limit: std::time::Duration::from_secs(60),
-                greeting_limit: std::time::Duration::from_secs(60),
+                limits: Limits::new(crate::config::RelayTimeouts::default()),
             };
             let target = smarthost(&address, RouteTls::None);
             let way = Way { tls: Tls::of(&target), target, demand: Demand::Usual };

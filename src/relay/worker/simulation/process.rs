@@ -8,7 +8,7 @@ use crate::clock::now_ms;
 use crate::config;
 use crate::metrics::Set;
 use crate::net::{self, Driver};
-use crate::relay::connection::{Context, GREETING_LIMIT, HANDSHAKE_LIMIT};
+use crate::relay::connection::{Context, Limits};
 use crate::relay::handle::RelayOptions;
 use crate::relay::lease::Hosts;
 use crate::relay::maildir::Maildirs;
@@ -88,8 +88,7 @@ impl Fixture {
             hostname: "sim.example".into(),
             resolver: self.resolver.clone(),
             shared: self.shared.clone(),
-            handshake_limit: HANDSHAKE_LIMIT,
-            greeting_limit: GREETING_LIMIT,
+            limits: Limits::new(self.relay.timeouts),
         };
         let ways = super::super::ways(routes);
         let hosts = Hosts::new(super::super::pools(&ways, &self.relay));
