@@ -279,6 +279,10 @@ impl Connection {
                 return Attempt { fates: vec![fate; recipients], usable: true, blame: Blame::Ours, passes_dsn };
             }
         }
+        if let Err(why) = self.hear_out().await {
+            let fate = Fate::Deferred(Reply::ours(451, format!("4.4.2 {why}")));
+            return Attempt { fates: vec![fate; recipients], usable: false, blame: Blame::Destination, passes_dsn };
+        }
         self.client.send(transaction, &mut self.out);
         let (blame, failed) = match self.transact(stored, converter).await {
             Ok(fates) => {
@@ -293,6 +297,25 @@ impl Connection {
         let fates = self.client.lost(&failed).unwrap_or_default();
         assert_eq!(fates.len(), recipients, "one fate per recipient");
         Attempt { fates, usable: false, blame, passes_dsn }
+    }
+
+    /// What the server has said since its last answer is no answer to MAIL: a farewell, or one reply too many, after which
+    /// each would be taken for the next one's. Errors: the connection is of no use.
+    async fn hear_out(&mut self) -> Result<(), String> {
+        let Connection { stream, client, out, .. } = self;
+        let broken = |error: std::io::Error| lost(Phase::Ready, &log::without_number(&error));
+        if stream.has_arrived() && stream.fill().await.map_err(broken)? == 0 {
+            return Err(lost(Phase::Ready, CLOSED));
+        }
+        let hear = |input: &[u8]| match client.step(input, out) {
+            (used, Event::Ready) => (used, None),
+            (used, event) => (used, Some(event)),
+        };
+        match stream.feed(hear).map_err(broken)? {
+            None => Ok(()),
+            Some(Event::Closed(trouble)) => Err(shown(&trouble)),
+            Some(event) => Err(format!("{event:?} between messages")),
+        }
     }
 
     /// The transaction that the client has begun, to its end: one fate per recipient.

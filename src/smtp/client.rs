@@ -102,9 +102,11 @@ impl Client {
     }
 
     /// Consumes a prefix of `input`; commands go to `out`. Everything is consumed when it returns `NeedInput` or, with
-    /// nothing unasked-for behind it, `Ready`.
+    /// nothing unasked-for behind it, `Ready`. What comes along with the answer to the last command that was written is no
+    /// answer to one that is written only now: a server that is one reply ahead would refuse one recipient for another.
     pub fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, Event) {
         let mut used = 0;
+        let mut asked = self.sent.len();
         loop {
             if let Some(event) = self.due() {
                 return (used, event);
@@ -112,7 +114,11 @@ impl Client {
             let (consumed, reply) = self.replies.feed(&input[used..]);
             used += consumed;
             match reply {
-                Some(Ok(reply)) => self.reply(reply, out),
+                Some(Ok(reply)) if asked == 0 => self.unasked(reply),
+                Some(Ok(reply)) => {
+                    asked -= 1;
+                    self.reply(reply, out);
+                }
                 Some(Err(seen)) => self.garbled(seen),
                 None => return (used, self.idle()),
             }
@@ -403,6 +409,7 @@ impl Client {
                 self.end(Trouble::Temporary(reply));
             }
             (State::Ready, 4 | 5) => self.end(Trouble::Temporary(reply)),
+            _ if reply.code == 421 => self.end(Trouble::Temporary(reply)),
             _ => self.garbled(format!("{} {} unasked for", reply.code, reply.text)),
         }
     }
@@ -441,7 +448,11 @@ impl Client {
         match &trouble {
             Trouble::Temporary(reply) | Trouble::Permanent(reply) => self.finish(&Fate::Deferred(reply.clone())),
             Trouble::TlsNotOffered | Trouble::Loop | Trouble::LoginRefused(_) | Trouble::NoMechanism => {}
-            Trouble::Garbled(seen) => self.finish(&deferred_here(&format!("not SMTP: {seen}"))),
+            Trouble::Garbled(seen) => {
+                let fate = deferred_here(&format!("not SMTP: {seen}"));
+                self.current.iter_mut().for_each(|current| current.doubt(&fate));
+                self.finish(&fate);
+            }
         }
         self.planned.clear();
         self.sent.clear();

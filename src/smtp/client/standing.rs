@@ -29,6 +29,15 @@ impl Current {
         }
     }
 
+    /// The server speaks out of turn, so a refusal may have been meant for another: whom it has refused gets `fate`.
+    pub(super) fn doubt(&mut self, fate: &Fate) {
+        for standing in &mut self.standings {
+            if matches!(standing, Standing::Decided(Fate::Failed(reply)) if !reply.ours) {
+                *standing = Standing::Decided(fate.clone());
+            }
+        }
+    }
+
     pub(super) fn accepted(&self) -> impl Iterator<Item = usize> {
         self.standings.iter().enumerate().filter(|(_, s)| matches!(s, Standing::Accepted)).map(|(index, _)| index)
     }

@@ -170,3 +170,57 @@ fn an_answer_before_the_end_of_the_content_is_no_answer() {
         assert!(matches!(client.step(b"", &mut out).1, Event::Closed(Trouble::Garbled(_))));
     }
 }
+
+/// One reply too many, in one read with the one before: it answers nothing, and nobody is refused for another.
+// covers: 12.5
+#[test]
+fn a_reply_too_many_refuses_nobody() {
+    let ehlo = "250-mx\r\n250 PIPELINING\r\n";
+    let reads: [&[&str]; 3] = [
+        // The 550 is for the first recipient, and would be taken for the second one's.
+        &["250 mail\r\n250 once more\r\n550 first\r\n250 second\r\n354 go\r\n"],
+        &["250 mail\r\n250 once more\r\n550 first\r\n250 second\r\n", "354 go\r\n"],
+        &["250 mail\r\n250 once more\r\n", "550 first\r\n", "250 second\r\n354 go\r\n"],
+    ];
+    for (number, answers) in reads.into_iter().enumerate() {
+        let (mut client, mut out) = (Client::new(options()), Vec::new());
+        client.step(b"220 mx\r\n", &mut out);
+        assert_eq!(client.step(ehlo.as_bytes(), &mut out).1, Event::Ready);
+        client.send(to(&["a@b", "c@d"]), &mut out);
+        let fates = answers.iter().find_map(|answer| match client.step(answer.as_bytes(), &mut out).1 {
+            Event::Done(fates) => Some(fates),
+            _ => None,
+        });
+        let fates: Vec<String> = fates.unwrap_or_else(|| panic!("no fates of {number}")).iter().map(shown).collect();
+        assert_eq!(fates, ["deferred 451", "deferred 451"], "{number}");
+        assert!(matches!(client.step(b"", &mut out).1, Event::Closed(Trouble::Garbled(_))), "{number}");
+    }
+}
+
+/// What comes along with the answer to a command is no answer to the next one, which the server has not seen.
+// covers: 12.5
+#[test]
+fn an_answer_to_what_is_not_yet_asked() {
+    let hear = |said: &[&str]| {
+        let (mut client, mut out) = (Client::new(options()), Vec::new());
+        said.iter().map(|said| client.step(said.as_bytes(), &mut out).1).last()
+    };
+    let garbled = |event: Option<Event>| matches!(event, Some(Event::Closed(Trouble::Garbled(_))));
+    assert!(garbled(hear(&["220 mx\r\n250 mx\r\n"])));
+    assert!(garbled(hear(&["220 mx\r\n", "250 mx\r\n250 mx\r\n"])));
+    assert_eq!(hear(&["220 mx\r\n", "250 mx\r\n"]), Some(Event::Ready));
+    // A farewell is one wherever it comes.
+    let farewell = hear(&["220 mx\r\n421 closing\r\n"]);
+    assert!(matches!(farewell, Some(Event::Closed(Trouble::Temporary(_)))), "{farewell:?}");
+}
+
+/// What we refuse ourselves is refused whatever the server says.
+#[test]
+fn our_own_refusals_stand() {
+    let (mut client, mut out) = (Client::new(options()), Vec::new());
+    client.step(b"220 mx\r\n", &mut out);
+    client.step(b"250-mx\r\n250 PIPELINING\r\n", &mut out);
+    client.send(to(&["\u{fc}@b", "c@d"]), &mut out);
+    let Event::Done(fates) = client.step(b"nonsense\r\n", &mut out).1 else { panic!("no fates") };
+    assert_eq!(fates.iter().map(shown).collect::<Vec<_>>(), ["failed 553", "deferred 451"]);
+}
