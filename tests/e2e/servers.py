@@ -40,14 +40,44 @@ class Server:
     def __exit__(self, *_):
         self.stop()
 
+    def pause(self):
+        """Stops it dead (SIGSTOP), its master first, so that there are no new processes meanwhile."""
+        master = self.master()
+        self.kill("-STOP", [master])
+        self.kill("-STOP", children(master))
+
+    def resume(self):
+        """Lets it go on from where it was."""
+        master = self.master()
+        self.kill("-CONT", [*children(master), master])
+
+    def kill(self, signal_name, pids):
+        # One of them may have ended by itself.
+        subprocess.run([*SUDO, "kill", signal_name, *map(str, pids)], capture_output=True, timeout=30)
+
+
+def children(master):
+    """The process ids of those that it started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = status.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(after_name[1]) == master:
+            found.append(int(status.parent.name))
+    return found
+
 
 class Postfix(Server):
     """A smarthost. Recipients `nobody@..` are refused with 550, `later@..` with 450.
 
-    `logins`: the socket of a Dovecot; then it takes mail only of whoever logs in, in TLS, or shows a certificate of its CA."""
+    `logins`: the socket of a Dovecot; then it takes mail only of whoever logs in, in TLS, or shows a certificate of its CA.
+    `settings`: more of main.cf."""
 
-    def __init__(self, directory, starttls=True, port=None, logins=None):
+    def __init__(self, directory, starttls=True, port=None, logins=None, settings=None):
         self.directory = Path(directory)
+        self.settings = settings or {}
         self.logins = logins
         self.port = port or free_port()
         self.log = self.directory / "log" / "postfix.log"
@@ -107,6 +137,7 @@ class Postfix(Server):
                 "smtpd_recipient_restrictions": "permit_sasl_authenticated, permit_tls_all_clientcerts, reject",
                 "smtpd_relay_restrictions": "permit",
             }
+        settings |= self.settings
         (etc / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in settings.items()))
         (etc / "master.cf").write_text(MASTER_CF.format(port=self.port))
 
@@ -123,9 +154,12 @@ class Postfix(Server):
         assert done.returncode == 0, done.stdout + done.stderr
         wait_for(lambda: listens(self.port), 20, lambda: f"Postfix does not listen:\n{done.stderr}{self.log_text()}")
 
-    def stop(self):
-        """Stops and waits: `postfix stop` returns when the master is gone."""
-        done = self.command("stop")
+    def master(self):
+        return int((self.directory / "queue/pid/master.pid").read_text())
+
+    def stop(self, how="stop"):
+        """Stops and waits: `postfix stop` returns when the master is gone; `abort` asks nobody."""
+        done = self.command(how)
         wait_for(lambda: not listens(self.port), 20, lambda: f"Postfix still listens:\n{done.stderr}")
 
     def log_text(self):
@@ -156,11 +190,13 @@ postlog   unix-dgram n - n - 1 postlogd
 
 
 class Dovecot(Server):
-    """Mailboxes of any user name, with the password `mailbox`; of version 2.3 or 2.4."""
+    """Mailboxes of any user name, with the password `mailbox`; of version 2.3 or 2.4.
+
+    `users`: those that there are, and no others, with their extra fields of a passwd-file; takes version 2.3."""
 
     PASSWORD = "mailbox"
 
-    def __init__(self, directory, mechanisms="plain"):
+    def __init__(self, directory, mechanisms="plain", users=None):
         self.directory = Path(directory)
         self.lmtp_port, self.imap_port = free_port(), free_port()
         self.lmtp_socket = self.directory / "run" / "lmtp"
@@ -175,10 +211,13 @@ class Dovecot(Server):
         uid, gid = mail_owner()
         if os.geteuid() == 0:
             os.chown(mail, uid, gid)
-        version = subprocess.run([*dovecot(), "--version"], capture_output=True, text=True, timeout=30).stdout
-        text = CONFIG_2_3 if version.startswith("2.3") else CONFIG_2_4
+        text = CONFIG_2_3 if self.is_2_3() else CONFIG_2_4
         me = pwd.getpwuid(os.geteuid()).pw_name
         internal, login = ("dovecot", "dovenull") if os.geteuid() == 0 else (me, me)
+        if users is not None:
+            text = text.replace(ANYBODY_2_3, USERS_2_3)
+            (self.directory / "users").write_text("".join(
+                f"{user}:::::{self.directory}/mail/{user}::{fields}\n" for user, fields in users.items()))
         self.config.write_text(text.format(
             directory=self.directory, lmtp=self.lmtp_port, imap=self.imap_port, uid=uid, gid=gid,
             mechanisms=mechanisms, internal=internal, login=login, group=grp.getgrgid(os.getegid()).gr_name, password=self.PASSWORD,
@@ -219,6 +258,17 @@ class Dovecot(Server):
         return messages
 
 
+    def is_2_3(self):
+        version = subprocess.run([*dovecot(), "--version"], capture_output=True, text=True, timeout=30).stdout
+        return version.startswith("2.3")
+
+    def master(self):
+        return self.process.pid
+
+    def maildir(self, user):
+        return Maildir(self.directory / "mail" / user)
+
+
 def dovecot():
     return [shutil.which("dovecot") or "/usr/sbin/dovecot"]
 
@@ -230,6 +280,25 @@ def mail_owner():
     nobody = pwd.getpwnam("nobody")
     return nobody.pw_uid, nobody.pw_gid
 
+
+ANYBODY_2_3 = """\
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={directory}/mail/%n allow_all_users=yes
+}}
+"""
+
+USERS_2_3 = """\
+userdb {{
+  driver = passwd-file
+  args = {directory}/users
+  default_fields = uid={uid} gid={gid}
+}}
+mail_plugins = quota
+plugin {{
+  quota = maildir:User quota
+}}
+"""
 
 CONFIG_2_3 = """\
 base_dir = {directory}/run
@@ -252,10 +321,7 @@ passdb {{
   driver = static
   args = password={password}
 }}
-userdb {{
-  driver = static
-  args = uid={uid} gid={gid} home={directory}/mail/%n allow_all_users=yes
-}}
+""" + ANYBODY_2_3 + """\
 service anvil {{
   chroot =
 }}
