@@ -14,8 +14,9 @@ against what was sent, octet by octet. For each message the ledger knows how far
     promised   250                                 must arrive, for every recipient
 
 A second delivery is allowed only where the first was in flight at a kill: it went out in the life that a kill ended, and
-its outcome could not yet be durable. So: never twice in one life; never after a life that ended in order; and at each
-kill no more than can be under way at once (`IN_FLIGHT_MAX`).
+its outcome could not yet be durable (RFC 1047). So: never twice in one life; never after a life that ended in order; and as
+outcomes become durable in the order of the deliveries, only the last ones of each connection: what is delivered again had
+nothing behind it that is not.
 
 By hand: `python tests/e2e/ledger.py --rounds 1000 --seed 7 --route lmtp`.
 """
@@ -38,9 +39,6 @@ from wire import Wire
 
 CLIENTS = 4
 CONNECTIONS_MAX = 8
-# Deliveries whose outcome may not be durable at a kill: those under way, and those whose records are being written
-# or wait for that write; on a slow disk each connection delivers several meanwhile.
-IN_FLIGHT_MAX = 8 * CONNECTIONS_MAX
 LIFE_S = (0.02, 0.30)
 PATIENCE_S = 15
 
@@ -78,13 +76,18 @@ class Ledger:
     ghosts: list = field(default_factory=list)
     refusals: collections.Counter = field(default_factory=collections.Counter)
     orderly: set = field(default_factory=set)  # lives that ended with SIGTERM
+    # The recipients of each connection, in the order of their deliveries; a Maildir's life is one.
+    streams: dict = field(default_factory=lambda: collections.defaultdict(list))
+    kills: int = 0
     damage_logged: list = field(default_factory=list)  # a kill damages nothing, so there is nothing to log
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def arrived(self, life, recipients, content):
+    def arrived(self, life, recipients, content, connection=None):
+        """`connection`: which, within its life."""
         for recipient in recipients:
             tag = tag_of(recipient)
             with self.lock:
+                self.streams[life, connection].append(recipient)
                 if not lf(content).endswith(lf(content_of(self.seed, tag))):
                     self.damaged.append((tag, content[:300]))
                 if tag in self.begun or tag not in self.promised and tag not in self.unanswered:
@@ -110,14 +113,24 @@ class Ledger:
                     wrong.append(f"delivered again after a life that ended in order: {recipient} (lives {lives})")
                 else:
                     repeated[first] += 1
-        wrong += [f"{count} deliveries repeated after the kill of life {life}, more than can be in flight"
-                  for life, count in repeated.items() if count > IN_FLIGHT_MAX]
+        wrong += [line for (life, _), recipients in self.streams.items() for line in self.out_of_turn(life, recipients)]
         self.repeated = repeated
         return wrong
 
+    def out_of_turn(self, life, recipients):
+        """`recipients` of one connection: what came again later, although the outcome of a delivery behind it was durable."""
+        again = [max(self.arrivals[recipient]) > life for recipient in recipients]
+        if all(again):
+            return []
+        kept = max(at for at, came_again in enumerate(again) if not came_again)
+        # One message's recipients have one outcome record, and their order is nothing.
+        return [f"delivered again, and {recipients[kept]} behind it was not: {recipient} (life {life})"
+                for recipient, came_again in zip(recipients[:kept], again)
+                if came_again and tag_of(recipient) != tag_of(recipients[kept])]
+
     def summary(self):
         repeated = sorted(self.repeated.values())
-        return (f"seed {self.seed}: {len(self.promised)} promised, {len(self.unanswered)} unanswered, {len(self.begun)} begun, "
+        return (f"seed {self.seed}: {self.kills} kills, {len(self.promised)} promised, {len(self.unanswered)} unanswered, {len(self.begun)} begun, "
                 f"{sum(map(len, self.arrivals.values()))} arrivals, {len(self.missing())} lost, {len(self.damaged)} damaged, "
                 f"{sum(repeated)} delivered again after a kill (at most {repeated[-1] if repeated else 0} after one), "
                 f"refusals {dict(self.refusals)}")
@@ -216,10 +229,11 @@ class LedgerSink(Sink):
 
     def talk(self, connection):
         self.local.life = self.life
+        self.local.connection = object()
         super().talk(connection)
 
     def arrived(self, _, __, recipients, content):
-        self.ledger.arrived(self.local.life, recipients, content)
+        self.ledger.arrived(self.local.life, recipients, content, self.local.connection)
 
 
 class LedgerMaildir:
@@ -236,7 +250,8 @@ class LedgerMaildir:
         pass
 
     def look(self, life):
-        for file in self.maildir.files():
+        # It is written by one thread, one file after the other.
+        for file in sorted(self.maildir.files(), key=lambda file: file.stat().st_mtime_ns):
             if file.name not in self.seen:
                 self.seen.add(file.name)
                 content = file.read_bytes()
@@ -282,6 +297,7 @@ def run(directory, rounds, seed, io="auto", route="smtp", binary=None, environme
                         server.stop()
                     else:
                         server.kill()
+                        ledger.kills += 1
                     time.sleep(0.01)  # What is in the sink's sockets is of this life.
                     look(life)
             deliver_the_rest(server, ledger, arrivals, rounds, look, patience)

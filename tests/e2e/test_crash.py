@@ -92,7 +92,11 @@ def test_the_ledger_itself():
     twice.arrived(0, ["c1-1.0@example.edu"], ledger.content_of(1, "c1-1"))
     assert "twice in one life" in twice.reconcile()[0]
     in_flight = books()
-    in_flight.arrived(1, ["c1-1.0@example.edu"], ledger.content_of(1, "c1-1"))
+    in_flight.arrived(1, ["c1-2.0@example.edu"], ledger.content_of(1, "c1-2"))
     assert in_flight.reconcile() == []
     in_flight.orderly.add(0)
     assert "in order" in in_flight.reconcile()[0]
+    # c1-1 came again, c1-2 behind it on the same connection did not.
+    out_of_turn = books()
+    out_of_turn.arrived(1, ["c1-1.0@example.edu"], ledger.content_of(1, "c1-1"))
+    assert "behind it was not" in out_of_turn.reconcile()[0]
