@@ -258,11 +258,11 @@ impl Follower {
             && self.owners.get(&file).is_some_and(|(_, owner)| *owner == at)
         {
             self.owners.remove(&file);
+            // Of the past: a later record that is not read yet may name the same file with a later generation, so it is freed
+            // with those that were found and that nothing names. One that was not found has long been freed, and its number
+            // may be that of a message which has just come in.
             if self.caught_up {
                 self.shared.ask(Request::SpillBack { number: file, reusable: true });
-            } else {
-                // A later record that is not read yet may name the same file with a later generation.
-                self.found_spills.insert(file);
             }
         }
         self.recycling.settled(at.segment, at.generation);

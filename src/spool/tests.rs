@@ -404,6 +404,38 @@ fn spill_files_that_no_record_names_are_freed_at_the_start_and_others_are_kept()
     });
 }
 
+/// A power cut of a small disk, which keeps no free files, found it: the record of a delivered message freed the file of a new
+/// one, which had the number again.
+#[test]
+fn a_file_that_was_freed_long_ago_is_not_freed_once_more() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        commit_spilled(&writer, 1).await;
+        drop((writer, spool));
+        std::fs::remove_file(directory.path().join("spill/00000001.body")).expect("it was the first");
+
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let (_, mut follower) = spool.relay_side();
+        commit_spilled(&writer, 2).await;
+        // The relay comes to it only now.
+        let old = follower.next().expect("the old one").at;
+        follower.settled(old);
+        let new = follower.next().expect("the new one").at;
+        commit_spilled(&writer, 3).await;
+        assert_eq!(memory(follower.read(new).expect("readable")), vec![2; 1000]);
+    });
+}
+
+async fn commit_spilled(writer: &Writer, octet: u8) {
+    let mut spill = writer.spill().await.expect("a file");
+    spill.write(vec![octet; 1000]).await.0.expect("written");
+    let mut envelope = envelope("ben@example.edu");
+    spill.finish().await.expect("durable").push_to(&mut envelope);
+    writer.commit(writer.begin(0).expect("room"), &envelope, b"").await.expect("durable");
+}
+
 #[test]
 fn outcomes_are_kept_as_long_as_their_message_can_be_read() {
     on_both(async |driver, directory| {
