@@ -181,14 +181,14 @@ def test_no_more_room_than_the_reserve(trouble, file_system, driver):
 def test_no_room_at_all(trouble, file_system, driver):
     """Without a reserve ENOSPC comes from the file system. What is queued is delivered all the same, and that makes room."""
     made = trouble(file_system, driver, spool={"reserve_mib": 0})
-    with made.under_load():
-        made.promised(10)
-        made.disk.fill(left_bytes=8 * MIB)
-        made.refused(20, allowed=FULL)
-        with made.sink:
+    with ExitStack() as until_it_has_stopped:
+        with made.under_load():
+            made.promised(10)
+            made.disk.fill(left_bytes=3 * MIB)
+            made.refused(20)
+            until_it_has_stopped.enter_context(made.sink)
             made.wait(lambda: len(made.books.arrivals), 10, "arrivals")
             made.promised(20)
-    with made.sink:
         made.books_are_right()
 
 
