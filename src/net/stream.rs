@@ -273,7 +273,7 @@ impl Stream {
 
     /// Looks without waiting. An orderly end hides behind what was sent before it, under TLS always behind close_notify, so
     /// that is read, as long as it is little: who sends more is there.
-    async fn has_gone(&mut self) -> bool {
+    pub async fn has_gone(&mut self) -> bool {
         if self.input.unread().len() < AHEAD_BYTES_MAX && self.socket.has_spoken() {
             let until_tick = self.shared.tick_after(CLOSE_LIMIT);
             if let Err(error) = Box::pin(self.receive(until_tick, false)).await {

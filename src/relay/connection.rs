@@ -318,6 +318,16 @@ impl Connection {
         }
     }
 
+    /// Waits for `work`, unless the server goes first.
+    pub async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        self.stream.unless_gone(work).await
+    }
+
+    /// Has the server gone since the last transaction, or said that it will?
+    pub async fn has_gone(&mut self) -> bool {
+        self.stream.has_gone().await || self.hear_out().await.is_err()
+    }
+
     /// The transaction that the client has begun, to its end: one fate per recipient.
     async fn transact(&mut self, stored: &mut Stored, converter: Option<Converter>) -> Result<Vec<Fate>, Unsent> {
         let mut outlet = Outlet::new(converter);

@@ -190,18 +190,25 @@ async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Wor
     let destination = first.delivery.destination;
     let way = &tools.ways[destination];
     let began = Instant::now();
-    let (lease, mut connection) = match open(destination, tools).await {
+    let (mut lease, mut connection) = match open(destination, tools).await {
         Ok(opened) => opened,
-        Err(Unopened::Unreachable(why) | Unopened::Busy(why)) => {
-            return tools.report(Report::Unreachable { delivery: first.delivery, why });
-        }
-        Err(Unopened::Refused(reply)) => return tools.report(refused(task, first, &reply, way)),
+        Err(unopened) => return tools.report(unsent(task, first, unopened, way)),
     };
-    let opened = Instant::now();
+    let (mut opened, mut messages) = (Instant::now(), 0);
     tools.route(destination).opening.count_time(opened - began);
-    let mut messages = 0;
-    let mut work = Some(first);
-    while let Some(Work { delivery, prepared: Prepared { mut stored, transaction } }) = work {
+    let mut next_work = Some(first);
+    while let Some(work) = next_work {
+        // A server may close what has lain idle. Nothing was sent yet, so that is no fault of the message's.
+        if messages > 0 && connection.has_gone().await {
+            connection.close().await;
+            drop(lease);
+            (lease, connection) = match open(destination, tools).await {
+                Ok(opened) => opened,
+                Err(unopened) => return tools.report(unsent(task, work, unopened, way)),
+            };
+            (opened, messages) = (Instant::now(), 0);
+        }
+        let Work { delivery, prepared: Prepared { mut stored, transaction } } = work;
         let began = Instant::now();
         let attempt = connection.deliver(transaction, &mut stored).await;
         tools.route(delivery.destination).delivery.count_time(began.elapsed());
@@ -218,9 +225,17 @@ async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Wor
         let (envelope, remote) = (stored.envelope, connection.remote().to_string());
         let trial = Trial { delivery, envelope, fates, blame, handover, remote };
         tools.report(Report::Tried { task, trial, usable });
-        work = if usable { next.recv().await.ok() } else { None };
+        next_work = if usable { connection.unless_gone(next.recv()).await.and_then(Result::ok) } else { None };
     }
     connection.close().await;
+}
+
+/// There is no connection for a message.
+fn unsent(task: u64, work: Work, unopened: Unopened, way: &Way) -> Report {
+    match unopened {
+        Unopened::Unreachable(why) | Unopened::Busy(why) => Report::Unreachable { delivery: work.delivery, why },
+        Unopened::Refused(reply) => refused(task, work, &reply, way),
+    }
 }
 
 /// Tells the pool what came of an attempt. Whose fault it was for the queue: not the destination's while another of its hosts

@@ -1,6 +1,7 @@
 //! The relay on its thread, with a real spool, against a server that misbehaves on request.
 
 mod fake;
+mod lingering;
 mod login;
 mod moved;
 mod pool;

@@ -38,6 +38,7 @@ use crate::spool::{Follower, Location, Writer};
 use crate::trace::Traces;
 use crate::trace::line::What;
 use futures_channel::{mpsc, oneshot};
+use lingering::Lingering;
 use moving::{Moved, Mover};
 use operator::{Acted, Operator};
 use recording::Recorded;
@@ -51,6 +52,7 @@ use std::task::Poll;
 use std::time::Duration;
 use watching::Watching;
 
+mod lingering;
 mod moving;
 mod operator;
 mod recording;
@@ -166,6 +168,7 @@ struct Worker {
     /// Tasks that run; with a sender those that take more work.
     tasks: HashMap<u64, Option<mpsc::UnboundedSender<Work>>>,
     tasks_made: u64,
+    lingering: Lingering,
     reported: mpsc::UnboundedReceiver<Report>,
     recorded: mpsc::UnboundedReceiver<Recorded>,
     recorded_here: mpsc::UnboundedSender<Recorded>,
@@ -222,6 +225,7 @@ impl Worker {
             tools: Rc::new(tools),
             tasks: HashMap::new(),
             tasks_made: 0,
+            lingering: Lingering::default(),
             reported,
             recorded,
             recorded_here,
@@ -330,6 +334,7 @@ impl Worker {
         for (server, connections) in self.tools.hosts.rooms() {
             self.queue.set_limit(server, connections);
         }
+        self.hand_to_lingering(now);
         while self.records.may_deliver() {
             let Some(delivery) = self.queue.start(now) else { return };
             match self.prepare(delivery) {
@@ -349,20 +354,25 @@ impl Worker {
         monoio::spawn(task::run(self.tasks_made, work, receiver, self.tools.clone()));
     }
 
-    /// The next work for a task that is free, or its end.
-    fn hand_on(&mut self, task: u64, destination: usize, now: u64) {
-        let Some(sender) = self.tasks.insert(task, None).flatten().filter(|_| !self.stopping) else { return };
+    /// The next work for a task that is free; without any it lingers, if it may, or ends.
+    fn hand_on(&mut self, task: u64, destination: usize, may_linger: bool, now: u64) {
+        let sender = self.tasks.insert(task, None).flatten().filter(|_| !self.stopping);
+        // Its server may have gone while it waited: then it has ended, and would lose what it is handed.
+        let Some(sender) = sender.filter(|sender| !sender.is_closed()) else { return };
         while self.records.may_deliver() {
-            let Some(delivery) = self.queue.next(destination, now) else { return };
+            let Some(delivery) = self.queue.next(destination, now) else { break };
             match self.prepare(delivery) {
                 Ok(work) => {
-                    // A task that is usable waits for work, so this cannot fail; the delivery would be this task's last.
+                    // It waits on this thread, so this cannot fail.
                     let _ = sender.unbounded_send(work);
                     self.tasks.insert(task, Some(sender));
                     return;
                 }
                 Err((delivery, reply)) => self.not_sent(&delivery, &reply, now),
             }
+        }
+        if may_linger {
+            self.linger(task, destination, sender, now);
         }
     }
 
@@ -396,9 +406,11 @@ impl Worker {
         match report {
             Report::Tried { task, trial, usable } => {
                 let destination = trial.delivery.destination;
+                // Who takes nothing need not be kept waiting.
+                let may_linger = trial.fates.iter().any(|fate| matches!(fate, Fate::Delivered(_)));
                 self.tried(trial, now);
                 if usable {
-                    self.hand_on(task, destination, now);
+                    self.hand_on(task, destination, may_linger, now);
                 }
             }
             Report::Unreachable { delivery, why } => {
@@ -412,6 +424,7 @@ impl Worker {
             }
             Report::Closed { task, destination } => {
                 self.tasks.remove(&task);
+                self.lingering.ended(task);
                 self.queue.disconnected(destination);
             }
         }
@@ -488,7 +501,8 @@ impl Worker {
         let deliveries = self.queue.wake_ms().filter(|_| may_deliver);
         let retry = self.records.wake_ms().map(|until| until.max(now + 1));
         let moving = may_deliver.then(|| self.mover.wake_ms().max(now + 1));
-        deliveries.into_iter().chain(retry).chain(moving).min().unwrap_or(u64::MAX)
+        let lingering = self.lingering.wake_ms().map(|until| until.max(now + 1));
+        deliveries.into_iter().chain(retry).chain(moving).chain(lingering).min().unwrap_or(u64::MAX)
     }
 
     async fn wait(&mut self, until_ms: u64) -> Woken {

@@ -4,7 +4,7 @@
 //! it from one to another and is the only one to do so.
 
 use super::message::{Job, Message, State};
-use super::{Blame, Deferral, Delivery, Destination, Queue, Reason, Tried, backoff};
+use super::{Blame, Deferral, Delivery, Destination, Queue, Reason, Site, Tried, backoff};
 use crate::smtp::client::{Fate, Reply};
 
 /// Lost connections in a row, within transactions, after which a destination counts as unreachable.
@@ -131,6 +131,26 @@ impl<L: Copy + PartialEq> Queue<L> {
             Some(first_ms.max(site.down_until_ms))
         });
         due.chain(self.messages.least(self.looks)).min()
+    }
+
+    /// Has [`Queue::next`] something for a connection to `destination`, unless another destination needs that connection more?
+    pub fn is_due(&mut self, destination: Destination, now: u64) -> bool {
+        self.promote(destination, now);
+        self.due_ms(destination, now).is_some()
+    }
+
+    /// May a connection to `destination` that has nothing to do stay open for a moment? Not if it could be the one for which
+    /// another destination at its server waits.
+    pub fn may_linger(&self, destination: Destination) -> bool {
+        let site = &self.sites[destination];
+        let server = &self.servers[site.server];
+        let waits = |(at, other): (usize, &Site)| {
+            let waiting = other.tally.count(State::Later) + other.tally.count(State::Ready);
+            at != destination && other.server == site.server && waiting > 0
+        };
+        let has_room = server.connections < server.connections_max;
+        let is_enough = server.connections <= server.connections_max;
+        site.failures == 0 && is_enough && (has_room || !self.sites.iter().enumerate().any(waits))
     }
 
     /// May another connection be opened? One at a time to a destination that cannot be reached.

@@ -27,6 +27,8 @@ pub struct Mode {
     pub later_is_now: bool,
     /// Closes without a reply at "connect", "EHLO", "MAIL", "RCPT", "DATA", "content", "dot".
     pub close_at: &'static str,
+    /// Closes a moment after it has taken a message.
+    pub leaves: bool,
     /// Greets with this.
     pub greeting: &'static str,
     /// Offers STARTTLS: with a certificate, or with none (then the handshake fails).
@@ -238,7 +240,13 @@ impl Fake {
                     if !answered {
                         return Ok(());
                     }
-                    vec!["250 2.0.0 saved"; replies].join("\r\n")
+                    let reply = vec!["250 2.0.0 saved"; replies].join("\r\n");
+                    if mode.leaves {
+                        write!(peer.get_mut(), "{reply}\r\n")?;
+                        std::thread::sleep(Duration::from_millis(50));
+                        return Ok(());
+                    }
+                    reply
                 }
                 "RSET" => {
                     to.clear();

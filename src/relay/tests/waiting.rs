@@ -8,7 +8,7 @@ use crate::spool::{self, Spool};
 use tempfile::TempDir;
 
 /// All accounts of attempts in the spool, which nobody uses.
-fn accounts(directory: &TempDir) -> Vec<Deferred> {
+pub(super) fn accounts(directory: &TempDir) -> Vec<Deferred> {
     let options = spool::Options {
         directory: directory.path().join("spool"),
         segment_bytes: 4 << 20,
