@@ -3,21 +3,18 @@
 //!
 //! `cargo bench --bench outcomes [-- MESSAGES]`; 200,000 if nothing is said. First a spool of so many messages is made, and
 //! their outcomes are committed through the relay's writer in records of 1, 16 and 256, one record under way at a time, as
-//! the relay does it (relay/records.rs). Then the whole is replayed by what the relay reads with at its start: messages into
-//! the queue, then their outcomes. Beside it the least that can be done: the ids in a set, taken out one by one. Least,
+//! the relay does it (relay/records.rs). Then the whole is replayed as the relay does at its start: messages into the queue,
+//! then their outcomes. Beside it the least that can be done: the ids in a set, taken out one by one. Least,
 //! median and most of five rounds; octets as they stand in the spool.
 
 #[path = "support/spooled.rs"]
 mod spooled;
 
-use penstock::config::{Route, Target};
 use penstock::net::Driver;
-use penstock::relay::following::Following;
-use penstock::relay::queue::{Queue, Settings};
-use penstock::relay::route::Routes;
+use penstock::relay::queue::{Applied, Arrival, Queue, Settings};
 use penstock::relay::sender::Senders;
-use penstock::spool::{Location, QueueId, Spool, Writer, examine};
-use penstock::trace::Traces;
+use penstock::smtp::envelope::View;
+use penstock::spool::{Entry, Location, QueueId, Spool, Writer, examine};
 use spooled::{active, outcomes, spread};
 use std::collections::HashSet;
 use std::path::Path;
@@ -91,20 +88,25 @@ fn replayed(directory: &Path, messages: usize, rounds: usize) {
     show("naive: ids taken out of a set", &speeds[2], 0.0);
 }
 
-/// Messages, and outcomes, per second.
+/// Messages, and outcomes, per second: what the relay does with each record, but for its route.
 fn replay(directory: &Path, messages: usize) -> [f64; 2] {
     let mut examined = examine(directory).expect("nobody else is there");
-    let route = Route { domains: Vec::new(), senders: Vec::new(), target: Target::Discard };
-    let routes = Routes::new(&[route]);
     let (retry_first_ms, retry_max_ms, expire_ms, warn_ms) = (60_000, 3_600_000, 432_000_000, None);
     let settings = Settings { retry_first_ms, retry_max_ms, expire_ms, warn_ms, connections_max: 8 };
-    let servers = routes.destinations().map(|_| 0);
-    let mut queue: Queue<Location> = Queue::new(settings, servers, 1);
-    let (senders, traces) = (Senders::default(), Traces::off());
+    let mut queue: Queue<Location> = Queue::new(settings, [0], 1);
+    let senders = Senders::default();
     let mut next = |queue: &mut Queue<Location>| {
-        let (follower, routes, senders, traces) = (&mut examined.follower, &routes, &senders, &traces);
-        let (honours_tls_optional, small_bytes) = (true, 65_536);
-        Following { queue, follower, routes, honours_tls_optional, senders, small_bytes, retry_max_ms, traces }.next()
+        let Some(Entry { at, id, envelope, .. }) = examined.follower.next() else { return false };
+        let view = View::parse(envelope).expect("whole");
+        for outcome in &view.outcomes {
+            assert!(matches!(queue.outcome(outcome.queue_id, outcome.recipient, at), Applied::Settled(_)));
+        }
+        if !view.recipients.is_empty() {
+            let (id, release_ms, sender) = (id.0, view.arrival_ms, senders.of(&view));
+            let (destinations, survivor, small) = (vec![0], false, true);
+            queue.add(Arrival { id, at, release_ms, destinations, survivor, sender, small });
+        }
+        true
     };
     let begun = Instant::now();
     while queue.counts().0 < messages {
