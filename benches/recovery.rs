@@ -101,7 +101,7 @@ impl Bench {
         // The first makes the certificate, and begins the traces.
         self.start(live);
         for _ in 0..rounds {
-            reads.push(self.from_disk(|| read_sequentially(&self.spool)));
+            reads.push(self.speed_from_disk(|| read_sequentially(&self.spool)));
             scans.push(self.scan());
             starts.push(self.start(live));
         }
@@ -122,7 +122,7 @@ impl Bench {
     }
 
     /// MB/s.
-    fn from_disk(&self, read: impl FnOnce() -> u64) -> f64 {
+    fn speed_from_disk(&self, read: impl FnOnce() -> u64) -> f64 {
         forget_cached(&self.spool);
         let (before, begun) = (disk_bytes(std::process::id()), Instant::now());
         let octets = read();
@@ -135,7 +135,7 @@ impl Bench {
     fn scan(&self) -> f64 {
         let octets = active(&self.spool).iter().map(|active| active.end).sum();
         let mut examined = examine(&self.spool).expect("nobody else is there");
-        self.from_disk(|| {
+        self.speed_from_disk(|| {
             while examined.follower.next().is_some() {}
             octets
         })
