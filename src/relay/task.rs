@@ -225,9 +225,19 @@ async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Wor
         let (envelope, remote) = (stored.envelope, connection.remote().to_string());
         let trial = Trial { delivery, envelope, fates, blame, handover, remote };
         tools.report(Report::Tried { task, trial, usable });
-        next_work = if usable { connection.unless_gone(next.recv()).await.and_then(Result::ok) } else { None };
+        next_work = if usable { handed(&mut connection, &mut next).await } else { None };
     }
     connection.close().await;
+}
+
+/// What the worker hands this task next; none if the server goes first. What was handed meanwhile is not dropped with it: the
+/// queue believes it under way.
+async fn handed(connection: &mut Connection, next: &mut UnboundedReceiver<Work>) -> Option<Work> {
+    if let Some(work) = connection.unless_gone(next.recv()).await {
+        return work.ok();
+    }
+    next.close();
+    next.try_recv().ok()
 }
 
 /// There is no connection for a message.
