@@ -21,6 +21,7 @@
 
 use crate::relay::route::Destination;
 use crate::smtp::client::Reply;
+use crowd::Crowd;
 use hashbrown::HashTable;
 use message::{Job, Message, State};
 use moving::Gone;
@@ -35,6 +36,7 @@ use turns::Lanes;
 pub use view::{Counts, Part, Standing};
 pub use watched::Seen;
 
+mod crowd;
 mod flight;
 mod heap;
 mod late;
@@ -203,6 +205,8 @@ pub struct Queue<L> {
     lanes: Lanes,
     sites: Vec<Site>,
     servers: Vec<Server>,
+    /// Of the sites those that come and go.
+    crowd: Crowd,
     /// Heap of messages by when they are looked at for being late or past their time.
     looks: u32,
     /// Recipients whose fate is known and not yet read back, by message: few at a time.
@@ -229,6 +233,7 @@ impl<L: Copy + PartialEq> Queue<L> {
             ids: HashTable::new(),
             jobs: Slab::new(),
             lanes: Lanes::new(),
+            crowd: Crowd::new(sites.len()),
             sites,
             servers,
             looks: NONE,
@@ -294,9 +299,7 @@ impl<L: Copy + PartialEq> Queue<L> {
         self.ids.insert_unique(hash(id), slot, |&known| hash(messages[known].id));
         // From the last to the first, so that they stand in the order of the envelope.
         for (destination, recipients) in groups.into_iter().rev() {
-            let job = self.jobs.insert(Job::new(slot, recipients, destination, release_ms));
-            self.sites[destination].tally.add(State::Resting);
-            self.jobs[job].next = std::mem::replace(&mut self.messages[slot].jobs, job);
+            let job = self.insert_job(slot, recipients, destination, release_ms);
             self.wait(job);
         }
         self.look_anew(slot);

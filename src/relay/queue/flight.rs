@@ -4,8 +4,9 @@
 //! it from one to another and is the only one to do so.
 
 use super::message::{Job, Message, State};
+use super::site::unreached;
 use super::{Blame, Deferral, Delivery, Destination, Queue, Reason, Site, Tried, backoff};
-use crate::smtp::client::{Fate, Reply};
+use crate::smtp::client::Fate;
 
 /// Lost connections in a row, within transactions, after which a destination counts as unreachable.
 const LOSSES_MAX: u32 = 3;
@@ -19,14 +20,19 @@ const PATIENCE: u64 = 16;
 impl<L: Copy + PartialEq> Queue<L> {
     /// The next delivery for which a connection should be opened. Takes a connection of its destination.
     pub fn start(&mut self, now: u64) -> Option<Delivery<L>> {
-        (0..self.sites.len()).for_each(|destination| self.promote(destination, now));
+        (0..self.crowd.first()).for_each(|destination| self.promote(destination, now));
         let ready = |destination: &Destination| self.has_room(*destination) && self.due_ms(*destination, now).is_some();
         let rank = |destination: &Destination| (!self.is_passed_over(*destination), self.due_ms(*destination, now));
-        let destination = (0..self.sites.len()).filter(ready).min_by_key(rank)?;
-        let delivery = self.take(destination, now)?;
-        self.sites[destination].connections += 1;
-        self.servers[self.sites[destination].server].connections += 1;
-        Some(delivery)
+        let first = (0..self.crowd.first()).filter(ready).min_by_key(rank);
+        let destination = first.or_else(|| self.next_of_crowd(now))?;
+        let delivery = self.take(destination, now);
+        if delivery.is_some() {
+            self.sites[destination].connections += 1;
+            self.servers[self.sites[destination].server].connections += 1;
+            self.crowd.connected(destination);
+        }
+        self.touch(destination);
+        delivery
     }
 
     /// The next delivery for a connection to `destination` that is open. None also if another destination at the same server
@@ -36,7 +42,7 @@ impl<L: Copy + PartialEq> Queue<L> {
         let server = self.sites[destination].server;
         if self.servers[server].connections >= self.servers[server].connections_max {
             let due_ms = self.chosen(destination).map_or(u64::MAX, |job| self.jobs[job].due_ms);
-            let others = (0..self.sites.len()).filter(|&other| self.sites[other].server == server);
+            let others = (0..self.crowd.first()).filter(|&other| self.sites[other].server == server);
             let waiting: Vec<_> = others.filter(|&other| self.sites[other].connections == 0).collect();
             for other in waiting {
                 self.promote(other, now);
@@ -54,6 +60,8 @@ impl<L: Copy + PartialEq> Queue<L> {
         let site = &mut self.sites[destination];
         site.connections = site.connections.checked_sub(1).expect("as many closed as opened");
         self.servers[site.server].connections -= 1;
+        self.crowd.disconnected(destination);
+        self.touch(destination);
     }
 
     /// A transaction with `server` ended, or was not even begun; one fate per recipient of `delivery`.
@@ -63,6 +71,7 @@ impl<L: Copy + PartialEq> Queue<L> {
             Blame::Destination => self.site_lost(delivery.destination, now),
             Blame::Ours => {}
         }
+        self.touch(delivery.destination);
         let mut tried = Tried::default();
         let Some(slot) = self.flying(delivery) else { return tried };
         let job = &mut self.jobs[delivery.job];
@@ -99,8 +108,7 @@ impl<L: Copy + PartialEq> Queue<L> {
     pub fn unreachable(&mut self, delivery: &Delivery<L>, trouble: &str, now: u64) -> u64 {
         if let Some(slot) = self.flying(delivery) {
             if self.messages[slot].expire_ms <= now {
-                let heard = Reason { reply: Reply::ours(451, format!("4.4.1 {trouble}")), server: None };
-                self.jobs[delivery.job].reason = Some(self.sites[delivery.destination].share(heard));
+                self.jobs[delivery.job].reason = Some(self.sites[delivery.destination].share(unreached(trouble)));
             }
             self.landed(slot, delivery.job);
         }
@@ -111,7 +119,9 @@ impl<L: Copy + PartialEq> Queue<L> {
             site.failures = site.failures.saturating_add(1);
             site.down(&self.settings, now, &mut self.random);
         }
-        site.down_until_ms
+        let until_ms = site.down_until_ms;
+        self.touch(delivery.destination);
+        until_ms
     }
 
     /// Are other transactions of message `id` under way, or due and not yet tried?
@@ -124,13 +134,16 @@ impl<L: Copy + PartialEq> Queue<L> {
 
     /// When [`Queue::start`] or [`Queue::overdue`] may have something that they have not now.
     pub fn wake_ms(&self) -> Option<u64> {
-        let due = (0..self.sites.len()).filter(|&destination| self.has_room(destination)).filter_map(|destination| {
-            let site = &self.sites[destination];
-            let ready = self.chosen(destination).map(|job| self.jobs[job].due_ms);
-            let first_ms = ready.into_iter().chain(self.jobs.least(site.later)).min()?;
-            Some(first_ms.max(site.down_until_ms))
-        });
-        due.chain(self.messages.least(self.looks)).min()
+        let due = (0..self.crowd.first()).filter_map(|destination| self.begins_ms(destination));
+        due.chain(self.crowd_wake_ms()).chain(self.messages.least(self.looks)).min()
+    }
+
+    /// When something may begin at `destination`, if nothing changes.
+    pub(super) fn begins_ms(&self, destination: Destination) -> Option<u64> {
+        let site = &self.sites[destination];
+        let ready = self.chosen(destination).map(|job| self.jobs[job].due_ms);
+        let first_ms = ready.into_iter().chain(self.jobs.least(site.later)).min()?;
+        Some(first_ms.max(site.down_until_ms)).filter(|_| self.has_room(destination))
     }
 
     /// Has [`Queue::next`] something for a connection to `destination`, unless another destination needs that connection more?
@@ -150,11 +163,13 @@ impl<L: Copy + PartialEq> Queue<L> {
         };
         let has_room = server.connections < server.connections_max;
         let is_enough = server.connections <= server.connections_max;
-        site.failures == 0 && is_enough && (has_room || !self.sites.iter().enumerate().any(waits))
+        let others = &self.sites[..self.crowd.first()];
+        let is_spare = self.crowd.spares(destination);
+        is_spare && site.failures == 0 && is_enough && (has_room || !others.iter().enumerate().any(waits))
     }
 
     /// May another connection be opened? One at a time to a destination that cannot be reached.
-    fn has_room(&self, destination: Destination) -> bool {
+    pub(super) fn has_room(&self, destination: Destination) -> bool {
         let site = &self.sites[destination];
         let server = &self.servers[site.server];
         let limit = if site.failures > 0 { 1 } else { server.connections_max };
@@ -168,18 +183,18 @@ impl<L: Copy + PartialEq> Queue<L> {
     }
 
     /// The job whose turn it is at a destination.
-    fn chosen(&self, destination: Destination) -> Option<u32> {
+    pub(super) fn chosen(&self, destination: Destination) -> Option<u32> {
         self.lanes.first(&self.sites[destination].rings)
     }
 
     /// Since when that is due, if it may be begun now.
-    fn due_ms(&self, destination: Destination, now: u64) -> Option<u64> {
+    pub(super) fn due_ms(&self, destination: Destination, now: u64) -> Option<u64> {
         let job = self.chosen(destination).filter(|_| self.sites[destination].down_until_ms <= now)?;
         Some(self.jobs[job].due_ms)
     }
 
     /// Jobs whose time has come wait for their turn.
-    fn promote(&mut self, destination: Destination, now: u64) {
+    pub(super) fn promote(&mut self, destination: Destination, now: u64) {
         for _ in 0..PROMOTED_AT_ONCE {
             let first = self.sites[destination].later;
             if self.jobs.least(first).is_none_or(|due_ms| due_ms > now) {
@@ -208,14 +223,14 @@ impl<L: Copy + PartialEq> Queue<L> {
     }
 
     /// The message of a delivery that is under way, if it is still known.
-    fn flying(&self, delivery: &Delivery<L>) -> Option<u32> {
+    pub(super) fn flying(&self, delivery: &Delivery<L>) -> Option<u32> {
         let slot = self.slot(delivery.id)?;
         let is_its = |job: &&Job| job.message == slot && job.state == State::Flying;
         self.jobs.get(delivery.job).filter(is_its).map(|_| slot)
     }
 
     /// A job is back from its flight.
-    fn landed(&mut self, slot: u32, job: u32) {
+    pub(super) fn landed(&mut self, slot: u32, job: u32) {
         self.count(job, State::Resting);
         if self.jobs[job].recipients.is_empty() {
             return self.drop_job(slot, job);
@@ -283,6 +298,7 @@ impl<L: Copy + PartialEq> Queue<L> {
             State::Resting | State::Flying => {}
         }
         self.count(job, state);
+        self.touch(destination as usize);
     }
 
     /// The connection broke within a transaction.

@@ -1,5 +1,6 @@
 //! A destination as the queue knows it: what waits for it, whether it can be reached, and pauses.
 
+use super::crowd::Place;
 use super::slab::NONE;
 use super::turns::{Rings, Tally};
 use super::watched::Ages;
@@ -33,6 +34,10 @@ pub struct Site {
     pub down_until_ms: u64,
     /// Why it cannot be reached.
     pub trouble: Option<String>,
+    /// Where it stands, if it is one of a crowd.
+    pub place: Place,
+    /// It is in the list of those that have become idle.
+    pub is_noted: bool,
     /// Why a job was last deferred here: many have the same reason, and share it.
     heard: Option<Arc<Reason>>,
 }
@@ -60,9 +65,23 @@ impl Server {
 impl Site {
     /// At `server`, by number.
     pub fn new(server: usize) -> Site {
-        let (rings, tally, ages, trouble, heard) = Default::default();
+        let (rings, tally, ages, trouble, heard, place, is_noted) = Default::default();
         let (later, served_at, connections, failures, down_until_ms) = (NONE, 0, 0, 0, 0);
-        Site { server, later, rings, tally, ages, served_at, connections, failures, down_until_ms, trouble, heard }
+        Site {
+            server,
+            later,
+            rings,
+            tally,
+            ages,
+            served_at,
+            connections,
+            failures,
+            down_until_ms,
+            trouble,
+            place,
+            is_noted,
+            heard,
+        }
     }
 
     /// It took part in a whole transaction.
@@ -80,8 +99,7 @@ impl Site {
 
     /// Why it cannot be reached, if it cannot.
     pub fn reason(&self) -> Option<Reason> {
-        let text = format!("4.4.1 {}", self.trouble.as_deref()?);
-        Some(Reason { reply: Reply::ours(451, text), server: None })
+        Some(unreached(self.trouble.as_deref()?))
     }
 
     /// The reason, shared with the job before if that has the same.
@@ -91,6 +109,20 @@ impl Site {
             _ => self.heard.insert(Arc::new(reason)).clone(),
         }
     }
+}
+
+/// What is said of a destination that cannot be reached. `trouble` may begin with a status of its own; else it is that nobody
+/// answers (RFC 3463 section 3.5).
+pub fn unreached(trouble: &str) -> Reason {
+    let text = if has_status(trouble) { trouble.to_owned() } else { format!("4.4.1 {trouble}") };
+    Reason { reply: Reply::ours(451, text), server: None }
+}
+
+/// Does it begin as in `4.4.3 why`? An address such as `4.4.4.4` is none.
+fn has_status(text: &str) -> bool {
+    let (first, _) = text.split_once(' ').unwrap_or((text, ""));
+    let parts: Vec<&str> = first.split('.').collect();
+    parts.len() == 3 && parts[0] == "4" && parts.iter().all(|part| part.parse::<u16>().is_ok())
 }
 
 /// `first`, doubled with each attempt after the first up to `max`, and then a quarter more or less by chance, so that

@@ -179,6 +179,11 @@ impl Tally {
         self.0[state as usize] -= 1;
     }
 
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+
     /// How many.
     pub fn count(&self, state: State) -> usize {
         self.0[state as usize]

@@ -97,6 +97,7 @@ impl<L: Copy + PartialEq> Queue<L> {
         if ages(removed.state) {
             site.ages.remove(from_ms);
         }
+        self.touch(removed.destination as usize);
         removed.next
     }
 
