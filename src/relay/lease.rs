@@ -2,7 +2,8 @@
 
 use crate::clock::now_ms;
 use crate::log::{self, Level};
-use crate::relay::pool::{Choice, Pools, Seat};
+use crate::relay::connection::{Connection, Unopened};
+use crate::relay::pool::{Choice, Pools, Ranked, Seat, Settings};
 use crate::relay::route::Destination;
 use futures_channel::oneshot;
 use std::cell::{Cell, Ref, RefCell};
@@ -28,6 +29,12 @@ impl Hosts {
     /// Of all destinations.
     pub fn new(pools: Pools) -> Hosts {
         Hosts { pools: Rc::new(RefCell::new(pools)), waiting: Rc::default() }
+    }
+
+    /// Of one destination, number 0, with what `before` knows of the same hosts.
+    pub fn ranked(settings: Settings, pool: Ranked, before: Option<&Hosts>) -> Hosts {
+        let before = before.map(|before| before.pools.borrow());
+        Hosts::new(Pools::ranked(settings, pool, before.as_deref(), now_ms()))
     }
 
     /// A place at a host of `destination` that is none of `tried`; waits for one. None: all were tried.
@@ -84,6 +91,17 @@ impl Lease {
     /// Which of the destination's hosts.
     pub fn member(&self) -> usize {
         self.seat.member
+    }
+
+    /// What came of opening a connection.
+    pub fn opened(&self, opened: &Result<Connection, Unopened>) {
+        match opened {
+            Ok(_) => self.worked(),
+            Err(Unopened::Unreachable(why)) => self.failed(why, false),
+            Err(Unopened::Busy(why)) => self.failed(why, true),
+            // It is there; that it is not for this message says nothing to others.
+            Err(Unopened::Refused(_)) => self.worked(),
+        }
     }
 
     /// The host is there.

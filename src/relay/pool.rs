@@ -15,6 +15,8 @@
 //! Health is a destination's matter, because what one message asks of TLS a host may have, and what another asks it may
 //! not. The limit is the host's: half the configured most at first, one more each time as many transactions as it has were
 //! answered, half when the host says that it has enough.
+//!
+//! Where some hosts are to be asked before others ([`Ranked`]), the chance is among those of the lowest rank that are up.
 
 use crate::relay::queue::backoff;
 use crate::relay::route::Destination;
@@ -35,6 +37,10 @@ pub struct Settings {
 
 /// The hosts of one destination: address and weight.
 pub type Pool = Vec<(String, u32)>;
+
+/// The hosts of one destination of which some are to be asked before others: address and rank, the lowest first; those of
+/// one rank share the mail alike. RFC 5321 section 5.1.
+pub type Ranked = Vec<(String, u16)>;
 
 /// All hosts, and the pools that they are in.
 pub struct Pools {
@@ -61,6 +67,8 @@ struct Host {
 struct Member {
     host: usize,
     weight: u32,
+    /// As long as one of a lower rank is up, it is not asked.
+    rank: u16,
     /// Failures in a row; 0: it is up.
     failures: u32,
     /// Connections lost in a row.
@@ -100,8 +108,35 @@ impl Pools {
     }
 
     fn add(&mut self, pool: Pool) {
+        self.add_members(pool.into_iter().map(|(address, weight)| (address, weight, 0)));
+    }
+
+    /// One pool, and what `before` knows of the same hosts, if anything.
+    pub fn ranked(settings: Settings, pool: Ranked, before: Option<&Pools>, seed: u64) -> Pools {
+        let mut all = Pools { settings, hosts: Vec::new(), pools: Vec::new(), random: seed | 1 };
+        all.add_members(pool.into_iter().map(|(address, rank)| (address, 1, rank)));
+        if let Some(before) = before {
+            all.inherit(before);
+        }
+        all
+    }
+
+    /// Connections that are open belong to `before`.
+    fn inherit(&mut self, before: &Pools) {
+        let Pools { hosts, pools, .. } = self;
+        for member in pools.iter_mut().flatten() {
+            let host = &mut hosts[member.host];
+            let mut known = before.pools.iter().flatten().map(|known| (known, &before.hosts[known.host]));
+            if let Some((known, known_host)) = known.find(|(_, known)| known.address == host.address) {
+                (host.limit, host.answered) = (known_host.limit, known_host.answered);
+                (member.failures, member.losses, member.probe_ms) = (known.failures, known.losses, known.probe_ms);
+            }
+        }
+    }
+
+    fn add_members(&mut self, members: impl Iterator<Item = (String, u32, u16)>) {
         let members: Vec<Member> =
-            pool.into_iter().map(|(address, weight)| Member::new(self.host(address), weight)).collect();
+            members.map(|(address, weight, rank)| Member::new(self.host(address), weight, rank)).collect();
         let servers: Vec<usize> = members.iter().map(|member| self.hosts[member.host].server).collect();
         let server = servers.iter().copied().min().expect("a pool has a host");
         for host in self.hosts.iter_mut().filter(|host| servers.contains(&host.server)) {
@@ -124,9 +159,13 @@ impl Pools {
         self.hosts[self.pools[destination][0].host].server
     }
 
-    /// How many connections `server` may have: the sum over those of its hosts that are up, at least 1.
+    /// How many connections `server` may have: the sum over those of its hosts that are up and asked first, at least 1.
     pub fn room(&self, server: usize) -> usize {
-        let is_up = |at: usize| self.pools.iter().flatten().any(|member| member.host == at && member.is_up());
+        let asked = |pool: &'_ Vec<Member>, at: usize| {
+            let rank = pool.iter().filter(|member| member.is_up()).map(|member| member.rank).min();
+            pool.iter().any(|member| member.host == at && member.is_up() && Some(member.rank) == rank)
+        };
+        let is_up = |at: usize| self.pools.iter().any(|pool| asked(pool, at));
         let hosts = self.hosts.iter().enumerate().filter(|(at, host)| host.server == server && is_up(*at));
         hosts.map(|(_, host)| host.limit).sum::<usize>().max(1)
     }
@@ -136,13 +175,15 @@ impl Pools {
         (0..self.hosts.len()).filter(|&at| self.hosts[at].server == at)
     }
 
-    /// The next host for an attempt that has `tried` some: by chance and weight one that is up, else the one that is to be
-    /// probed first. Takes the place.
+    /// The next host for an attempt that has `tried` some: of those that are up the ones of the lowest rank, by chance and
+    /// weight, else the one that is to be probed first. Takes the place.
     pub fn choose(&mut self, destination: Destination, tried: &[usize]) -> Choice {
         let untried: Vec<usize> = (0..self.pools[destination].len()).filter(|member| !tried.contains(member)).collect();
         let pool = &self.pools[destination];
         let is_free = |member: &usize| self.hosts[pool[*member].host].has_room();
-        let up: Vec<usize> = untried.iter().copied().filter(|&member| pool[member].is_up()).collect();
+        let mut up: Vec<usize> = untried.iter().copied().filter(|&member| pool[member].is_up()).collect();
+        let rank = up.iter().map(|&member| pool[member].rank).min();
+        up.retain(|&member| Some(pool[member].rank) == rank);
         let chosen = match (untried.is_empty(), up.is_empty()) {
             (true, _) => return Choice::Exhausted,
             (false, false) => {
@@ -292,8 +333,8 @@ impl Host {
 }
 
 impl Member {
-    fn new(host: usize, weight: u32) -> Member {
-        Member { host, weight, failures: 0, losses: 0, probe_ms: 0, probing: false }
+    fn new(host: usize, weight: u32, rank: u16) -> Member {
+        Member { host, weight, rank, failures: 0, losses: 0, probe_ms: 0, probing: false }
     }
 
     fn is_up(&self) -> bool {
@@ -455,5 +496,46 @@ mod tests {
         assert_eq!((all.down(0).collect::<Vec<_>>(), all.down(1).count()), (vec!["b"], 0));
         all.worked(seat(0, 1));
         assert_eq!(all.down(0).count(), 0);
+    }
+
+    fn ranked(hosts: &[(&str, u16)], before: Option<&Pools>) -> Pools {
+        let settings = Settings { connections_max: 4, probe_first_ms: 1000 };
+        Pools::ranked(settings, hosts.iter().map(|(name, rank)| (name.to_string(), *rank)).collect(), before, 7)
+    }
+
+    #[test]
+    fn the_lowest_rank_that_is_up_is_asked_and_the_others_after_it() {
+        let mut all = ranked(&[("a", 10), ("b", 10), ("c", 20), ("d", 30)], None);
+        let mut firsts = [0; 4];
+        for _ in 0..200 {
+            let mut tried = Vec::new();
+            while let Choice::Seat(seat) = all.choose(0, &tried) {
+                tried.push(seat.member);
+                all.left(seat);
+            }
+            firsts[tried[0]] += 1;
+            assert_eq!((&tried[2..], tried.len()), (&[2, 3][..], 4), "{tried:?}");
+        }
+        assert!(firsts[0] > 60 && firsts[1] > 60, "equal ones by chance: {firsts:?}");
+        assert_eq!(all.room(0), 4, "of those that are asked first");
+        // A backup is not used because the first is busy, only because it is down.
+        all.failed(seat(0, 0), false, 0);
+        (0..2).for_each(|_| assert_eq!(all.choose(0, &[]), Choice::Seat(seat(0, 1))));
+        assert_eq!((all.choose(0, &[]), all.room(0)), (Choice::Full, 2));
+        all.failed(seat(0, 1), false, 0);
+        assert_eq!(all.choose(0, &[]), Choice::Seat(seat(0, 2)));
+    }
+
+    #[test]
+    fn what_is_known_of_a_host_outlives_a_change_of_the_list() {
+        let mut before = ranked(&[("a", 10), ("b", 20)], None);
+        before.failed(seat(0, 0), false, 5);
+        (0..2).for_each(|_| before.answered(seat(0, 1)));
+        let mut after = ranked(&[("c", 10), ("b", 20), ("a", 5)], Some(&before));
+        assert_eq!(after.room(0), 2);
+        assert_eq!(after.choose(0, &[]), Choice::Seat(seat(0, 0)), "a is down");
+        assert_eq!((after.probe(0, 5), after.probe(0, u64::MAX)), (None, Some(seat(0, 2))));
+        after.failed(seat(0, 0), false, 5);
+        assert_eq!(after.room(0), 3, "b has answered");
     }
 }
