@@ -12,6 +12,7 @@
 use crate::clock::now_ms;
 use crate::config;
 use crate::net::{self, Driver};
+use crate::relay::direct::domains::Domains;
 use crate::relay::following::Following;
 use crate::relay::queue::{Delivery, Queue, Settings};
 use crate::relay::route::Routes;
@@ -117,11 +118,14 @@ fn what_is_left(follower: &mut Follower) -> (Queue<Location>, Vec<String>) {
     let mut queue = Queue::new(settings, [0], now_ms());
     // Without routes everything goes to one place: here.
     let (routes, senders, traces) = (Routes::new(&[]), Senders::default(), Traces::off());
+    let mut domains = Domains::none();
     let mut next = || {
         let (queue, routes, senders, traces) = (&mut queue, &routes, &senders, &traces);
+        let domains = &mut domains;
         let (honours_tls_optional, small_bytes, retry_max_ms) = (false, 0, 0);
         let follower = &mut *follower;
-        Following { queue, follower, routes, honours_tls_optional, senders, small_bytes, retry_max_ms, traces }.next()
+        Following { queue, follower, routes, domains, honours_tls_optional, senders, small_bytes, retry_max_ms, traces }
+            .next()
     };
     while next() {}
     queue.caught_up();

@@ -8,7 +8,7 @@ use crate::auth::secret_fault;
 use crate::auth::users::{self, Entry, Names};
 use crate::auth::users_file;
 use crate::clock::now_ms;
-use crate::config::{self, Config, Loaded, Notices, RouteTls, Smarthost, Target};
+use crate::config::{self, Config, Loaded, Mx, Notices, RouteTls, Smarthost, Target};
 use crate::control::peer;
 use crate::net::{self, Certificate, Holds, PemFiles, holds};
 use crate::policy::{Domains, Recipients};
@@ -94,13 +94,15 @@ pub fn beside_certificates(loaded: &mut Loaded, file: &Path) {
         match &route.target {
             Target::Maildir { directory: maildir } => directory(maildir, place, notices),
             Target::Lmtp { address } => socket(address, place, notices),
-            Target::Smarthost(Smarthost { tls, ca_file, .. }) if ca_file.is_some() || *tls == RouteTls::Verified => {
+            Target::Smarthost(Smarthost { tls, ca_file, .. }) | Target::Mx(Mx { tls, ca_file, .. })
+                if ca_file.is_some() || *tls == RouteTls::Verified =>
+            {
                 if let Err(error) = net::verifying_client_config(ca_file.as_deref(), None) {
                     let (what, remedy) = error.split_once("; ").unwrap_or((&error, "give another file"));
                     notices.mistake(if ca_file.is_some() { ca_place } else { place }, what, remedy);
                 }
             }
-            Target::Smarthost(_) | Target::Discard => {}
+            Target::Smarthost(_) | Target::Mx(_) | Target::Discard => {}
         }
     }
     for (route, [password_at, certificate_at, key_at]) in config.relay.routes.iter().zip(&places.route_secrets) {

@@ -37,6 +37,9 @@ const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// threads wake one another by.
 const DESCRIPTORS_BESIDE: u64 = 256;
 
+/// Descriptors of the name resolver: so many questions at a time, and its own.
+const DESCRIPTORS_OF_DNS: u64 = 128;
+
 /// What the signals thread wants of the main thread.
 enum Wish {
     Stop,
@@ -273,10 +276,12 @@ fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
 
 /// Descriptors that are not clients'. Whoever has them all open must still be able to write what it promised.
 fn descriptors_beside(config: &Config, cores: u64) -> u64 {
-    let is_connected = |target: &&Target| !matches!(target, Target::Maildir { .. } | Target::Discard);
+    let is_connected = |target: &&Target| !matches!(target, Target::Maildir { .. } | Target::Mx(_) | Target::Discard);
     let targets = config.relay.routes.iter().map(|route| &route.target).filter(is_connected);
     let hosts: usize = targets.map(|target| target.hosts().len()).sum();
-    let of_relay = hosts as u64 * config.relay.connections_max as u64;
+    let is_direct = config.relay.routes.iter().any(|route| matches!(route.target, Target::Mx(_)));
+    let direct = if is_direct { config.relay.direct.connections_max as u64 + DESCRIPTORS_OF_DNS } else { 0 };
+    let of_relay = hosts as u64 * config.relay.connections_max as u64 + direct;
     DESCRIPTORS_BESIDE + of_relay + cores * server::descriptors_per_core(config.listeners.len())
 }
 

@@ -155,7 +155,11 @@ fn trusted_networks(top: &Section<'_>, marks: &mut Marks, notices: &mut Notices)
 }
 
 /// Networks, and each one's text and place.
-fn networks(section: &Section<'_>, name: &str, notices: &mut Notices) -> (Networks, Vec<(String, Range<usize>)>) {
+pub(super) fn networks(
+    section: &Section<'_>,
+    name: &str,
+    notices: &mut Notices,
+) -> (Networks, Vec<(String, Range<usize>)>) {
     let (mut networks, mut places) = (Networks::default(), Vec::new());
     for (text, at) in section.list(name) {
         if noted(values::network(text, &mut networks), &at, notices).is_some() {
@@ -443,6 +447,11 @@ fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &m
             reply_s: section.count("reply_timeout_s"),
             block_s: section.count("block_timeout_s"),
             content_s: section.count("content_timeout_s"),
+        },
+        direct: Direct {
+            name_servers: route::name_servers(section, notices),
+            dns_timeout_s: section.count("dns_timeout_s"),
+            connections_max: section.count("mx_connections_max") as usize,
         },
     }
 }

@@ -20,6 +20,7 @@
 //! are there is for `admin::check`.
 
 mod build;
+mod direct;
 pub mod example;
 pub mod keys;
 pub mod notice;
@@ -31,6 +32,7 @@ mod tests;
 mod values;
 
 pub use crate::log::Format as LogFormat;
+pub use direct::{Direct, Mx};
 pub use notice::{Notice, Notices, Severity};
 
 use crate::log::Level;
@@ -391,6 +393,8 @@ pub struct Relay {
     pub small_bytes: u64,
     /// How long servers may take.
     pub timeouts: RelayTimeouts,
+    /// What routes with `mx` have in common.
+    pub direct: Direct,
 }
 
 /// How long a server that mail is delivered to may take, in seconds; RFC 5321 section 4.5.3.2.
@@ -438,6 +442,8 @@ pub enum Target {
         /// Made if missing.
         directory: PathBuf,
     },
+    /// SMTP to the mail servers of each recipient's domain.
+    Mx(Mx),
     /// Nowhere, for tests.
     Discard,
 }
@@ -483,6 +489,7 @@ impl Target {
             }
             Target::Lmtp { address } => vec![(address.clone(), 1)],
             Target::Maildir { directory } => vec![(directory.display().to_string(), 1)],
+            Target::Mx(_) => vec![("mx".to_owned(), 1)],
             Target::Discard => vec![("discard".to_owned(), 1)],
         }
     }

@@ -358,7 +358,7 @@ fn destinations(config: &Config, marks: &Marks, notices: &mut Notices) {
 /// A route that leads back to one of our own listeners (RFC 5321 section 6.3).
 fn circles(config: &Config, marks: &Marks, notices: &mut Notices) {
     for (route, place) in config.relay.routes.iter().zip(&marks.files.routes) {
-        if let Target::Maildir { .. } | Target::Discard = route.target {
+        if let Target::Maildir { .. } | Target::Mx(_) | Target::Discard = route.target {
             continue;
         }
         for (address, _) in route.target.hosts() {

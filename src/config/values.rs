@@ -226,6 +226,8 @@ pub fn destination(text: &str) -> Result<String, Fault> {
     domain(host).map(|host| format!("{host}:{digits}"))
 }
 
+/// RFC 1035 section 4.2.
+const DNS_PORT: u16 = 53;
 /// Most hosts of a pool.
 const HOSTS_MAX: usize = 16;
 
@@ -262,6 +264,21 @@ fn host(text: &str) -> Result<Host, Fault> {
         }
     };
     Ok(Host { address: destination(address)?, weight })
+}
+
+/// An address with a port, or one alone: then the port is DNS's.
+pub fn name_server(text: &str) -> Result<SocketAddr, Fault> {
+    let with_port = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
+    let alone = || Some(SocketAddr::new(text.trim_matches(['[', ']']).parse().ok()?, DNS_PORT));
+    with_port.or_else(alone).map_or_else(
+        || {
+            fault(
+                format!("\"{text}\" is no address of a name server"),
+                "write for example \"192.0.2.53\" or \"[2001:db8::53]:5353\"",
+            )
+        },
+        Ok,
+    )
 }
 
 /// What LMTP connects to: a destination or `unix:/path`.

@@ -1,6 +1,7 @@
 //! The queue that is asked: a running server's, or what a stopped one's spool says it would be.
 
 use crate::config::{self, Config};
+use crate::relay::direct::domains::Domains;
 use crate::relay::following::Following;
 use crate::relay::operator::{Answer, Counts, Described, IDS_MAX, Line, NO_ROUTE, Question, Silence};
 use crate::relay::queue::Queue;
@@ -36,12 +37,22 @@ impl Stopped {
         // Nothing is delivered from here: each destination, and that of what no route takes, is a server of its own.
         let mut queue = Queue::new(settings, 0..=names.len(), now);
         let config::Relay { honours_tls_optional, small_bytes, .. } = config.relay;
-        let (senders, traces) = (Senders::default(), Traces::off());
+        let (mut domains, senders, traces) = (Domains::none(), Senders::default(), Traces::off());
         let mut next = || {
             let (queue, follower, routes) = (&mut queue, &mut examined.follower, &routes);
-            let (senders, traces) = (&senders, &traces);
-            Following { queue, follower, routes, honours_tls_optional, senders, small_bytes, retry_max_ms, traces }
-                .next()
+            let (domains, senders, traces) = (&mut domains, &senders, &traces);
+            Following {
+                queue,
+                follower,
+                routes,
+                domains,
+                honours_tls_optional,
+                senders,
+                small_bytes,
+                retry_max_ms,
+                traces,
+            }
+            .next()
         };
         while next() {}
         queue.caught_up();

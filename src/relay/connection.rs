@@ -18,7 +18,7 @@
 //! A message may ask for more or less of TLS than its route does ([`Demand`], RFC 8689); each kind has connections of its
 //! own.
 
-use crate::config::{ClientCertificate, RouteTls, Target};
+use crate::config::{ClientCertificate, Mx, RouteTls, Target};
 use crate::log::{self, Level};
 use crate::message::mime::Converter;
 use crate::net::{self, PemFiles, Shared, Stream};
@@ -32,6 +32,7 @@ use crate::smtp::Client;
 use crate::smtp::client::{Event, Fate, Options, Phase, Reply, Transaction, Trouble};
 use crate::smtp::envelope::View;
 use crate::spool::{Content, Stored};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,14 +89,17 @@ pub struct Tls {
 impl Tls {
     /// Reads the files that `target` names.
     pub fn of(target: &Target) -> Tls {
-        let Target::Smarthost(smarthost) = target else {
-            let none = || Err("this is no SMTP".to_owned());
-            return Tls { verifying: none(), unverified: none() };
+        let (ca_file, own) = match target {
+            Target::Smarthost(smarthost) => (smarthost.ca_file.as_deref(), smarthost.client_certificate.clone()),
+            Target::Mx(mx) => (mx.ca_file.as_deref(), None),
+            Target::Lmtp { .. } | Target::Maildir { .. } | Target::Discard => {
+                let none = || Err("this is no SMTP".to_owned());
+                return Tls { verifying: none(), unverified: none() };
+            }
         };
-        let own = smarthost.client_certificate.clone();
         let own = own.map(|ClientCertificate { certificate, key }| PemFiles { certificate, key });
         Tls {
-            verifying: net::verifying_client_config(smarthost.ca_file.as_deref(), own.as_ref()),
+            verifying: net::verifying_client_config(ca_file, own.as_ref()),
             unverified: net::unverified_client_config_with(own.as_ref()),
         }
     }
@@ -156,15 +160,40 @@ impl Connection {
                 (&smarthost.hosts[host].address, smarthost.tls, smarthost.login.as_ref(), false)
             }
             Target::Lmtp { address } => (address, RouteTls::None, None, true),
-            Target::Maildir { .. } | Target::Discard => {
+            Target::Mx(_) | Target::Maildir { .. } | Target::Discard => {
                 return Err(Unopened::Unreachable("this is not connected to".into()));
             }
         };
         let login = login.map(login::read).transpose().map_err(Unopened::Unreachable)?;
         let (name, addresses) = look_up(address, &context.resolver).await.map_err(Unopened::Unreachable)?;
         let host = Host { name, addresses, lmtp, login, hurried, tls: &way.tls };
-        let first = if way.demand == Demand::Required { RouteTls::Verified } else { tls };
-        let opened = match (host.open(first, context).await, way.demand) {
+        Connection::open_host(&host, tls, way.demand, context).await
+    }
+
+    /// Connects to a mail server of a domain, trying each of `addresses`. `hurried`: as for [`Connection::open`].
+    pub async fn open_to(
+        way: &Way,
+        name: &str,
+        addresses: &[IpAddr],
+        hurried: bool,
+        context: &Context,
+    ) -> Result<Connection, Unopened> {
+        let Target::Mx(Mx { port, tls, .. }) = &way.target else {
+            return Err(Unopened::Unreachable("this is no direct delivery".into()));
+        };
+        let addresses = addresses.iter().map(|&ip| Address::Tcp(SocketAddr::new(ip, *port))).collect();
+        let host = Host { name: name.into(), addresses, lmtp: false, login: None, hurried, tls: &way.tls };
+        Connection::open_host(&host, *tls, way.demand, context).await
+    }
+
+    async fn open_host(
+        host: &Host<'_>,
+        tls: RouteTls,
+        demand: Demand,
+        context: &Context,
+    ) -> Result<Connection, Unopened> {
+        let first = if demand == Demand::Required { RouteTls::Verified } else { tls };
+        let opened = match (host.open(first, context).await, demand) {
             (Err((OpenError::Certificate(why) | OpenError::NoTls(why), _)), Demand::Required) => {
                 let text = format!("5.7.10 the sender requires TLS with a proven name: {why}");
                 return Err(Unopened::Refused(Reply::ours(550, text)));

@@ -1,9 +1,10 @@
 //! What a record of the spool changes in the queue: in normal running, after a start, and where a stopped spool is looked at.
 
 use crate::clock::now_ms;
+use crate::relay::direct::domains::Domains;
 use crate::relay::journal;
 use crate::relay::queue::{Applied, Arrival, Deferral, Queue, Superseded};
-use crate::relay::route::{Demand, Routes};
+use crate::relay::route::{self, Demand, Destination, Routes};
 use crate::relay::sender::Senders;
 use crate::smtp::envelope::{Act, Damage, Deferred, View};
 use crate::spool::{Follower, Location};
@@ -17,6 +18,8 @@ pub struct Following<'a> {
     pub follower: &'a mut Follower,
     /// Where recipients go.
     pub routes: &'a Routes,
+    /// Domains that are destinations of their own.
+    pub domains: &'a mut Domains,
     /// `TLS-Required: No` counts.
     pub honours_tls_optional: bool,
     /// Whose turns a message takes.
@@ -43,7 +46,9 @@ impl Following<'_> {
     pub fn next(mut self) -> bool {
         let traces = self.traces;
         let (routes, honours, caught_up) = (self.routes, self.honours_tls_optional, self.queue.is_caught_up());
+        let (domains, queue) = (&mut *self.domains, &mut *self.queue);
         let Some(entry) = self.follower.next() else { return false };
+        domains.begin(queue);
         let (at, id) = (entry.at, entry.id.0);
         let (senders, small_bytes, in_record) = (self.senders, self.small_bytes, entry.content_bytes as u64);
         let read = View::parse(entry.envelope).map_err(why_held).map(|view| {
@@ -53,7 +58,14 @@ impl Following<'_> {
             }
             let sender = senders.of(&view);
             let small = view.spilled.map_or(in_record, |spilled| spilled.length) <= small_bytes;
-            let arrival = arrival(id, at, &view, routes, honours).map(|arrival| Arrival { sender, small, ..arrival });
+            let arrival = arrival(
+                id,
+                at,
+                &view,
+                &mut |path, demand| destination(routes, domains, queue, view.reverse_path, path, demand),
+                honours,
+            )
+            .map(|arrival| Arrival { sender, small, ..arrival });
             let is_news = |act: &&Act| !(view.survivor && caught_up && act.queue_id == id);
             Read {
                 outcomes: view.outcomes.iter().map(|outcome| (outcome.queue_id, outcome.recipient)).collect(),
@@ -131,22 +143,47 @@ fn why_held(damage: Damage) -> (&'static str, String) {
     (what, format!("{damage:?}"))
 }
 
-/// A message for the queue; none if the record holds outcomes only. `honours`: `TLS-Required: No` counts.
-fn arrival(id: u64, at: Location, view: &View, routes: &Routes, honours: bool) -> Option<Arrival<Location>> {
+/// Where a message of `reverse_path` goes to reach `path`.
+pub fn destination(
+    routes: &Routes,
+    domains: &mut Domains,
+    queue: &mut Queue<Location>,
+    reverse_path: &[u8],
+    path: &[u8],
+    demand: Demand,
+) -> Destination {
+    match routes.route(reverse_path, path, demand) {
+        Some(base) if routes.is_by_domain(base) => domains.place(queue, base, route::domain(path)),
+        Some(destination) => destination,
+        None => routes.destinations().count(),
+    }
+}
+
+/// A message for the queue; none if the record holds outcomes only. `honours`: `TLS-Required: No` counts. `to`: where a
+/// recipient goes.
+fn arrival(
+    id: u64,
+    at: Location,
+    view: &View,
+    to: &mut dyn FnMut(&[u8], Demand) -> Destination,
+    honours: bool,
+) -> Option<Arrival<Location>> {
     if view.recipients.is_empty() {
         return None;
     }
-    // REQUIRETLS wins: RFC 8689 section 3.
-    let demand = match (view.require_tls, view.tls_optional && honours) {
+    let demand = demand(view, honours);
+    let destinations = view.recipients.iter().map(|recipient| to(recipient.path, demand)).collect();
+    let (release_ms, survivor) = (release_ms(view), view.survivor);
+    Some(Arrival { id, at, release_ms, destinations, survivor, sender: 0, small: false })
+}
+
+/// What a message asks of TLS. REQUIRETLS wins: RFC 8689 section 3.
+pub fn demand(view: &View, honours: bool) -> Demand {
+    match (view.require_tls, view.tls_optional && honours) {
         (true, _) => Demand::Required,
         (false, true) => Demand::Optional,
         (false, false) => Demand::Usual,
-    };
-    let nowhere = routes.destinations().count();
-    let to = |path| routes.route(view.reverse_path, path, demand).unwrap_or(nowhere);
-    let destinations = view.recipients.iter().map(|recipient| to(recipient.path)).collect();
-    let (release_ms, survivor) = (release_ms(view), view.survivor);
-    Some(Arrival { id, at, release_ms, destinations, survivor, sender: 0, small: false })
+    }
 }
 
 /// Milliseconds since the Unix epoch: arrival, or the end of a hold (RFC 4865). A clock that was set back holds no mail.

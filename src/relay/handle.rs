@@ -3,6 +3,7 @@
 use crate::config;
 use crate::log::{self, Level};
 use crate::net;
+use crate::relay::direct::site::Direct;
 use crate::relay::maildir::Maildirs;
 use crate::relay::operator::Asked;
 use crate::relay::watch::{Phase, Watch};
@@ -76,11 +77,12 @@ pub fn start(options: RelayOptions) -> Result<RelayHandle, String> {
     let no_thread = |error: io::Error| format!("the relay cannot start a thread: {error}; raise the limit of threads");
     let maildirs = Maildirs::start(&options.hostname).map_err(no_thread)?;
     let resolver = Resolver::start().map_err(no_thread)?;
+    let direct = Direct::start(&options.config)?;
     let (stop, stopped) = oneshot::channel();
     let seen = watch.clone();
     let thread = std::thread::Builder::new().name("relay".into()).spawn(move || {
         let driver = options.driver;
-        let ended = net::run(driver, None, worker::run(options, maildirs, resolver, seen.clone(), stopped));
+        let ended = net::run(driver, None, worker::run(options, maildirs, resolver, direct, seen.clone(), stopped));
         seen.enters(Phase::Ended);
         let ended = ended.and_then(|ended| ended);
         if let Err(error) = ended {

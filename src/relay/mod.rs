@@ -5,6 +5,7 @@
 //!  spool --record-->    queue (what, when, whether)  worker (the thread)
 //!                       route (where to), sender     task, connection (SMTP, LMTP), maildir
 //!                       pool (which host of it)      lease (a place there)
+//!                       direct (a domain's servers)
 //!                       content, conversion (what is sent)
 //!                       notification (what the sender is told)
 //!  spool <--outcome--   records (what is recorded)   worker
@@ -18,6 +19,7 @@
 pub mod connection;
 pub mod content;
 pub mod conversion;
+pub mod direct;
 pub mod following;
 pub mod handle;
 pub mod journal;

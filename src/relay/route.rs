@@ -7,7 +7,7 @@
 //! destination of its own to the same target, so that one that may go without TLS does not wait behind those that may not.
 //! Backoff is a destination's; the limit of connections is the host's, whatever leads there ([`crate::relay::pool`]).
 
-use crate::config::{self, RouteTls, Smarthost, Target};
+use crate::config::{self, Mx, RouteTls, Smarthost, Target};
 use crate::policy::Domains;
 use senders::Senders;
 
@@ -35,7 +35,8 @@ impl Demand {
     /// section 4.4). Where we log in, no sender's wish may show our password to whoever answers.
     fn at(self, target: &Target) -> Demand {
         match (self, target) {
-            (Demand::Required, Target::Smarthost(_)) => Demand::Required,
+            (Demand::Required, Target::Smarthost(_) | Target::Mx(_)) => Demand::Required,
+            (Demand::Optional, Target::Mx(Mx { tls: RouteTls::Required | RouteTls::Verified, .. })) => Demand::Optional,
             (
                 Demand::Optional,
                 Target::Smarthost(Smarthost { tls: RouteTls::Required | RouteTls::Verified, login: None, .. }),
@@ -84,6 +85,13 @@ impl Routes {
         Some(place * DEMANDS.len() + DEMANDS.iter().position(|&known| known == demand)?)
     }
 
+    /// Is each recipient's domain a destination of its own there? Not for a message that requires TLS: whom DNS names for a domain
+    /// is proven by nobody here, so that it goes back wherever it is to go (RFC 8689 section 4.2.1).
+    pub fn is_by_domain(&self, destination: Destination) -> bool {
+        let target = self.targets.get(destination / DEMANDS.len());
+        matches!(target, Some(Target::Mx(_))) && DEMANDS[destination % DEMANDS.len()] != Demand::Required
+    }
+
     /// Targets with demands, in the order of their numbers.
     pub fn destinations(&self) -> impl Iterator<Item = (&Target, Demand)> {
         self.targets.iter().flat_map(|target| DEMANDS.into_iter().map(move |demand| (target, demand)))
@@ -91,7 +99,7 @@ impl Routes {
 }
 
 /// The domain of a path: what follows its last `@`; empty for `postmaster`.
-fn domain(path: &[u8]) -> &[u8] {
+pub fn domain(path: &[u8]) -> &[u8] {
     memchr::memrchr(b'@', path).map_or(b"", |at| &path[at + 1..])
 }
 

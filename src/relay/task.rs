@@ -7,12 +7,13 @@
 
 use crate::config::Target;
 use crate::relay::connection::{Attempt, Connection, Context, Unopened, Way};
+use crate::relay::direct::site::{Direct, Site};
 use crate::relay::lease::{Hosts, Lease};
 use crate::relay::maildir::{self, Maildirs};
 use crate::relay::notification::Action;
 use crate::relay::prepare::Prepared;
 use crate::relay::queue::{Blame, Delivery};
-use crate::relay::route::Destination;
+use crate::relay::route::{Demand, Destination};
 use crate::relay::watch::{OnRoute, Watch};
 use crate::smtp::client::{Fate, Reply};
 use crate::spool::Location;
@@ -32,6 +33,15 @@ pub struct Work {
     pub delivery: Delivery<Location>,
     /// What is sent.
     pub prepared: Prepared,
+    /// The domain, if it is delivered to directly.
+    pub site: Option<Rc<Site>>,
+}
+
+impl Work {
+    /// The number of what is configured for it.
+    fn base(&self) -> Destination {
+        self.site.as_ref().map_or(self.delivery.destination, |site| site.base)
+    }
 }
 
 /// Whose word the sender has when a recipient was delivered to.
@@ -118,6 +128,8 @@ pub struct Tools {
     pub ways: Vec<Way>,
     /// Their hosts.
     pub hosts: Hosts,
+    /// For domains that are delivered to directly, if there are such routes.
+    pub direct: Option<Direct>,
     /// To the worker.
     pub reports: UnboundedSender<Report>,
     /// For whoever watches.
@@ -141,7 +153,7 @@ impl Tools {
 /// Runs to the end of the connection, beginning with `first`.
 pub async fn run(task: u64, first: Work, work: UnboundedReceiver<Work>, tools: Rc<Tools>) {
     let destination = first.delivery.destination;
-    match &tools.ways[destination].target {
+    match &tools.ways[first.base()].target {
         Target::Maildir { directory } => into_maildir(task, first, work, directory, &tools).await,
         Target::Discard => discard(task, first, work, &tools).await,
         _ => over_connection(task, first, work, &tools).await,
@@ -167,15 +179,19 @@ async fn open(destination: Destination, tools: &Rc<Tools>) -> Result<(Lease, Con
     Err(trouble.unwrap_or_else(|| Unopened::Unreachable("it has no hosts".into())))
 }
 
+/// A connection for a message of the destination `base`, to `site` if that is a domain's.
+async fn open_for(base: Destination, site: Option<&Site>, tools: &Rc<Tools>) -> Result<(Lease, Connection), Unopened> {
+    let way = &tools.ways[base];
+    match (site, &way.target, way.demand) {
+        (Some(site), _, _) => site.open(tools).await,
+        (None, Target::Mx(_), Demand::Required) => Err(Unopened::Refused(unproven())),
+        (None, _, _) => open(base, tools).await,
+    }
+}
+
 async fn open_at(destination: Destination, lease: &Lease, tools: &Tools) -> Result<Connection, Unopened> {
     let opened = Connection::open(&tools.ways[destination], lease.member(), lease.has_another(), &tools.context).await;
-    match &opened {
-        Ok(_) => lease.worked(),
-        Err(Unopened::Unreachable(why)) => lease.failed(why, false),
-        Err(Unopened::Busy(why)) => lease.failed(why, true),
-        // It is there; that it is not for this message says nothing to others.
-        Err(Unopened::Refused(_)) => lease.worked(),
-    }
+    lease.opened(&opened);
     opened
 }
 
@@ -187,31 +203,31 @@ async fn probe(destination: Destination, lease: Lease, tools: Rc<Tools>) {
 }
 
 async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Work>, tools: &Rc<Tools>) {
-    let destination = first.delivery.destination;
-    let way = &tools.ways[destination];
+    let (base, site) = (first.base(), first.site.clone());
+    let way = &tools.ways[base];
     let began = Instant::now();
-    let (mut lease, mut connection) = match open(destination, tools).await {
+    let (mut lease, mut connection) = match open_for(base, site.as_deref(), tools).await {
         Ok(opened) => opened,
         Err(unopened) => return tools.report(unsent(task, first, unopened, way)),
     };
     let (mut opened, mut messages) = (Instant::now(), 0);
-    tools.route(destination).opening.count_time(opened - began);
+    tools.route(base).opening.count_time(opened - began);
     let mut next_work = Some(first);
     while let Some(work) = next_work {
         // A server may close what has lain idle. Nothing was sent yet, so that is no fault of the message's.
         if messages > 0 && connection.has_gone().await {
             connection.close().await;
             drop(lease);
-            (lease, connection) = match open(destination, tools).await {
+            (lease, connection) = match open_for(base, site.as_deref(), tools).await {
                 Ok(opened) => opened,
                 Err(unopened) => return tools.report(unsent(task, work, unopened, way)),
             };
             (opened, messages) = (Instant::now(), 0);
         }
-        let Work { delivery, prepared: Prepared { mut stored, transaction } } = work;
+        let Work { delivery, prepared: Prepared { mut stored, transaction }, .. } = work;
         let began = Instant::now();
         let attempt = connection.deliver(transaction, &mut stored).await;
-        tools.route(delivery.destination).delivery.count_time(began.elapsed());
+        tools.route(base).delivery.count_time(began.elapsed());
         messages += 1;
         let blame = blamed(&attempt, &lease);
         let may_go_on = attempt.usable && messages < MESSAGES_MAX && opened.elapsed() < AGE_MAX;
@@ -277,11 +293,17 @@ fn is_enough(fates: &[Fate]) -> bool {
 
 /// The server is there, and not for this message.
 fn refused(task: u64, work: Work, reply: &Reply, way: &Way) -> Report {
-    let Work { delivery, prepared } = work;
+    let Work { delivery, prepared, site } = work;
     let fates = vec![Fate::Failed(reply.clone()); delivery.recipients.len()];
-    let (envelope, remote) = (prepared.stored.envelope, name(&way.target));
+    let (envelope, remote) = (prepared.stored.envelope, site.map_or_else(|| name(&way.target), |site| site.name()));
     let trial = Trial { delivery, envelope, fates, blame: Blame::Ours, handover: Handover::Relayed, remote };
     Report::Tried { task, trial, usable: false }
+}
+
+/// Without DNSSEC or MTA-STS nobody can tell that a domain's mail server is the one that it has named: RFC 8689 section 4.2.1.
+fn unproven() -> Reply {
+    let text = "5.7.10 the sender requires TLS with a proven name, and DNS proves no mail server's name here";
+    Reply::ours(550, text.into())
 }
 
 /// A destination as it is configured.
@@ -299,7 +321,7 @@ async fn into_maildir(
 ) {
     let lease = tools.hosts.lease(first.delivery.destination, &[]).await;
     let mut work = Some(first);
-    while let Some(Work { delivery, prepared }) = work {
+    while let Some(Work { delivery, prepared, .. }) = work {
         let stored = prepared.stored;
         let (recipients, envelope) = (delivery.recipients.clone(), stored.envelope.clone());
         let job = maildir::Job { directory: directory.into(), recipients, stored };
@@ -318,7 +340,7 @@ async fn into_maildir(
 async fn discard(task: u64, first: Work, mut next: UnboundedReceiver<Work>, tools: &Tools) {
     let lease = tools.hosts.lease(first.delivery.destination, &[]).await;
     let mut work = Some(first);
-    while let Some(Work { delivery, prepared }) = work {
+    while let Some(Work { delivery, prepared, .. }) = work {
         let reply = Reply::ours(250, "2.0.0 thrown away, as the route says".into());
         let fates = vec![Fate::Delivered(reply); delivery.recipients.len()];
         lease.iter().for_each(|lease| lease.answered(false));

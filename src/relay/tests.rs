@@ -11,7 +11,7 @@ mod security;
 mod spilled;
 mod waiting;
 
-use crate::config::{Relay, Route, RouteTls, Smarthost, Target};
+use crate::config::{Direct, Relay, Route, RouteTls, Smarthost, Target};
 use crate::net::Driver;
 use crate::relay::{RelayHandle, RelayOptions};
 use crate::smtp::envelope::{Deferred, Envelope, Tag};
@@ -72,6 +72,7 @@ impl House {
             connections_max: 3,
             small_bytes: 1 << 16,
             timeouts: crate::config::RelayTimeouts::default(),
+            direct: Direct { name_servers: Vec::new(), dns_timeout_s: 5, connections_max: 100 },
         };
         change(&mut config);
         let hostname = "penstock.example".into();

@@ -221,7 +221,8 @@ fn hosts(target: &config::Target) -> Vec<String> {
             }
             hosts
         }
-        config::Target::Maildir { .. } | config::Target::Discard => Vec::new(),
+        // Of a domain that is delivered to directly the log says so: there may be very many.
+        config::Target::Mx(_) | config::Target::Maildir { .. } | config::Target::Discard => Vec::new(),
     }
 }
 

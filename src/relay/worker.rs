@@ -16,6 +16,8 @@ use crate::log::{self, Level};
 use crate::metrics::{self, Owner, Set};
 use crate::net::Shared;
 use crate::relay::connection::{Context, Limits, Tls, Way};
+use crate::relay::direct::domains::{DOMAINS_MAX, Domains};
+use crate::relay::direct::site::Direct;
 use crate::relay::following::{Following, release_ms};
 use crate::relay::handle::RelayOptions;
 use crate::relay::journal::{self, About};
@@ -52,6 +54,7 @@ use std::task::Poll;
 use std::time::Duration;
 use watching::Watching;
 
+mod direct;
 mod lingering;
 mod moving;
 mod operator;
@@ -72,6 +75,7 @@ pub async fn run(
     options: RelayOptions,
     maildirs: Maildirs,
     resolver: Resolver,
+    direct: Option<Direct>,
     watch: Arc<Watch>,
     stop: oneshot::Receiver<()>,
 ) -> io::Result<()> {
@@ -87,7 +91,7 @@ pub async fn run(
     let ways = ways(&routes);
     let hosts = Hosts::new(pools(&ways, &options.config));
     let route_of = watch.numbers(ways.iter().map(|way| &way.target));
-    let tools = Tools { context, maildirs, ways, hosts, reports, watch, route_of };
+    let tools = Tools { context, maildirs, ways, hosts, direct, reports, watch, route_of };
     let mut worker = Worker::new(options, routes, tools, metrics::register(Owner::Relay, 0), reported, stop)?;
     worker.catch_up();
     worker.deliver_until_stopped().await;
@@ -102,6 +106,7 @@ fn queue(config: &config::Relay, Tools { ways, hosts, .. }: &Tools) -> Queue<Loc
     let nowhere = ways.iter().map(|way| way.target.hosts().len()).sum();
     let servers = (0..ways.len()).map(|destination| hosts.server(destination)).chain([nowhere]);
     let mut queue = Queue::new(settings(config), servers, now_ms());
+    queue.limit_crowd(config.direct.connections_max);
     for (destination, way) in ways.iter().enumerate() {
         if let config::Target::Maildir { .. } = way.target {
             // One thread writes them all: what waits for it waits here, where senders take turns.
@@ -153,6 +158,7 @@ struct Worker {
     /// Octets of content up to which a message is small.
     small_bytes: u64,
     routes: Routes,
+    domains: Domains,
     follower: Follower,
     writer: Writer,
     records: Records<Location>,
@@ -212,6 +218,8 @@ impl Worker {
             queue: queue(&options.config, &tools),
             senders: Senders::default(),
             small_bytes: options.config.small_bytes,
+            // The last of those that are always there takes what has no route.
+            domains: Domains::new(tools.ways.len() + 1, DOMAINS_MAX),
             routes,
             follower: options.follower,
             records: Records::new(writer.record_bytes_max()),
@@ -264,6 +272,7 @@ impl Worker {
                 self.deliver(now);
                 self.move_survivors(now);
             }
+            self.domains.tidy(&mut self.queue);
             let until = if more { now } else { self.wake_ms(now).min(self.watching.next_ms()) };
             match self.wait(until).await {
                 Woken::Report(report) => self.report(report),
@@ -323,10 +332,11 @@ impl Worker {
 
     /// Reads one record of the spool, if there is one.
     fn follow_one(&mut self) -> bool {
-        let Worker { queue, follower, routes, senders, traces, .. } = self;
+        let Worker { queue, follower, routes, domains, senders, traces, .. } = self;
         let (small_bytes, retry_max_ms) = (self.small_bytes, self.retry_max_ms);
         let honours_tls_optional = self.honours_tls_optional;
-        Following { queue, follower, routes, honours_tls_optional, senders, small_bytes, retry_max_ms, traces }.next()
+        Following { queue, follower, routes, domains, honours_tls_optional, senders, small_bytes, retry_max_ms, traces }
+            .next()
     }
 
     /// Hands out what is due to new tasks.
@@ -337,6 +347,10 @@ impl Worker {
         self.hand_to_lingering(now);
         while self.records.may_deliver() {
             let Some(delivery) = self.queue.start(now) else { return };
+            if self.routes.is_by_domain(delivery.destination) {
+                self.sort(&delivery, now);
+                continue;
+            }
             match self.prepare(delivery) {
                 Ok(work) => self.spawn(work),
                 Err((delivery, reply)) => {
@@ -383,7 +397,10 @@ impl Worker {
             return Err((delivery, Reply::ours(451, text)));
         }
         match prepare::read(&mut self.follower, &delivery) {
-            Ok(prepared) => Ok(Work { delivery, prepared }),
+            Ok(prepared) => {
+                let site = self.domains.get(delivery.destination).cloned();
+                Ok(Work { delivery, prepared, site })
+            }
             Err(why) => {
                 journal::trouble("message cannot be read", delivery.id, &why);
                 Err((delivery, Reply::ours(451, format!("4.3.0 {why}"))))
@@ -397,7 +414,7 @@ impl Worker {
         let tried = self.queue.tried(delivery, fates, Blame::Ours, "", now);
         let about = About { id: delivery.id, recipient: b"", destination: None };
         self.counters.deferred.add(1);
-        self.tools.route(delivery.destination).deferred.add(reply.code);
+        self.tools.route(self.base_of(delivery.destination)).deferred.add(reply.code);
         journal::deferred(&about, reply, tried.retry_ms);
     }
 
@@ -409,23 +426,23 @@ impl Worker {
                 // Who takes nothing need not be kept waiting.
                 let may_linger = trial.fates.iter().any(|fate| matches!(fate, Fate::Delivered(_)));
                 self.tried(trial, now);
+                self.follow_room(destination);
                 if usable {
                     self.hand_on(task, destination, may_linger, now);
                 }
             }
             Report::Unreachable { delivery, why } => {
                 let retry_ms = self.queue.unreachable(&delivery, &why, now);
-                self.tools.route(delivery.destination).unopened.add(1);
-                let (name, waiting) = (
-                    task::name(&self.tools.ways[delivery.destination].target),
-                    self.queue.waiting(delivery.destination),
-                );
-                journal::unreachable(&name, &why, waiting, retry_ms);
+                self.tools.route(self.base_of(delivery.destination)).unopened.add(1);
+                let name = self.destination_name(delivery.destination);
+                journal::unreachable(&name, &why, self.queue.waiting(delivery.destination), retry_ms);
+                self.follow_room(delivery.destination);
             }
             Report::Closed { task, destination } => {
                 self.tasks.remove(&task);
                 self.lingering.ended(task);
                 self.queue.disconnected(destination);
+                self.follow_room(destination);
             }
         }
     }
@@ -441,7 +458,7 @@ impl Worker {
             destination: Some(&remote),
         };
         let tools = self.tools.clone();
-        let route = tools.route(delivery.destination);
+        let route = tools.route(self.base_of(delivery.destination));
         for (recipient, reply) in &tried.deferred {
             self.counters.deferred.add(1);
             route.deferred.add(reply.code);

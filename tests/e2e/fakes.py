@@ -10,14 +10,15 @@ from appliance import free_port
 class FakeHost:
     """Accepts connections and hands each to `talk` in a thread of its own."""
 
-    def __init__(self, port=None):
+    def __init__(self, port=None, host="127.0.0.1"):
         self.port = port or free_port()
+        self.host = host
         self.connections = 0
         self.open = set()
         self.lock = threading.Lock()
 
     def __enter__(self):
-        self.listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        self.listener = socket.create_server((self.host, self.port), backlog=128)
         threading.Thread(target=self.accept, daemon=True).start()
         return self
 
@@ -82,8 +83,9 @@ class Sink(FakeHost):
     "DATA", ".", "STARTTLS", "" for the greeting). `offers`: keywords of EHLO.
     """
 
-    def __init__(self, port=None, lmtp=False, replies=None, offers=("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE"), keep=None):
-        super().__init__(port)
+    def __init__(self, port=None, lmtp=False, replies=None, offers=("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE"), keep=None,
+                 host="127.0.0.1"):
+        super().__init__(port, host)
         self.lmtp = lmtp
         self.replies = replies or {}
         self.offers = offers

@@ -1,10 +1,11 @@
 //! One `[[relay.route]]`: whose mail it is for, and where that goes.
 
-use super::{domains, noted, path};
+use super::{domains, networks, noted, path};
 use crate::config::notice::Notices;
 use crate::config::section::Section;
 use crate::config::values;
-use crate::config::{ClientCertificate, Login, Route, RouteTls, Smarthost, Target, keys};
+use crate::config::{ClientCertificate, Login, Mx, Route, RouteTls, Smarthost, Target, keys};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
 
@@ -19,18 +20,23 @@ pub struct Places {
 }
 
 /// What a route may lead to: exactly one of these.
-const TARGETS: [&str; 4] = ["smarthost", "lmtp", "maildir", "discard"];
+const TARGETS: [&str; 5] = ["smarthost", "mx", "lmtp", "maildir", "discard"];
+/// Those of them that are given by being true.
+const FLAGS: [&str; 2] = ["mx", "discard"];
 
 /// A route, if all that it must have could be read.
 pub fn route(section: &Section<'_>, directory: &Path, notices: &mut Notices) -> Option<(Route, Places)> {
     let (domains, domains_at): (Vec<_>, Vec<_>) = domains(section, "domains", notices).into_iter().unzip();
     let (senders, senders_at): (Vec<_>, Vec<_>) = senders(section, notices).into_iter().unzip();
     // discard = false is as good as nothing.
-    let is_given = |name: &&str| section.has(name) && (*name != "discard" || section.flag("discard"));
+    let is_given = |name: &&str| section.has(name) && (!FLAGS.contains(name) || section.flag(name));
     let given: Vec<&'static str> = TARGETS.into_iter().filter(is_given).collect();
     let head = section.head();
-    for key in SMARTHOST_KEYS.into_iter().filter(|key| section.has(key) && !given.contains(&"smarthost")) {
-        notices.mistake(&section.at(key), format!("{key} has a meaning for a smarthost only"), "remove it");
+    for (key, targets) in KEYS_OF.into_iter().filter(|(key, _)| section.has(key)) {
+        if !given.iter().any(|target| targets.contains(target)) {
+            let what = format!("{key} has a meaning for {} only", targets.join(" and "));
+            notices.mistake(&section.at(key), what, "remove it");
+        }
     }
     for (key, one) in [("domains", "a domain"), ("senders", "a sender")] {
         if section.has(key) && section.list(key).is_empty() {
@@ -47,13 +53,14 @@ pub fn route(section: &Section<'_>, directory: &Path, notices: &mut Notices) -> 
             0 => "this [[relay.route]] leads nowhere".to_owned(),
             _ => format!("this [[relay.route]] leads to {} at once", given.join(" and ")),
         };
-        notices.mistake(&head, what, "give it exactly one of smarthost, lmtp, maildir and discard");
+        notices.mistake(&head, what, "give it exactly one of smarthost, mx, lmtp, maildir and discard");
         return None;
     };
     let at = section.at(target);
     let places = Places { target, domains: domains_at, senders: senders_at };
     let target = match target {
         "smarthost" => Target::Smarthost(smarthost(section, notices, directory)?),
+        "mx" => Target::Mx(mx(section, notices, directory)),
         "lmtp" => noted(values::lmtp(section.text(target)?), &at, notices)?,
         "maildir" => {
             Target::Maildir { directory: noted(values::path(section.text(target)?, directory), &at, notices)? }
@@ -72,8 +79,18 @@ fn senders(section: &Section<'_>, notices: &mut Notices) -> Vec<(String, Range<u
     list.filter_map(|(text, at)| Some((noted(values::sender(text), &at, notices)?, at))).collect()
 }
 
-/// What has a meaning for a smarthost only.
-const SMARTHOST_KEYS: [&str; 6] = ["tls", "ca_file", "username", "password_file", "certificate", "key"];
+/// What has a meaning for some targets only.
+const KEYS_OF: [(&str, &[&str]); 9] = [
+    ("tls", &["smarthost", "mx"]),
+    ("ca_file", &["smarthost", "mx"]),
+    ("username", &["smarthost"]),
+    ("password_file", &["smarthost"]),
+    ("certificate", &["smarthost"]),
+    ("key", &["smarthost"]),
+    ("port", &["mx"]),
+    ("domain_connections_max", &["mx"]),
+    ("reachable_networks", &["mx"]),
+];
 /// Of each pair one without the other is nothing.
 const PAIRS: [(&str, &str); 2] = [("username", "password_file"), ("certificate", "key")];
 
@@ -106,6 +123,28 @@ fn smarthost(section: &Section<'_>, notices: &mut Notices, directory: &Path) -> 
         return None;
     }
     Some(Smarthost { hosts, tls, ca_file, login, client_certificate })
+}
+
+/// Direct delivery.
+fn mx(section: &Section<'_>, notices: &mut Notices, directory: &Path) -> Mx {
+    if !section.has("domains") {
+        let what = "mail of this route leaves without a DKIM signature, and many providers refuse or hide such mail";
+        let remedy = "name the domains that take it, and send all other mail by a smarthost that signs";
+        notices.warning(&section.at("mx"), what, remedy);
+    }
+    Mx {
+        port: section.count("port") as u16,
+        tls: route_tls(section),
+        ca_file: section.has("ca_file").then(|| path(section, "ca_file", directory, notices)),
+        connections_max: section.count("domain_connections_max") as usize,
+        reachable: networks(section, "reachable_networks", notices).0,
+    }
+}
+
+/// `relay.name_servers`.
+pub fn name_servers(section: &Section<'_>, notices: &mut Notices) -> Vec<SocketAddr> {
+    let list = section.list("name_servers").into_iter();
+    list.filter_map(|(text, at)| noted(values::name_server(text), &at, notices)).collect()
 }
 
 /// What is of use in TLS only, or must not be seen outside.

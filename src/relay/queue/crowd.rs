@@ -88,11 +88,6 @@ impl Crowd {
         self.connections < self.connections_max
     }
 
-    /// Does nobody else need a connection that `destination` has, as far as all of them together are concerned?
-    pub fn spares(&self, destination: Destination) -> bool {
-        destination < self.first || self.has_room()
-    }
-
     /// A connection to `destination` more, if it is one of these.
     pub fn connected(&mut self, destination: Destination) {
         self.connections += usize::from(destination >= self.first);

@@ -164,8 +164,7 @@ impl<L: Copy + PartialEq> Queue<L> {
         let has_room = server.connections < server.connections_max;
         let is_enough = server.connections <= server.connections_max;
         let others = &self.sites[..self.crowd.first()];
-        let is_spare = self.crowd.spares(destination);
-        is_spare && site.failures == 0 && is_enough && (has_room || !others.iter().enumerate().any(waits))
+        site.failures == 0 && is_enough && (has_room || !others.iter().enumerate().any(waits))
     }
 
     /// May another connection be opened? One at a time to a destination that cannot be reached.

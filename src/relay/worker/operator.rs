@@ -9,7 +9,7 @@
 
 use super::Worker;
 use crate::relay::notification::{Action, Verdict};
-use crate::relay::operator::{Answer, Asked, Counts, Described, Done, IDS_MAX, NO_ROUTE, Question};
+use crate::relay::operator::{Answer, Asked, Counts, Described, Done, IDS_MAX, Question};
 use crate::relay::queue::{Deleting, NotNow};
 use crate::relay::records::Told;
 use crate::relay::task;
@@ -84,16 +84,15 @@ impl Worker {
     fn count(&self) -> Counts {
         let (messages, unreadable) = self.queue.counts();
         let named = self.tools.ways.iter().enumerate();
-        let destinations = named.map(|(number, way)| (task::name(&way.target), self.queue.waiting(number))).collect();
+        let waiting = |number| self.queue.waiting(number) + self.waiting_by_domain(number);
+        let destinations = named.map(|(number, way)| (task::name(&way.target), waiting(number))).collect();
         Counts { messages, unreadable, held: self.queue.held_by_operator(), destinations }
     }
 
     fn describe(&self, id: u64) -> Option<Described> {
         let standing = self.queue.standing(id)?;
         let reference = self.follower.reference(standing.at)?;
-        let name = |number: usize| self.tools.ways.get(number).map(|way| task::name(&way.target));
-        let destinations =
-            standing.parts.iter().map(|part| name(part.destination).unwrap_or_else(|| NO_ROUTE.into())).collect();
+        let destinations = standing.parts.iter().map(|part| self.destination_name(part.destination)).collect();
         Some(Described { standing, destinations, reference })
     }
 

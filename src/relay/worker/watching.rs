@@ -1,6 +1,7 @@
 //! Each second the worker says how its queue and its hosts stand, for [`crate::relay::watch`].
 
 use super::Worker;
+use crate::relay::direct::site::Site;
 
 /// Between two such moments, milliseconds.
 const EVERY_MS: u64 = 1000;
@@ -41,12 +42,17 @@ impl Worker {
         let route = &self.tools.watch.routes[number];
         let destinations =
             || (0..self.tools.route_of.len()).filter(|&destination| self.tools.route_of[destination] == number);
+        // One step for each domain that is known, if this is a route to them.
+        let is_here = |site: &Site| self.tools.route_of.get(site.base) == Some(&number);
+        let domains = self.domains.all().filter(|(_, site)| is_here(site)).map(|(destination, _)| destination);
         let (mut transactions, mut connections, mut unreachable, mut oldest_ms) = ([0; 4], 0, false, None);
-        for seen in destinations().map(|destination| self.queue.seen(destination, now)) {
+        for destination in destinations().chain(domains) {
+            let seen = self.queue.seen(destination, now);
             let counts = [seen.counts.ready, seen.counts.later, seen.counts.flying, seen.counts.resting];
             transactions.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
             connections += seen.connections;
-            unreachable |= seen.unreachable;
+            // One of many domains is not the route.
+            unreachable |= seen.unreachable && destination < self.tools.route_of.len();
             oldest_ms = [oldest_ms, seen.oldest_ms].into_iter().flatten().min();
         }
         route.transactions.iter().zip(transactions).for_each(|(shown, count)| shown.set(count as u64));

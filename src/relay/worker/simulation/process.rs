@@ -94,7 +94,7 @@ impl Fixture {
         let hosts = Hosts::new(super::super::pools(&ways, &self.relay));
         let (maildirs, watch) = (self.maildirs.clone(), self.watch.clone());
         let route_of = watch.numbers(ways.iter().map(|way| &way.target));
-        (Tools { context, maildirs, ways, hosts, reports, watch, route_of }, reported)
+        (Tools { context, maildirs, ways, hosts, direct: None, reports, watch, route_of }, reported)
     }
 }
 
@@ -268,7 +268,7 @@ impl Process {
             return;
         }
         let index = dice.below(self.work.len() as u64) as usize;
-        let Work { delivery, prepared } = self.work.swap_remove(index);
+        let Work { delivery, prepared, .. } = self.work.swap_remove(index);
         let destination = delivery.destination;
         let any = mood == Mood::Any;
         if any && dice.below(12) == 0 {
@@ -295,7 +295,7 @@ impl Process {
 
     /// A next server takes what `takes` says (message, recipient), and puts off the rest.
     pub fn answer_by(&mut self, takes: impl Fn(u64, u32) -> bool) {
-        for Work { delivery, prepared } in std::mem::take(&mut self.work) {
+        for Work { delivery, prepared, .. } in std::mem::take(&mut self.work) {
             let envelope = prepared.stored.envelope.clone();
             let content = self.ledger.borrow().check_whole(delivery.id, prepared.stored);
             let fate = |&recipient: &u32| {
