@@ -383,13 +383,6 @@ fn each_mistake_names_its_line_and_its_remedy() {
             "10.0.0.0/8",
         ),
         (
-            "smarthost = \"mail.example.edu:25\"",
-            "mx = true",
-            "15",
-            "without a DKIM signature",
-            "a smarthost that signs",
-        ),
-        (
             "[relay]",
             "[relay]\nname_servers = [\"dns.example.edu\"]",
             "14",
@@ -435,6 +428,13 @@ fn warnings_let_it_start() {
             "2",
             "no page that people",
             "as in \"https://help.example.edu",
+        ),
+        (
+            "smarthost = \"mail.example.edu:25\"",
+            "mx = true",
+            "15",
+            "without a DKIM signature",
+            "a smarthost that signs",
         ),
         (
             "role =",

@@ -241,10 +241,10 @@ mod tests {
     fn a_route_has_one_name_and_what_has_none_the_last() {
         let watch = self::watch();
         let names: Vec<&str> = watch.routes.iter().map(|route| &*route.name).collect();
-        assert_eq!(names, ["lmtp.example.edu:24", "mail.example.org:587", "mail.example.edu:25", NO_ROUTE]);
+        assert_eq!(names, ["lmtp.example.edu:24", "mail.example.org:587", "mail.example.edu:25", "mx", NO_ROUTE]);
         let smarthost = |address: &str| Target::Smarthost(Smarthost::new(address, RouteTls::None));
         let targets = [smarthost("elsewhere.example.edu:25"), smarthost("mail.example.edu:25")];
-        assert_eq!(watch.numbers(targets.iter()), [3, 2, 3]);
+        assert_eq!(watch.numbers(targets.iter()), [4, 2, 4]);
         assert_eq!((&*watch.routes[2].hosts[0].address, watch.routes[3].hosts.len()), ("mail.example.edu:25", 0));
         assert!(hosts(&Target::Maildir { directory: "/var/mail".into() }).is_empty());
     }
