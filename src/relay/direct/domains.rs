@@ -9,7 +9,8 @@
 //!
 //! Promises: no more than [`DOMAINS_MAX`] domains are known at a time; a domain for which nothing waits is forgotten when
 //! [`IDLE_MAX`] others have become so after it; mail for a domain for which there is no place waits and is not refused.
-//! A domain takes about 0.4 KiB, and as much again once its mail servers are known (measured in `tests.rs`).
+//! A domain takes about 460 octets beside the messages for it (measured below), and its mail servers, once they are known,
+//! theirs: 40 addresses at most.
 
 use super::site::Site;
 use crate::policy::domain_name::DomainName;
@@ -186,7 +187,9 @@ mod tests {
         let delivery = queue.start(0)?;
         let fates = vec![Fate::Delivered(Reply::ours(250, String::new())); delivery.recipients.len()];
         queue.tried(&delivery, fates, Blame::Nobody, "mx", 0);
-        delivery.recipients.iter().for_each(|&recipient| drop(queue.outcome(delivery.id, recipient, 0)));
+        for &recipient in &delivery.recipients {
+            queue.outcome(delivery.id, recipient, 0);
+        }
         queue.disconnected(delivery.destination);
         Some(delivery.destination)
     }
