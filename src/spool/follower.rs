@@ -154,11 +154,13 @@ const PAST_PAUSES: u32 = 10;
 const PAST_PAUSE: Duration = Duration::from_millis(200);
 
 impl Follower {
+    /// `past_is_whole`: no segment is missing or set aside.
     pub(super) fn new(
         shared: Arc<Shared>,
         past: VecDeque<Past>,
         found_spills: BTreeSet<u64>,
         erased: mpsc::Receiver<(u32, u64)>,
+        past_is_whole: bool,
     ) -> Follower {
         let tracks = (0..=shared.published.len()).map(|_| Track::default()).collect();
         Follower {
@@ -173,7 +175,7 @@ impl Follower {
             owners: HashMap::new(),
             found_spills,
             caught_up: false,
-            past_is_whole: true,
+            past_is_whole,
             past_pauses: PAST_PAUSES,
             readers: Readers::default(),
             read_only: false,
@@ -184,7 +186,7 @@ impl Follower {
     pub(super) fn read_only(shared: Arc<Shared>, past: VecDeque<Past>) -> Follower {
         // Nobody erases anything, so nobody tells of it.
         let (_, erased) = mpsc::channel();
-        let mut follower = Follower::new(shared, past, BTreeSet::new(), erased);
+        let mut follower = Follower::new(shared, past, BTreeSet::new(), erased, true);
         follower.read_only = true;
         follower
     }

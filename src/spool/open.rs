@@ -39,6 +39,8 @@ struct Found {
     active: Vec<Header>,
     /// Of both, and of those that are set aside.
     numbers: BTreeSet<u32>,
+    /// Some are set aside, now or by an earlier start.
+    has_bad: bool,
     next_number: u32,
 }
 
@@ -66,7 +68,11 @@ pub(super) fn assemble(options: Options) -> Result<(Spool, Files), String> {
     let past = past(&found.active);
     forget_what_failed(&layout, &past)?;
     let (before, epoch) = raise_epoch(&layout, &found)?;
-    let inventory = take_stock(&layout, &found, before, epoch)?;
+    let missing = say_what_is_missing(&layout, &found, before);
+    let inventory = take_stock(&layout, &found, epoch)?;
+    // Who puts a segment back finds its name free and its spill files there.
+    let next_segment = missing.iter().map(|number| number + 1).fold(found.next_number, u32::max);
+    let is_whole = missing.is_empty() && !found.has_bad;
     let spills = list_spills(&layout)?;
 
     let (requests, inbox) = mpsc::channel();
@@ -76,7 +82,7 @@ pub(super) fn assemble(options: Options) -> Result<(Spool, Files), String> {
     let wipe_after = (options.wipe_after_s > 0).then(|| Duration::from_secs(options.wipe_after_s));
     let pool = SpillPool::new(layout.clone(), next_spill, spills.len() as u64, wipe_after.is_some());
     let shared = Arc::new(Shared::new(layout, &options, epoch, writers, requests));
-    let mut files = Files::new(shared.clone(), inbox, erased, inventory, found.next_number, pool, wipe_after);
+    let mut files = Files::new(shared.clone(), inbox, erased, inventory, next_segment, pool, wipe_after);
     adopt_free(&shared, &mut files, &found.free)?;
     files.prepare(writers).map_err(|error| {
         format!(
@@ -85,7 +91,7 @@ pub(super) fn assemble(options: Options) -> Result<(Spool, Files), String> {
         )
     })?;
     files.look_for_room();
-    let follower = Follower::new(shared.clone(), past, spills, told);
+    let follower = Follower::new(shared.clone(), past, spills, told, is_whole);
     let seed = |index| WriterSeed { shared: shared.clone(), index };
     let cores = (0..writers - 1).map(seed).collect();
     let relay = Some((seed(writers - 1), follower));
@@ -152,6 +158,7 @@ fn list_segments(layout: &Layout) -> Result<Found, String> {
         found.next_number = found.next_number.max(number + 1);
         found.numbers.insert(number);
         if is_bad {
+            found.has_bad = true;
             continue;
         }
         // After a failed write the page cache may say that a segment is free which is active on the disk. Who believed that
@@ -164,7 +171,10 @@ fn list_segments(layout: &Layout) -> Result<Found, String> {
                 report_if_cut(&path, &header);
                 found.active.push(header);
             }
-            None => set_aside(layout, &path, number)?,
+            None => {
+                set_aside(layout, &path, number)?;
+                found.has_bad = true;
+            }
         }
     }
     found.active.sort_by_key(|header| header.generation);
@@ -244,14 +254,19 @@ fn raise_epoch(layout: &Layout, found: &Found) -> Result<(u64, u64), String> {
     Ok((stored, epoch))
 }
 
-/// Says which segments are missing, and begins the inventory of this opening.
-fn take_stock(layout: &Layout, found: &Found, before: u64, epoch: u64) -> Result<Inventory, String> {
-    let path = layout.inventory();
-    for number in Inventory::missing(&path, before, &found.numbers) {
+/// Segments that should be there and are not.
+fn say_what_is_missing(layout: &Layout, found: &Found, before: u64) -> Vec<u32> {
+    let missing = Inventory::missing(&layout.inventory(), before, &found.numbers);
+    for &number in &missing {
         let line = event(Level::Error, "spool segment is missing, undelivered messages in it are lost");
         line.field("file", layout.segment(number).display()).field("remedy", "stop and put the file back").emit();
     }
-    let inventory = Inventory::new(path, epoch, found.numbers.clone());
+    missing
+}
+
+/// Begins the inventory of this opening.
+fn take_stock(layout: &Layout, found: &Found, epoch: u64) -> Result<Inventory, String> {
+    let inventory = Inventory::new(layout.inventory(), epoch, found.numbers.clone());
     inventory
         .write()
         .map_err(|error| describe(&layout.inventory(), error, "the spool must be writable and not full"))?;

@@ -275,3 +275,35 @@ fn a_segment_that_somebody_has_deleted_is_noticed() {
         assert_eq!(missing(&directory), [0; 0]);
     });
 }
+
+/// Who mends the header, or puts a file back, finds the large messages of that segment whole.
+#[test]
+fn the_spill_files_of_a_segment_that_is_set_aside_or_missing_are_kept() {
+    for is_missing in [false, true] {
+        on_both(async |driver, directory| {
+            let mut spool = open(&directory, 1);
+            let writer = start(spool.core_writers().remove(0), driver);
+            commit_spilled(&writer, 1).await;
+            let segment = active_segment(&directory);
+            drop((writer, spool));
+            let whole = std::fs::read(&segment).expect("readable");
+            match is_missing {
+                true => std::fs::remove_file(&segment).expect("removed"),
+                false => std::fs::write(&segment, vec![0; whole.len()]).expect("written"),
+            }
+            let mut spool = open(&directory, 1);
+            let writer = start(spool.core_writers().remove(0), driver);
+            let (_seed, mut follower) = spool.relay_side();
+            assert!(follower.next().is_none());
+            commit_spilled(&writer, 2).await;
+            drop((writer, follower, _seed, spool));
+
+            std::fs::write(&segment, whole).expect("written");
+            let mut spool = open(&directory, 1);
+            let (_seed, mut follower) = spool.relay_side();
+            let found = entries(&mut follower);
+            let contents: Vec<_> = found.iter().map(|(_, at)| memory(follower.read(*at).expect("readable"))).collect();
+            assert_eq!(contents, [vec![1; 1000], vec![2; 1000]]);
+        });
+    }
+}
