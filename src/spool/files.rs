@@ -192,6 +192,7 @@ impl Files {
         if self.shared.has_less_than(POOL_BYTES) {
             self.pool.empty();
         }
+        self.give_spares_back();
         self.show();
     }
 
@@ -225,6 +226,30 @@ impl Files {
 
     fn wanted(&self) -> usize {
         self.shared.published.len()
+    }
+
+    /// How many spares are kept. More than are wanted are at hand for a burst, but not where they take the room of new mail.
+    fn spares_max(&self) -> usize {
+        let is_short = self.shared.has_less_than(self.shared.segment_bytes);
+        self.wanted() * if is_short { 1 } else { 2 }
+    }
+
+    /// Removes spares that are not wanted, where there is little room.
+    fn give_spares_back(&mut self) {
+        let surplus = {
+            let mut spares = self.shared.spares();
+            let kept = self.spares_max().min(spares.len());
+            spares.split_off(kept)
+        };
+        if surplus.is_empty() {
+            return;
+        }
+        for Spare { number, .. } in surplus {
+            // A spare belongs to no generation that anybody follows.
+            let size = self.shared.segment_bytes;
+            self.erase(Erase { number, generation: 0, size, reusable: false, seals: None }, Level::Error);
+        }
+        self.look_for_room();
     }
 
     fn lacks_spares(&self) -> bool {
@@ -363,7 +388,7 @@ impl Files {
     fn erase(&mut self, segment: Erase, level: Level) {
         let keep = segment.reusable
             && segment.size == self.shared.segment_bytes
-            && self.shared.spares().len() < 2 * self.wanted();
+            && self.shared.spares().len() < self.spares_max();
         let path = self.shared.layout.segment(segment.number);
         let closed = segment.seals.map_or(Ok(()), |sealed| self.close(sealed));
         let result = closed.and_then(|()| match keep {

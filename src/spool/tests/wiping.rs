@@ -136,3 +136,29 @@ fn a_spool_grows_to_its_largest_size_and_takes_mail_again_when_some_is_delivered
         panic!("no mail is taken any more");
     });
 }
+
+/// Free segments are kept for the next mail, but not at the price of refusing it.
+#[test]
+fn a_spool_that_was_full_and_is_empty_takes_mail_for_more_than_a_moment() {
+    on_both(async |driver, directory| {
+        let bytes_max = Some(6 * SEGMENT);
+        let mut spool = Spool::open(Options { bytes_max, ..options(directory.path(), 1) }).expect("opens");
+        let core = start(spool.core_writers().remove(0), driver);
+        let (seed, mut follower) = spool.relay_side();
+        let relay = start(seed, driver);
+        let mut taken = 0;
+        while commit(&core, &[b'x'; 30_000]).await.is_ok() {
+            taken += 1;
+            assert!(taken < 100, "there is no bound");
+        }
+        commit(&relay, b"an outcome").await.expect("durable");
+        // All is delivered, and the files thread has looked at that.
+        for _ in 0..30 {
+            entries(&mut follower).iter().for_each(|(_, at)| follower.settled(*at));
+            monoio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let files = segment_files(&directory).len();
+        assert!(core.room() >= Some(SEGMENT), "{:?} octets of room beside {files} files without mail", core.room());
+        commit(&core, b"more").await.expect("there is room");
+    });
+}
