@@ -99,7 +99,8 @@ impl Files {
     /// that. Errors: there is not even one for the relay.
     pub fn prepare(&mut self, wanted: usize) -> io::Result<()> {
         while self.shared.spares().len() < wanted {
-            let made = self.make_spare();
+            let for_relay = self.shared.spares().len() < RELAY_SPARES;
+            let made = self.make_spare(for_relay);
             match made {
                 Ok(spare) => self.shared.spares().push(spare),
                 Err(error) if self.shared.spares().len() < RELAY_SPARES => return Err(error),
@@ -257,7 +258,8 @@ impl Files {
     }
 
     fn make_one_ahead(&mut self) {
-        match self.make_spare() {
+        let for_relay = self.shared.spares().len() < RELAY_SPARES;
+        match self.make_spare(for_relay) {
             Ok(spare) => {
                 self.shared.spares().push(spare);
                 self.shared.look_for_spares();
@@ -270,7 +272,7 @@ impl Files {
         let may_have = for_relay || self.shared.spares().len() >= RELAY_SPARES;
         let ready = self.shared.pop_spare(for_relay);
         let ready = ready.or_else(|| if may_have { self.stop_wiping_segment() } else { None });
-        let spare = ready.map_or_else(|| self.make_spare(), Ok);
+        let spare = ready.map_or_else(|| self.make_spare(for_relay), Ok);
         if let Err(error) = &spare {
             self.note_failure(error);
         }
@@ -287,8 +289,8 @@ impl Files {
         self.failing = true;
     }
 
-    fn make_spare(&mut self) -> io::Result<Spare> {
-        self.may_grow()?;
+    fn make_spare(&mut self, for_relay: bool) -> io::Result<Spare> {
+        self.may_grow(for_relay)?;
         let number = self.next_segment;
         let layout = &self.shared.layout;
         let (new, path) = (layout.new_segment(number), layout.segment(number));
@@ -313,10 +315,10 @@ impl Files {
     }
 
     /// May the spool take another segment? The relay's spare is always made: without it nothing would be delivered.
-    fn may_grow(&self) -> io::Result<()> {
+    fn may_grow(&self, for_relay: bool) -> io::Result<()> {
         let Some(most) = self.shared.bytes_max else { return Ok(()) };
         let used = (self.inventory.count() + 1) * self.shared.segment_bytes + self.spill_bytes.0;
-        match used > most && self.shared.spares().len() >= RELAY_SPARES {
+        match used > most && !for_relay {
             true => Err(io::Error::other("the spool has reached its largest size, spool.size_max_mib")),
             false => Ok(()),
         }

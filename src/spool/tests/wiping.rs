@@ -162,3 +162,24 @@ fn a_spool_that_was_full_and_is_empty_takes_mail_for_more_than_a_moment() {
         commit(&core, b"more").await.expect("there is room");
     });
 }
+
+#[test]
+fn beyond_its_largest_size_the_spool_grows_for_the_relay_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = layout::Layout::new(directory.path());
+    std::fs::create_dir(layout.segments()).expect("made");
+    let (requests, inbox) = std::sync::mpsc::channel();
+    let (erased, _told) = std::sync::mpsc::channel();
+    let inventory = inventory::Inventory::new(layout.inventory(), 1, Default::default());
+    let wanted = Options { bytes_max: Some(SEGMENT / 2), ..options(directory.path(), 1) };
+    let shared = std::sync::Arc::new(shared::Shared::new(layout.clone(), &wanted, 1, 2, requests));
+    let pool = pool::SpillPool::new(layout, 1, 0, false);
+    let mut thread = files::Files::new(shared.clone(), inbox, erased, inventory, 1, pool, None);
+    for for_relay in [false, true] {
+        let (reply, mut answer) = futures_channel::oneshot::channel();
+        shared.ask(shared::Request::Spare { for_relay, reply });
+        assert!(thread.step());
+        let answer = answer.try_recv().expect("it is there").expect("answered");
+        assert_eq!(answer.is_ok(), for_relay);
+    }
+}
