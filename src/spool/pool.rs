@@ -44,8 +44,9 @@ impl SpillPool {
     /// A file to write into from its start. Errors: the disk's, or there are too many.
     pub fn take(&mut self) -> io::Result<SpillFile> {
         if let Some(number) = self.free.pop() {
-            let file = disk::open(&self.layout.spill(number), Open::Write)?;
-            return Ok(SpillFile { number, file });
+            // One that cannot be opened would be nobody's, and stay until the next start.
+            let opened = disk::open(&self.layout.spill(number), Open::Write).inspect_err(|_| self.remove(number));
+            return opened.map(|file| SpillFile { number, file });
         }
         if self.count >= SPILLS_MAX {
             return Err(io::Error::other("too many spill files"));
@@ -126,5 +127,29 @@ impl SpillPool {
             bytes += disk::length(&path).unwrap_or(0);
         }
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulated::{self, Disk, ROOT, Trouble};
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_free_file_that_cannot_be_opened_is_nobodys_and_goes() {
+        simulated::install(Disk::new(1));
+        let layout = Layout::new(Path::new(ROOT));
+        disk::create_directory(&layout.spills()).expect("made");
+        let mut pool = SpillPool::new(layout.clone(), 1, 0, false);
+        let SpillFile { number, file } = pool.take().expect("a file");
+        file.write_all_at(&[7; 100], 0).expect("written");
+        pool.give_back(number, true);
+        simulated::with(|disk| disk.trouble = Trouble { reads: 1000, ..Trouble::default() });
+        assert!(pool.take().is_err());
+        simulated::with(|disk| disk.trouble = Trouble::default());
+        assert_eq!((pool.count(), pool.in_use()), (0, 0));
+        assert!(disk::list(&layout.spills()).expect("listed").is_empty());
+        simulated::remove();
     }
 }
