@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -27,6 +28,9 @@ use std::time::Duration;
 /// Who looks at a spool that seems to be stopped (examine.rs) has it locked meanwhile: a start waits so often for that.
 const LOCK_PAUSES: u32 = 60;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// Pauses before another attempt at headers that cannot be read, for all of them together.
+const HEADER_PAUSES: u32 = 10;
+const HEADER_PAUSE: Duration = Duration::from_millis(200);
 /// The smallest segment that makes sense.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// Offsets in units of 8 octets are stored in 32 bits.
@@ -147,6 +151,7 @@ fn lock(layout: &Layout) -> Result<Flock<File>, String> {
 
 fn list_segments(layout: &Layout) -> Result<Found, String> {
     let mut found = Found { next_number: 1, ..Found::default() };
+    let mut pauses = HEADER_PAUSES;
     for path in entries(&layout.segments())? {
         if number_in(&path, "new").is_some() {
             disk::remove_file(&path).map_err(|error| describe(&path, error, "remove it by hand"))?;
@@ -165,7 +170,7 @@ fn list_segments(layout: &Layout) -> Result<Found, String> {
         // would forget the outcomes about its messages, and after a power cut they would be delivered again.
         disk::forget_cached(&path, Some(BLOCK))
             .map_err(|error| describe(&path, error, "the spool must be readable"))?;
-        match read_header(&path, number)? {
+        match read_header_patiently(&path, number, &mut pauses)? {
             Some(header) if header.state == State::Free => found.free.push(header),
             Some(header) => {
                 report_if_cut(&path, &header);
@@ -181,12 +186,28 @@ fn list_segments(layout: &Layout) -> Result<Found, String> {
     Ok(found)
 }
 
+/// A segment's header; none: it is damaged. Errors: the file cannot be opened, or a later version wrote it.
 pub(super) fn read_header(path: &Path, number: u32) -> Result<Option<Header>, String> {
-    let mut block = vec![0; BLOCK as usize];
-    let file = ReadFile::open(path).map_err(|error| describe(path, error, "the spool must be readable"))?;
+    header_in(first_block(path), path, number)
+}
+
+/// The same, and once more after a pause while there are pauses left: a segment that is set aside waits for an operator, and
+/// some errors of a disk pass.
+fn read_header_patiently(path: &Path, number: u32, pauses: &mut u32) -> Result<Option<Header>, String> {
+    loop {
+        let block = first_block(path);
+        if matches!(block, Ok(Ok(_))) || *pauses == 0 {
+            return header_in(block, path, number);
+        }
+        *pauses -= 1;
+        disk::pause(HEADER_PAUSE);
+    }
+}
+
+fn header_in(block: FirstBlock, path: &Path, number: u32) -> Result<Option<Header>, String> {
+    let block = block.map_err(|error| describe(path, error, "the spool must be readable"))?;
     // A block that the disk cannot read is a damaged one.
-    let read = file.read_at(0, &mut block).unwrap_or(0);
-    match Header::from_block(&block[..read]) {
+    match Header::from_block(&block.unwrap_or_default()) {
         Ok(header) if header.number == number => Ok(Some(header)),
         Ok(_) | Err(NoHeader::Damaged) => Ok(None),
         Err(NoHeader::Version(version)) => Err(format!(
@@ -194,6 +215,15 @@ pub(super) fn read_header(path: &Path, number: u32) -> Result<Option<Header>, St
             path.display()
         )),
     }
+}
+
+/// What can be read of a segment's first block. Errors: of opening, and within of reading.
+type FirstBlock = io::Result<io::Result<Vec<u8>>>;
+
+fn first_block(path: &Path) -> FirstBlock {
+    let file = ReadFile::open(path)?;
+    let mut block = vec![0; BLOCK as usize];
+    Ok(file.read_at(0, &mut block).map(|read| block[..read].to_vec()))
 }
 
 /// Segments never change their size: what stood behind the end of a shorter one is lost, and somebody should know.

@@ -74,3 +74,19 @@ fn a_writer_goes_on_in_another_segment_after_it_was_closed() {
         assert_eq!(ids, [one, two]);
     });
 }
+
+/// A header that cannot be read for a moment is tried again: set aside, its mail would wait for an operator.
+#[test]
+fn a_header_that_cannot_be_read_for_a_moment_is_read() {
+    on_both(async |driver, directory| {
+        let mut spool = open(&directory, 1);
+        let writer = start(spool.core_writers().remove(0), driver);
+        let one = commit(&writer, b"one").await.expect("durable");
+        let segment = active_segment(&directory);
+        drop((writer, spool));
+        faults::set_unreadable(&segment, 3);
+        let mut spool = open(&directory, 1);
+        let ids: Vec<QueueId> = entries(&mut spool.relay_side().1).iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, [one]);
+    });
+}
