@@ -109,7 +109,7 @@ impl Following<'_> {
 
     fn applied(&mut self, applied: Applied<Location>, from: Location) {
         match applied {
-            Applied::Unknown => {}
+            Applied::Unknown => self.follower.is_about_unknown(from),
             Applied::Open(to) => self.follower.refers(from, to),
             Applied::Settled(to) => {
                 self.follower.refers(from, to);
@@ -123,6 +123,10 @@ impl Following<'_> {
         let added = self.queue.add(arrival);
         if let Some(Superseded { by, old }) = added.superseded {
             return self.follower.superseded(old, by);
+        }
+        if survivor {
+            // Its original may still be there.
+            self.follower.is_about_unknown(at);
         }
         // A survivor says itself what was recorded before it. If older outcomes were kept for it, and it for them because of
         // another message, neither segment would ever be recycled, nor any that refers to them.

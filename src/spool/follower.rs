@@ -15,7 +15,8 @@
 //! run is tried about once a second for as long as it takes, and its writer's later segments wait behind it, so that
 //! nothing acknowledged is passed over. One of the past is tried a few times, two seconds for all of them together, and
 //! then left until the next start with an error in the log: what it says is unknown then, so a message of another segment
-//! whose outcome stands in it is delivered once more. No mail at all would be worse.
+//! whose outcome stands in it is delivered once more. No mail at all would be worse. What other segments say of messages
+//! that may stand in it is kept as long.
 //!
 //! Promises: what `next` gives out was durable; a damaged record is reported, copied to `damaged/` and skipped, never
 //! silently; a segment is erased only when nothing in it counts (recycling.rs); a spill file is freed only when its
@@ -118,6 +119,10 @@ pub struct Follower {
     readers: Readers,
     /// Nothing is written, as the spool is only looked at.
     read_only: bool,
+    /// Segments of the past that could not be read to their end.
+    unread: Vec<(u32, u64)>,
+    /// Segments of the past that say something of messages that were not known then.
+    strays: BTreeSet<(u32, u64)>,
 }
 
 #[derive(Default)]
@@ -179,6 +184,8 @@ impl Follower {
             past_pauses: PAST_PAUSES,
             readers: Readers::default(),
             read_only: false,
+            unread: Vec::new(),
+            strays: BTreeSet::new(),
         }
     }
 
@@ -239,6 +246,14 @@ impl Follower {
     /// have been given out, before the next call of `next`.
     pub fn refers(&mut self, from: Location, to: Location) {
         self.recycling.refers((from.segment, from.generation), (to.segment, to.generation));
+    }
+
+    /// What the record at `from` says, an outcome or a survivor, is about a message that was not read, or not yet. If it
+    /// stands in a segment that cannot be read now, the record is needed when that can be read again.
+    pub fn is_about_unknown(&mut self, from: Location) {
+        if !self.caught_up {
+            self.strays.insert((from.segment, from.generation));
+        }
     }
 
     /// The message at `old` is the one at `new`, which was moved, or was read first. Once per copy that is done with.
@@ -384,6 +399,7 @@ impl Follower {
         }
         log("spool segment cannot be read; it is kept until the next start", &open.started);
         open.whole = false;
+        self.unread.push((open.started.number, open.started.generation));
         self.leave(track, limit);
         Some(())
     }
@@ -485,6 +501,9 @@ impl Follower {
     fn catch_up(&mut self) {
         if std::mem::replace(&mut self.caught_up, true) {
             return;
+        }
+        for from in std::mem::take(&mut self.strays) {
+            self.unread.iter().for_each(|&unread| self.recycling.refers(from, unread));
         }
         self.recycling.past_is_known();
         self.erase_dead();

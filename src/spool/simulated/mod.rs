@@ -92,6 +92,8 @@ pub struct Disk {
     dead: bool,
     /// What fails.
     pub trouble: Trouble,
+    /// A file of which nothing behind the first block can be read.
+    pub unreadable: Option<PathBuf>,
     /// Reads and openings that failed.
     pub failed_reads: u64,
     /// Segments whose free header was written.
@@ -175,6 +177,7 @@ impl Disk {
             cut_at: None,
             dead: false,
             trouble: Trouble::default(),
+            unreadable: None,
             failed_reads: 0,
             recycled: 0,
             undecided: 0,
@@ -419,6 +422,11 @@ impl File {
     pub fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         with(|disk| {
             disk.read_operation(nix::errno::Errno::EIO)?;
+            let is_unreadable = |path: &PathBuf| disk.names.get(path) == Some(self.inode);
+            if offset >= PAGE as u64 && disk.unreadable.as_ref().is_some_and(is_unreadable) {
+                disk.failed_reads += 1;
+                return Err(eio());
+            }
             let there = disk.inodes[self.inode].seen.get(offset as usize..).unwrap_or_default();
             let read = there.len().min(into.len());
             into[..read].copy_from_slice(&there[..read]);

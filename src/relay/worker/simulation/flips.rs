@@ -198,3 +198,37 @@ fn every_cut_leaves_what_stands_before_it() {
         House::new(moved, closed).every_cut();
     }
 }
+
+/// The segment of the messages cannot be read at one start, and can be at the next. What says that they are done is there
+/// still, or all of them would be delivered once more.
+#[test]
+fn what_is_done_in_a_segment_that_cannot_be_read_for_once_is_done() {
+    for moved in [false, true] {
+        let house = House::new(moved, true);
+        let messages =
+            |path: &Path| house.records.iter().filter(|record| record.is_message && record.path == path).count();
+        let segment = house.segments().into_iter().max_by_key(|path| messages(path)).expect("one");
+        simulated::install(house.disk.copy());
+        for unreadable in [Some(segment), None] {
+            let mut process = Process::start(1, house.ledger.clone()).expect("opens");
+            let can_be_read = unreadable.is_none();
+            simulated::with(|disk| disk.unreadable = unreadable);
+            process.catch_up(&mut Dice::new(1));
+            for _ in 0..10 {
+                while process.files() {}
+                process.follow(100);
+                process.second();
+            }
+            if can_be_read {
+                let risen: Vec<u64> = house.done.iter().copied().filter(|&id| process.has(id)).collect();
+                assert!(risen.is_empty(), "{} of {} are queued again", risen.len(), house.done.len());
+                assert!(house.open.iter().all(|&id| process.has(id)), "what was open is queued");
+            }
+            simulated::with(|disk| disk.unreadable = None);
+            simulated::with(Disk::die);
+            simulated::stop();
+            drop(process);
+            simulated::with(Disk::after_kill);
+        }
+    }
+}
