@@ -223,6 +223,7 @@ impl<L: Copy + PartialEq> Queue<L> {
             self.jobs[job].recipients = Recipients::new(recipients);
         }
         self.go_on(slot);
+        self.look_in_time(slot);
     }
 
     /// What a survivor's record must say of orders: from when the message's time counts, and since when it is on hold.
@@ -321,6 +322,19 @@ mod tests {
         assert_eq!(queue.outcome(7, 1, 20), Applied::Settled(7));
         assert_eq!((queue.begin_delete(7), deleting.at), (Err(NotNow::Unknown), 7));
         assert_eq!((queue.counts(), queue.held_by_operator()), ((0, 0), 0));
+    }
+
+    /// Its time ends while the deletion is being written: a message whose time is over and that nobody gives up would stand
+    /// first at its destination for ever, and no delivery be begun anywhere.
+    #[test]
+    fn a_message_past_its_time_is_given_up_after_a_deletion_that_failed() {
+        let mut queue = deferred();
+        let deleting = queue.begin_delete(7).expect("may be deleted");
+        assert_eq!(queue.overdue(EXPIRY), None);
+        queue.delete_failed(7, deleting);
+        queue.add(arrival(8, EXPIRY, &[0]));
+        assert_eq!(queue.overdue(EXPIRY).expect("given up").recipients.len(), 2);
+        assert_eq!(queue.start(EXPIRY).expect("due").id, 8);
     }
 
     #[test]
