@@ -22,11 +22,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Clients at a time; more are told to try again.
 const CLIENTS_MAX: usize = 8;
-/// Time for a request to come.
+/// Time for a whole request to come.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// Time for a client to make room for more of the answer.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
@@ -163,8 +163,7 @@ fn say_one(mut stream: UnixStream, reason: &str) {
 }
 
 fn serve(stream: UnixStream, shared: Shared) {
-    let timed = stream.set_read_timeout(Some(REQUEST_LIMIT)).and_then(|()| stream.set_write_timeout(Some(WRITE_LIMIT)));
-    let peer = match (timed, peer::of(&stream, shared.groups)) {
+    let peer = match (stream.set_write_timeout(Some(WRITE_LIMIT)), peer::of(&stream, shared.groups)) {
         (Ok(()), Ok(peer)) => peer,
         (Ok(()), Err(why)) => return say_one(stream, &why),
         (Err(_), _) => return,
@@ -175,7 +174,7 @@ fn serve(stream: UnixStream, shared: Shared) {
         let who = "members of control.helpdesk_group and control.postmaster_group, root and the server's own user";
         return say_one(stream, &format!("{} may not ask; that is for {who}", peer.name));
     }
-    let request = match read_request(&stream) {
+    let request = match read_request(&stream, REQUEST_LIMIT) {
         Ok(request) => request,
         Err(why) => return say_one(stream, &why),
     };
@@ -194,11 +193,14 @@ fn serve(stream: UnixStream, shared: Shared) {
 }
 
 /// One line. Errors: for whoever sent something else.
-fn read_request(mut stream: &UnixStream) -> Result<Request, String> {
+fn read_request(mut stream: &UnixStream, limit: Duration) -> Result<Request, String> {
     let mut line = Vec::new();
     let mut piece = [0; 4096];
+    let until = Instant::now() + limit;
     while !line.contains(&b'\n') {
-        match stream.read(&mut piece) {
+        let left = until.saturating_duration_since(Instant::now());
+        // No time left is an error, as None is no limit.
+        match stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut piece)) {
             Ok(0) => break,
             Ok(read) => line.extend_from_slice(&piece[..read]),
             Err(_) => return Err("no request came in time".into()),
@@ -214,6 +216,23 @@ fn read_request(mut stream: &UnixStream) -> Result<Request, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It has one of few places.
+    #[test]
+    fn who_says_an_octet_at_a_time_has_no_more_time_than_others() {
+        let (server, mut client) = UnixStream::pair().expect("a pair");
+        let slow = std::thread::spawn(move || {
+            for _ in 0..40 {
+                if client.write_all(b" ").is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert_eq!(read_request(&server, Duration::from_millis(100)), Err("no request came in time".into()));
+        drop(server);
+        slow.join().expect("it ended");
+    }
 
     #[test]
     fn a_place_comes_back_however_its_client_ends() {
