@@ -45,7 +45,8 @@ pub fn run(server: &Server, request: &Request) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(reason) => {
-            complain(&format!("penstock: {}\n", print::clean(&reason)));
+            let lines: Vec<String> = reason.lines().map(print::clean).collect();
+            complain(&format!("penstock: {}\n", lines.join("\n")));
             ExitCode::FAILURE
         }
     }

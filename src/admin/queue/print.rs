@@ -251,13 +251,12 @@ pub fn moment(epoch_ms: &Value) -> String {
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
-/// Without what a terminal would obey.
+/// Without what a terminal would obey, and on one line: the lines of a reply could pretend to be ours.
 pub fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
-            '\t' => out.push(' '),
-            '\n' => out.push('\n'),
+            '\t' | '\n' => out.push(' '),
             _ if is_dangerous(character) => out.extend(character.escape_default()),
             _ => out.push(character),
         }
@@ -307,6 +306,15 @@ mod tests {
         assert!(!printer.line(&row).contains("STATUS"), "one heading");
         assert_eq!(printer.line(&json!({ "end": { "messages": 2 } })), "2 messages\n");
         assert_eq!(printer.ended(), Some(Ok(true)));
+    }
+
+    /// A server's reply has as many lines as it likes.
+    #[test]
+    fn a_reply_cannot_pretend_to_be_another_row() {
+        let reply = "450-4.2.1 full\n0AB12CD34EF57   1s     1.0K  held         -  a@b -> c@d\n1000 messages";
+        let row = json!({ "message": { "recipients": [{ "address": "b@example.org", "reply": reply }] } });
+        let text = printer(&list()).line(&row);
+        assert_eq!((text.lines().count(), text.matches("1000 messages").count()), (3, 1), "{text}");
     }
 
     #[test]
