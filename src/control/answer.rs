@@ -177,15 +177,14 @@ impl Answering {
         };
         let mut count = 0;
         for some in ids.chunks(at_once) {
-            for (id, done) in self.do_to(deed, some.to_vec(), bounce)? {
-                // Delivered since it was found: nobody has asked for this one.
-                if done == Done::Unknown && !named {
-                    continue;
-                }
+            let (mut all, ended) = self.do_to(deed, some.to_vec(), bounce);
+            // Delivered since it was found: nobody has asked for this one.
+            all.retain(|(_, done)| *done != Done::Unknown || named);
+            // Whether or not anybody hears of it.
+            all.iter().for_each(|&(id, done)| self.keep(peer, deed, bounce, id, done));
+            for (id, done) in all {
                 let (result, recipients, under_way) = result(done);
-                audit("operator acts", peer, deed).field("queue_id", QueueId(id)).field("result", result).emit();
                 count += u64::from(result == "done");
-                self.keep(peer, deed, bounce, id, done);
                 let row = json!({ "acted": {
                     "id": QueueId(id).to_string(), "result": result, "recipients": recipients, "under_way": under_way,
                 }});
@@ -193,12 +192,21 @@ impl Answering {
                     return Err(Cut::Gone);
                 }
             }
+            if let Err((cut, unanswered)) = ended {
+                for id in unanswered {
+                    let line = audit("operator acts", peer, deed).field("queue_id", QueueId(id));
+                    line.field("result", "not known, the relay did not answer").emit();
+                }
+                return Err(cut);
+            }
         }
         Ok(count)
     }
 
-    /// What was done is part of what became of the message.
+    /// Every act has its line in the log, and what was done is part of what became of the message.
     fn keep(&self, peer: &Peer, deed: Deed, bounce: bool, id: u64, done: Done) {
+        let (result, ..) = result(done);
+        audit("operator acts", peer, deed).field("queue_id", QueueId(id)).field("result", result).emit();
         let what = match (deed, done) {
             (Deed::Hold, Done::Done { .. }) => What::Held,
             (Deed::Release, Done::Done { .. }) => What::Released,
@@ -257,20 +265,30 @@ impl Answering {
         Ok(found)
     }
 
-    /// Asks until none of the messages is busy, or for five seconds.
-    fn do_to(&mut self, deed: Deed, mut ids: Vec<u64>, bounce: bool) -> Result<Vec<(u64, Done)>, Cut> {
+    /// Asks until none of the messages is busy, or for five seconds. What was done, and why it ended early, if it did, with
+    /// those of which it is not known.
+    fn do_to(
+        &mut self,
+        deed: Deed,
+        mut ids: Vec<u64>,
+        bounce: bool,
+    ) -> (Vec<(u64, Done)>, Result<(), (Cut, Vec<u64>)>) {
         let mut all = Vec::new();
         for tries in 0..BUSY_TRIES {
             let question = match (deed, &ids[..]) {
                 (_, []) => break,
-                (Deed::Hold, _) => Question::Order(Order::Hold, ids),
-                (Deed::Release, _) => Question::Order(Order::Release, ids),
-                (Deed::Requeue, _) => Question::Order(Order::Requeue, ids),
+                (Deed::Hold, _) => Question::Order(Order::Hold, ids.clone()),
+                (Deed::Release, _) => Question::Order(Order::Release, ids.clone()),
+                (Deed::Requeue, _) => Question::Order(Order::Requeue, ids.clone()),
                 (Deed::Delete, [id]) if bounce => Question::Return(*id),
-                (Deed::Delete, _) => Question::Delete(ids),
-                _ => Question::Flush(ids),
+                (Deed::Delete, _) => Question::Delete(ids.clone()),
+                _ => Question::Flush(ids.clone()),
             };
-            let Answer::Done(done) = self.source.ask(question)? else { return Err(misunderstood()) };
+            let done = match self.source.ask(question) {
+                Ok(Answer::Done(done)) => done,
+                Ok(_) => return (all, Err((misunderstood(), ids))),
+                Err(why) => return (all, Err((why.into(), ids))),
+            };
             let is_last = tries + 1 == BUSY_TRIES;
             let (busy, done): (Vec<_>, Vec<_>) =
                 done.into_iter().partition(|(_, done)| *done == Done::Busy && !is_last);
@@ -280,7 +298,7 @@ impl Answering {
                 std::thread::sleep(BUSY_PAUSE);
             }
         }
-        Ok(all)
+        (all, Ok(()))
     }
 
     /// Every message that is meant, in the order in which they arrived, until `f` says false. What is delivered meanwhile is
@@ -342,4 +360,63 @@ fn header(reader: &mut Reader, one: &Described, view: &View) -> Result<String, S
     let mut stored = reader.read(one.reference)?;
     let (header, _) = content::beginning(view, &mut stored.content, false, HEADER_BYTES_MAX)?;
     Ok(text(&header))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::permission::Rank;
+    use crate::relay::operator::{Asked, line};
+    use crate::trace::writer::{self, TraceWriter};
+
+    /// Ids and results that are kept of an order for three messages, of which the relay answers `answers` and then no more,
+    /// to somebody who reads so many lines.
+    fn kept(answers: Vec<Vec<(u64, Done)>>, mut lines: usize) -> Vec<u64> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let traced = directory.path().join("traces");
+        let options = writer::Options { directory: traced.clone(), retention_days: 1, reserve_bytes: 0 };
+        let (traces, writer) = TraceWriter::start(options).expect("started");
+        let (line, mut asked) = line();
+        let relay = std::thread::spawn(move || {
+            for done in answers {
+                let Asked { answer, .. } = loop {
+                    match asked.try_recv() {
+                        Ok(asked) => break asked,
+                        Err(_) => std::thread::sleep(Duration::from_millis(1)),
+                    }
+                };
+                answer.try_send(Answer::Done(done)).expect("waited for");
+            }
+        });
+        let peer = Peer { uid: 1, name: "eve".into(), rank: Rank::Postmaster };
+        let mut answering = Answering { source: Source::Relay(line), spool: directory.path().into(), traces };
+        let request = Request::Act { deed: Deed::Hold, selection: Selection::Ids(vec![1, 2, 3]), bounce: false };
+        answer(&mut answering, &peer, &request, &mut |_| {
+            let is_read = lines > 0;
+            lines = lines.saturating_sub(1);
+            is_read
+        });
+        relay.join().expect("answered");
+        drop((answering, writer));
+        let lines = std::fs::read_dir(&traced).expect("read").flat_map(|file| {
+            let text = std::fs::read_to_string(file.expect("a file").path()).expect("text");
+            text.lines().filter_map(|line| trace::line::parse(line.as_bytes())).collect::<Vec<_>>()
+        });
+        lines.map(|line| line.id).collect()
+    }
+
+    fn done(id: u64) -> (u64, Done) {
+        (id, Done::Done { recipients: 1, under_way: 0 })
+    }
+
+    #[test]
+    fn what_was_done_is_kept_though_whoever_asked_has_gone() {
+        assert_eq!(kept(vec![vec![done(1), done(2), done(3)]], 9), [1, 2, 3]);
+        assert_eq!(kept(vec![vec![done(1), done(2), done(3)]], 0), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_was_done_is_kept_though_the_relay_ends() {
+        assert_eq!(kept(vec![vec![done(1), done(3), (2, Done::Busy)]], 9), [1, 3]);
+    }
 }
