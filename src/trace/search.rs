@@ -44,8 +44,10 @@ pub fn find(directory: &Path, what: &str, limit: usize) -> BTreeMap<u64, Traced>
     let id: Option<QueueId> = what.parse().ok();
     let needles: Vec<String> = match id {
         Some(id) => vec![format!("\t{id}\t")],
+        // With the names of their fields, because an address may have a `=` and another one behind it.
         None if what.contains('@') => {
-            vec![format!("={}\t", line::written(what)), format!("={}\n", line::written(what))]
+            let ends = [("u", '\t'), ("f", '\t'), ("t", '\t'), ("t", '\n')];
+            ends.map(|(field, end)| format!("\t{field}={}{end}", line::written(what))).into()
         }
         None => vec![format!("\tu={}\t", line::written(what)), format!("\tu={}@", line::written(what))],
     };
@@ -186,6 +188,7 @@ mod tests {
             + &happened(What::Delivered, 2, &[0]);
         let second = happened(What::Delivered, 1, &[0])
             + &accepted(3, "anna@example.edu", "Anna@example.edu", &["dan@example.com"])
+            + &accepted(4, "eve", "bounce=ben@example.org", &["list=dan@example.com", "x=cleo@example.org"])
             + "1795345200000\tA\t00";
         std::fs::write(directory.path().join("2026-11-21.trace"), first).expect("written");
         std::fs::write(directory.path().join("2026-11-22.trace"), second).expect("written");
@@ -208,6 +211,8 @@ mod tests {
             ("cleo@example.org", &[1]),
             ("ben@example.or", &[]),
             ("dan@example.com", &[3]),
+            ("x=cleo@example.org", &[4]),
+            ("bounce=ben@example.org", &[4]),
             ("", &[]),
         ] {
             let found: Vec<u64> = find(kept.path(), what, 20).into_keys().collect();
