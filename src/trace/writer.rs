@@ -19,6 +19,8 @@ const QUEUE_BYTES_MAX: usize = 4 << 20;
 const GATHER: Duration = Duration::from_millis(50);
 /// What was accepted so long before the last line of the last run is told again: that may be lost.
 const TOLD_AGAIN_MS: u64 = 10_000;
+/// With nothing to write the thread looks so often whether a day is over: what is too old goes also where no mail comes.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
 const DAY_MS: u64 = 86_400_000;
 
 /// How traces are kept.
@@ -101,13 +103,13 @@ impl Queue {
         }
     }
 
-    /// What waits, into `text`; the number that was dropped; and whether this is the end.
-    fn take(&self, text: &mut Vec<u8>) -> (u64, bool) {
-        let mut waiting = self.lock();
-        while waiting.text.is_empty() && !waiting.stopping {
-            waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        if !waiting.stopping {
+    /// What waits, into `text`, which may be nothing after `patience`; the number that was dropped; and whether this is the
+    /// end.
+    fn take(&self, text: &mut Vec<u8>, patience: Duration) -> (u64, bool) {
+        let idle = |waiting: &mut Waiting| waiting.text.is_empty() && !waiting.stopping;
+        let waited = self.filled.wait_timeout_while(self.lock(), patience, idle);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !waiting.stopping && !waiting.text.is_empty() {
             drop(waiting);
             std::thread::sleep(GATHER);
             waiting = self.lock();
@@ -151,7 +153,7 @@ fn run(queue: &Queue, options: &Options) {
     let mut troubled = false;
     loop {
         text.clear();
-        let (mut dropped, is_last) = queue.take(&mut text);
+        let (mut dropped, is_last) = queue.take(&mut text, LOOK_EVERY);
         let today = day_of(now_ms());
         if today != day {
             purge(&options.directory, options.retention_days, now_ms());
@@ -289,10 +291,17 @@ mod tests {
         let line = "x".repeat(1 << 20);
         (0..6).for_each(|_| queue.push(&line));
         let mut text = Vec::new();
-        assert_eq!((queue.take(&mut text), text.len()), ((2, false), 4 << 20));
+        assert_eq!((queue.take(&mut text, LOOK_EVERY), text.len()), ((2, false), 4 << 20));
         queue.push("y\n");
         text.clear();
-        assert_eq!((queue.take(&mut text), &text[..]), ((0, false), &b"y\n"[..]), "there is room again");
+        let taken = (queue.take(&mut text, LOOK_EVERY), &text[..]);
+        assert_eq!(taken, ((0, false), &b"y\n"[..]), "there is room again");
+        text.clear();
+        assert_eq!(
+            (queue.take(&mut text, Duration::from_millis(1)), text.len()),
+            ((0, false), 0),
+            "it is a day later, say"
+        );
     }
 
     #[test]
