@@ -6,7 +6,8 @@
 //! transactions of the message are to come, that waits a moment, so that one notification tells of all.
 //!
 //! How often recipients were tried is news that may be lost: it goes into a record of deliveries, or after a moment into one
-//! of its own, and is dropped when the disk refuses it or there is too much of it.
+//! of its own, and is dropped when there is too much of it. What the disk refused waits again, because only a record that is
+//! taken says that deliveries may go on.
 
 use crate::relay::notification::Verdict;
 use crate::smtp::client::Reply;
@@ -196,9 +197,12 @@ impl<L: Copy> Records<L> {
         self.refused_until_ms = if durable { None } else { Some(now + RETRY_MS) };
         match matter {
             _ if durable => {}
-            Matter::Delivered(mut delivered, _) => {
+            Matter::Delivered(mut delivered, mut deferred) => {
                 delivered.append(&mut self.delivered);
                 self.delivered = delivered;
+                deferred.append(&mut self.deferred);
+                deferred.truncate(DEFERRED_MAX);
+                self.deferred = deferred;
             }
             Matter::Told(told) => self.told.push_back((now, told)),
         }
@@ -296,7 +300,12 @@ mod tests {
         let Some(Matter::Delivered(outcomes, accounts)) = records.next(100) else { panic!("no record") };
         assert_eq!((outcomes.len(), &accounts[..]), (1, &[account(1)][..]));
         records.ended(Matter::Delivered(outcomes, accounts), false, 100);
-        assert_eq!(records.deferred, [], "once");
+        let again = records.next(100 + RETRY_MS).expect("again");
+        assert!(
+            matches!(&again, Matter::Delivered(outcomes, accounts) if outcomes.len() == 1 && *accounts == [account(1)])
+        );
+        records.ended(again, true, 100 + RETRY_MS);
+        records.delivered(delivered(0));
         (0..2 * DEFERRED_MAX as u64).for_each(|id| records.deferred(account(id), 5000));
         let Some(Matter::Delivered(outcomes, accounts)) = records.next(5000) else { panic!("no record") };
         assert_eq!(
@@ -313,6 +322,20 @@ mod tests {
         });
         assert_eq!(rest.count(), DEFERRED_MAX / OUTCOMES_MAX - 1);
         assert!(records.is_empty() && records.wake_ms().is_none());
+    }
+
+    /// With nothing to be written again nobody would ever learn that the disk is back, and nothing would be delivered.
+    #[test]
+    fn an_account_that_is_refused_is_tried_again_and_then_deliveries_go_on() {
+        let mut records = Records::<u32>::default();
+        records.deferred(Deferred { queue_id: 1, recipient: 0, attempts: 2, next_ms: 9 }, 0);
+        let alone = records.next(DEFERRED_MS).expect("a record");
+        records.ended(alone, false, DEFERRED_MS);
+        let until = DEFERRED_MS + RETRY_MS;
+        assert_eq!((records.may_deliver(), records.wake_ms()), (false, Some(until)));
+        let again = records.next(until).expect("again");
+        records.ended(again, true, until);
+        assert!(records.may_deliver() && records.is_empty() && records.wake_ms().is_none());
     }
 
     fn refused(id: u64, recipients: std::ops::Range<u32>, action: Action) -> Told<u32> {
