@@ -213,6 +213,11 @@ impl<L: Copy> Records<L> {
         self.refused_until_ms.is_none() && self.delivered.len() + self.told.len() < BACKLOG_MAX
     }
 
+    /// May more be told of that came to pass by itself? Whoever waits longer for that costs nothing.
+    pub fn may_tell(&self) -> bool {
+        self.told.len() < BACKLOG_MAX
+    }
+
     /// When something may be tried again.
     pub fn wake_ms(&self) -> Option<u64> {
         let gathering = self.told.iter().map(|(not_before_ms, _)| *not_before_ms).min();

@@ -22,11 +22,10 @@ use crate::relay::following::{Following, release_ms};
 use crate::relay::handle::RelayOptions;
 use crate::relay::lease::Hosts;
 use crate::relay::maildir::Maildirs;
-use crate::relay::notification::{Action, Verdict};
 use crate::relay::operator::Asked;
 use crate::relay::pool::{self, Pools};
-use crate::relay::queue::{Queue, Reason, Settings};
-use crate::relay::records::{Records, Told};
+use crate::relay::queue::{Queue, Settings};
+use crate::relay::records::Records;
 use crate::relay::route::Routes;
 use crate::relay::sender::Senders;
 use crate::relay::task::{Report, Tools, Work};
@@ -51,6 +50,7 @@ use watching::Watching;
 
 mod direct;
 mod handing;
+mod late;
 mod lingering;
 mod moving;
 mod operator;
@@ -282,19 +282,8 @@ impl Worker {
         }
     }
 
-    /// Who is late or past its time is to be told of.
     fn look_for_late(&mut self, now: u64) {
-        while let Some(overdue) = self.queue.overdue(now) {
-            let action = if overdue.given_up { Action::Expired } else { Action::Delayed };
-            let verdict = |(recipient, Reason { reply, server })| Verdict {
-                recipient,
-                action,
-                reply,
-                remote: server.map(String::from),
-            };
-            let verdicts = overdue.recipients.into_iter().map(verdict).collect();
-            self.records.told(Told { id: overdue.id, at: overdue.at, verdicts }, false, now);
-        }
+        late::look(&mut self.queue, &mut self.records, now);
     }
 
     /// After `stop`: what is under way may end, what came of it is recorded.
