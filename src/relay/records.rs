@@ -24,6 +24,8 @@ const BACKLOG_MAX: usize = 64;
 const RETRY_MS: u64 = 2000;
 /// How long a notification waits for other recipients of its message.
 const GATHER_MS: u64 = 1000;
+/// Past so many that wait, none waits for other recipients: it would hold up the deliveries of everybody.
+const GATHERING_MAX: usize = BACKLOG_MAX / 2;
 /// How long an account of attempts waits for company.
 const DEFERRED_MS: u64 = 1000;
 /// Accounts of attempts that may wait.
@@ -145,6 +147,7 @@ impl<L: Copy> Records<L> {
 
     /// The sender of a message may have to be told of it. `more`: other transactions of it are to come at once.
     pub fn told(&mut self, mut told: Told<L>, more: bool, now: u64) {
+        let more = more && self.told.len() < GATHERING_MAX;
         let same = |(_, known): &&mut (u64, Told<L>)| {
             let fits = known.verdicts.len() + told.verdicts.len() <= GATHERED_MAX;
             known.id == told.id && known.kind() == told.kind() && fits
@@ -376,6 +379,19 @@ mod tests {
         assert_eq!(written(&mut records, 0), []);
         records.flush();
         assert_eq!(written(&mut records, 0), [(3, 900), (3, 101)]);
+    }
+
+    /// What waits for company counts as much as what waits for the disk: who has one message after the other refused would
+    /// hold up everybody's.
+    #[test]
+    fn where_much_is_to_be_told_nothing_waits_for_company() {
+        let mut records = Records::default();
+        (0..BACKLOG_MAX as u64).for_each(|id| records.told(refused(id, 0..1, Action::Failed), true, 0));
+        assert!(!records.may_deliver());
+        while let Some(matter) = records.next(0) {
+            records.ended(matter, true, 0);
+        }
+        assert!(records.may_deliver());
     }
 
     #[test]
