@@ -2,6 +2,7 @@
 
 use super::tests::{arrival, fates};
 use super::*;
+use crate::smtp::client::Fate;
 use crate::spool::Location;
 
 /// Tables are as full with so many as with a million.
@@ -39,6 +40,19 @@ fn a_message_for_one_recipient_takes_less_than_200_octets() {
     assert!(measured("not due", |_| 7, 0) < 160);
     assert!(measured("due, 10,000 senders", |id| id as u32 % 10_000, MESSAGES) < 160);
     assert!(measured("due, each of another sender", |id| id as u32, MESSAGES) < 200);
+}
+
+/// A server may say much, and to each message something else.
+#[test]
+fn of_a_reason_no_more_is_kept_than_anybody_reads() {
+    let mut queue = super::tests::queue(1);
+    queue.add(arrival(7, 0, &[0]));
+    let delivery = queue.start(0).expect("due");
+    let long = Reply { code: 450, text: "4.2.1 ".to_owned() + &"ü".repeat(4000), ours: false };
+    let tried = queue.tried(&delivery, vec![Fate::Deferred(long.clone())], Blame::Nobody, "mx", 0);
+    assert_eq!(tried.deferred, [(0, long)], "the log has it");
+    let kept = queue.standing(7).expect("there").parts.remove(0).reason.expect("a reason").reply.text;
+    assert!(kept.starts_with("4.2.1 ü") && kept.len() <= 512 && kept.capacity() <= 512, "{}", kept.len());
 }
 
 /// What servers say of many messages alike is kept once.

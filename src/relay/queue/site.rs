@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Longest pause before a destination is tried again. Shorter than a message's, because it is one connection only.
 const DESTINATION_RETRY_MAX_MS: u64 = 300_000;
 
+/// Octets that are kept of why a job waits: more than any reply of one line.
+const REASON_BYTES_MAX: usize = 512;
+
 /// A destination as the queue knows it.
 #[derive(Debug)]
 pub struct Site {
@@ -102,8 +105,13 @@ impl Site {
         Some(unreached(self.trouble.as_deref()?))
     }
 
-    /// The reason, shared with the job before if that has the same.
-    pub fn share(&mut self, reason: Reason) -> Arc<Reason> {
+    /// The reason, shared with the job before if that has the same, and cut: a server may say kilobytes, and to each message
+    /// something else.
+    pub fn share(&mut self, mut reason: Reason) -> Arc<Reason> {
+        let text = &mut reason.reply.text;
+        let end = (0..=REASON_BYTES_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
+        text.shrink_to_fit();
         match &self.heard {
             Some(heard) if **heard == reason => heard.clone(),
             _ => self.heard.insert(Arc::new(reason)).clone(),
