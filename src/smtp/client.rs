@@ -287,7 +287,9 @@ impl Client {
         }
         match (command, reply.code / 100) {
             (Command::Greeting, 2) => self.plan(Command::Ehlo, out),
-            (Command::Ehlo | Command::Helo, 2) if self.is_own_name(&reply.text) => self.end(Trouble::Loop),
+            (Command::Ehlo | Command::Helo, 2) if self.tls_is_settled() && self.is_own_name(&reply.text) => {
+                self.end(Trouble::Loop)
+            }
             (Command::Ehlo, 2) => self.greeted(Offered::parse(&reply.text), out),
             (Command::Ehlo, 5) if !self.options.lmtp => self.plan(Command::Helo, out),
             (Command::Helo, 2) => self.greeted(Offered::default(), out),

@@ -34,6 +34,12 @@ impl Client {
         self.options.detects_loop && name.eq_ignore_ascii_case(&self.options.hostname)
     }
 
+    /// Is what the server says of itself said inside TLS, where TLS is needed? Before, anybody on the way could say our name and
+    /// have all mail bounced.
+    pub(super) fn tls_is_settled(&self) -> bool {
+        self.options.starttls == StartTls::Never || !self.must_not_go_clear()
+    }
+
     pub(super) fn must_not_go_clear(&self) -> bool {
         self.options.starttls == StartTls::Required || self.options.login.is_some()
     }

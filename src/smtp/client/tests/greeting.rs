@@ -20,6 +20,20 @@ fn starttls_starts_again_with_ehlo_and_believes_nothing_from_before() {
     assert_eq!(talk(tls, &[to(&["a@b"])], &turns), ["tls, nothing dropped", "delivered 250", "bye"]);
 }
 
+/// Before TLS anybody on the way could say our name, and have all mail bounced.
+// covers: 12.10
+#[test]
+fn who_says_our_name_is_believed_when_tls_is_settled() {
+    let tls = Options { starttls: StartTls::Required, detects_loop: true, ..options() };
+    let ours = "250-penstock.example\r\n250 STARTTLS\r\n";
+    let before: &[Turn] = &[("", "220 mx\r\n"), (EHLO, ours), ("STARTTLS\r\n", "502 never\r\n")];
+    assert_eq!(talk(tls.clone(), &[], before), ["closed no tls"]);
+    let inside: &[Turn] = &[("", "220 mx\r\n"), (EHLO, ours), ("STARTTLS\r\n", "220 go\r\n"), (EHLO, ours)];
+    assert_eq!(talk(tls.clone(), &[], inside), ["tls, nothing dropped", "closed loop"]);
+    let clear = Options { starttls: StartTls::Never, ..tls };
+    assert_eq!(talk(clear, &[], &[("", "220 mx\r\n"), (EHLO, ours)]), ["closed loop"]);
+}
+
 #[test]
 fn what_follows_the_220_to_starttls_is_left_to_be_dropped() {
     let tls = Options { starttls: StartTls::WhenOffered, ..options() };
