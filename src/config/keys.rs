@@ -205,9 +205,9 @@ const KEYS: &[Key] = &[
     optional("control", "socket", Text, "\"/run/penstock/control\"",
         "the Unix socket that those commands use; not given: control in the spool's directory, which only root and the server's own user can enter; at most 100 octets. Mode 0660, of the group below if there is one; 0666 if there are two, because a file has one: who connects is looked at in any case (SO_PEERCRED)"),
     optional("control", "helpdesk_group", Text, "\"helpdesk\"",
-        "the system group whose members may ask where a message is, and list what is queued; they can neither read nor change a message"),
+        "the system group whose members may ask where a message is, by its id, a user or an address, and how much is queued; they can neither list, read nor change messages"),
     optional("control", "postmaster_group", Text, "\"postmaster\"",
-        "the system group whose members may also read the headers of queued messages, hold, release, requeue and delete them; root and the server's own user may anyway"),
+        "the system group whose members may also list what is queued, read its headers, hold, release, requeue and delete them; root and the server's own user may anyway"),
 
     count("trace", "retention_days", "days", 0, 14, 3650, "14",
         "days for which it is kept what became of each message: times, client, user, sender, recipients and replies, no content; about 200 octets a message, in the spool's directory; what is older is removed each day; 0 keeps nothing. Two weeks are about as long as people remember to ask; your privacy rules may ask for less"),

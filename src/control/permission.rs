@@ -1,7 +1,8 @@
 //! Who may ask what.
 //!
 //! Root and the user that the server runs as may do everything. Members of `control.postmaster_group` too; members of
-//! `control.helpdesk_group` may find out where a message is, and neither read nor change it.
+//! `control.helpdesk_group` may ask where a message is that they can name, by its id, a user or an address, and how much is
+//! queued: they read no list of who writes to whom, and change nothing.
 
 use super::request::Deed;
 
@@ -21,8 +22,8 @@ pub enum Rank {
 const NEEDS: [(Deed, Rank); 10] = [
     (Deed::Trace,   Rank::HelpDesk),
     (Deed::Stats,   Rank::HelpDesk),
-    (Deed::List,    Rank::HelpDesk),
-    (Deed::Show,    Rank::HelpDesk),
+    (Deed::List,    Rank::Postmaster),
+    (Deed::Show,    Rank::Postmaster),
     (Deed::Headers, Rank::Postmaster),
     (Deed::Flush,   Rank::Postmaster),
     (Deed::Hold,    Rank::Postmaster),
@@ -79,7 +80,7 @@ mod tests {
     #[test]
     fn the_matrix() {
         for deed in Deed::ALL {
-            let helpdesk = matches!(deed, Deed::Trace | Deed::Stats | Deed::List | Deed::Show);
+            let helpdesk = matches!(deed, Deed::Trace | Deed::Stats);
             assert!(!may(Rank::Stranger, deed), "{deed:?}");
             assert_eq!(may(Rank::HelpDesk, deed), helpdesk, "{deed:?}");
             assert!(may(Rank::Postmaster, deed), "{deed:?}");
