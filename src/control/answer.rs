@@ -28,6 +28,10 @@ use std::time::{Duration, Instant};
 
 /// Octets of a header that are shown.
 const HEADER_BYTES_MAX: usize = 256 << 10;
+/// Messages whose traces are put together at once.
+const TRACED_AT_ONCE: usize = 16;
+/// Why an order ended early, and of which messages it is not known whether it was done.
+type Unanswered = (Cut, Vec<u64>);
 /// Messages of which one record of deletions may tell.
 const DELETED_AT_ONCE: usize = 32;
 /// What is busy is asked again after this time, so many times.
@@ -225,18 +229,25 @@ impl Answering {
         if traced.is_empty() {
             traced = self.queued_about(what, limit)?;
         }
-        let (mut rows, now) = (BTreeMap::new(), now_ms());
-        self.each(&Selection::Ids(traced.keys().copied().collect()), &mut |one, view, bytes| {
-            rows.insert(one.standing.id, listing::row(one, view, bytes, true, now));
-            Ok(true)
-        })?;
-        let count = traced.len() as u64;
-        for (id, traced) in traced {
-            if !out(&json!({ "trace": tracing::row(id, &traced, rows.remove(&id)) })) {
-                return Err(Cut::Gone);
+        let (count, now) = (traced.len() as u64, now_ms());
+        let mut traced = traced.into_iter();
+        loop {
+            // A row tells of each recipient: some are made at a time.
+            let some: Vec<_> = traced.by_ref().take(TRACED_AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(count);
+            }
+            let mut rows = BTreeMap::new();
+            self.each(&Selection::Ids(some.iter().map(|(id, _)| *id).collect()), &mut |one, view, bytes| {
+                rows.insert(one.standing.id, listing::row(one, view, bytes, true, now));
+                Ok(true)
+            })?;
+            for (id, traced) in some {
+                if !out(&json!({ "trace": tracing::row(id, &traced, rows.remove(&id)) })) {
+                    return Err(Cut::Gone);
+                }
             }
         }
-        Ok(count)
     }
 
     /// Of what is queued, for which there are no traces.
@@ -267,12 +278,7 @@ impl Answering {
 
     /// Asks until none of the messages is busy, or for five seconds. What was done, and why it ended early, if it did, with
     /// those of which it is not known.
-    fn do_to(
-        &mut self,
-        deed: Deed,
-        mut ids: Vec<u64>,
-        bounce: bool,
-    ) -> (Vec<(u64, Done)>, Result<(), (Cut, Vec<u64>)>) {
+    fn do_to(&mut self, deed: Deed, mut ids: Vec<u64>, bounce: bool) -> (Vec<(u64, Done)>, Result<(), Unanswered>) {
         let mut all = Vec::new();
         for tries in 0..BUSY_TRIES {
             let question = match (deed, &ids[..]) {
