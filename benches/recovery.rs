@@ -166,8 +166,13 @@ impl Bench {
     /// Runs the real program until what is left is in a segment of its own.
     fn run_until_moved(&self) {
         let before = active(&self.spool).len();
-        let (server, lines) = self.serve();
+        let (server, mut lines) = self.serve();
         let begun = Instant::now();
+        // Before that a signal ends it as it ends any program.
+        lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.contains("relay started")))
+            .expect("it starts")
+            .expect("text");
         while active(&self.spool).len() > 2 && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(200));
         }

@@ -29,6 +29,7 @@ pub struct Marks {
     /// As many as networks were given; with the text of each.
     pub trusted_networks: Vec<Placed>,
     pub spill: Range<usize>,
+    pub size_max: Range<usize>,
     pub receiving: Range<usize>,
     pub idle_timeout: Range<usize>,
     pub login_timeout: Range<usize>,
@@ -177,6 +178,7 @@ fn help(top: &Section<'_>, notices: &mut Notices) -> String {
 fn spool(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Spool {
     marks.files.spool_directory = section.at("directory");
     marks.spill = section.at("spill_kib");
+    marks.size_max = section.at("size_max_mib");
     Spool {
         directory: path(section, "directory", directory, notices),
         segment_bytes: section.count("segment_mib") << 20,

@@ -194,6 +194,21 @@ pub fn users(auth: &Auth, marks: &Marks, notices: &mut Notices) {
     }
 }
 
+/// A spool that is as large as it may be before the first message comes refuses all mail.
+fn largest_spool(config: &Config, marks: &Marks, notices: &mut Notices) {
+    let Some(most) = config.spool.bytes_max else { return };
+    let cores = config.cores.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    // Each core and the relay write one segment and have another ready.
+    let least = config.spool.reserve_bytes + (2 * (cores as u64 + 1) + 1) * config.spool.segment_bytes;
+    if most < least {
+        let what = format!(
+            "size_max_mib leaves no room for mail: the reserve, and two segments for each of {cores} cores and the relay, take it all"
+        );
+        let remedy = format!("write at least size_max_mib = {}, or smaller reserve_mib and segment_mib", least >> 20);
+        notices.mistake(&marks.size_max, what, remedy);
+    }
+}
+
 fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
     // A record, envelope and all, is at most half a segment, so that changing segments wastes little.
     let room = config.spool.segment_bytes / 4;
@@ -202,6 +217,7 @@ fn sizes_and_times(config: &Config, marks: &Marks, notices: &mut Notices) {
         let remedy = format!("write at most spill_kib = {}, or a larger segment_mib", room >> 10);
         notices.mistake(&marks.spill, what, remedy);
     }
+    largest_spool(config, marks, notices);
     envelopes(config, marks, notices);
     if config.limits.receiving_bytes_per_core < config.spool.spill_bytes {
         let what = "receiving_mib_per_core holds not even one message of spill_kib";

@@ -149,6 +149,7 @@ fn each_mistake_names_its_line_and_its_remedy() {
         ("[spool]", "[spol]", "2", "unknown key \"spol\"", "did you mean \"spool\"?"),
         ("[tls]", "[limits]\nmessage_mib = 4096\n[tls]", "5", "message_mib = 4096 is out of range", "1 to 2047 MiB"),
         ("[tls]", "[limits]\nmessage_mib = \"50\"\n[tls]", "5", "a whole number without quotes", "message_mib = 50"),
+        ("[tls]", "size_max_mib = 500\n[tls]", "4", "leaves no room for mail", "write at least size_max_mib"),
         (
             "[tls]",
             "spill_kib = 2048\nsegment_mib = 4\n[tls]",
