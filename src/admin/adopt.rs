@@ -63,6 +63,9 @@ async fn take_all(into: &mut Spool, from: &mut Spool, driver: Driver) -> Result<
     let (seed, mut follower) = from.relay_side();
     let outcomes = Writer::start(seed, driver).map_err(no_thread)?;
     let (mut queue, mut left) = what_is_left(&mut follower);
+    if !follower.past_is_whole() {
+        left.push("segments are missing, set aside, damaged or unreadable, as said above: what stood there is not adopted; keep that disk".into());
+    }
     let held = take_off_hold(&mut queue);
     let mut messages = Vec::new();
     while let Some(delivery) = queue.start(NOW) {
@@ -351,6 +354,16 @@ mod tests {
         let again = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
         assert_eq!((again.messages.len(), again.left.len()), (0, 1));
         assert_eq!(to_do(ours.path()), expected);
+    }
+
+    #[test]
+    fn a_spool_that_is_not_whole_is_not_called_adopted() {
+        let (ours, theirs) = directories();
+        net::run(Driver::Epoll, None, fill(theirs.path())).expect("a runtime");
+        let segments = theirs.path().join("spool/segments");
+        std::fs::write(segments.join("00000099.bad"), b"what a start has set aside").expect("written");
+        let adopted = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
+        assert!(adopted.left.iter().any(|why| why.contains("keep that disk")), "{adopted:?}");
     }
 
     #[test]

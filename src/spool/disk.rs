@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 use super::simulated;
+use nix::errno::Errno;
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsFd;
@@ -110,10 +111,13 @@ impl File {
         }
     }
 
-    /// Contiguous space and an early "no space"; file systems without it do without.
-    pub fn allocate(&self, bytes: u64) {
-        if let Ok(file) = self.real() {
-            let _ = nix::fcntl::fallocate(file.as_fd(), nix::fcntl::FallocateFlags::empty(), 0, bytes as i64);
+    /// Contiguous space, or an early "no space", before the last of it is written full and missing to others; file systems
+    /// without it do without.
+    pub fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let Ok(file) = self.real() else { return Ok(()) };
+        match nix::fcntl::fallocate(file.as_fd(), nix::fcntl::FallocateFlags::empty(), 0, bytes as i64) {
+            Err(full @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) => Err(full.into()),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 }

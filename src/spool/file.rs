@@ -303,7 +303,7 @@ fn parent(path: &Path) -> &Path {
 /// half to a third (kernel-notes/durable-writes.md). Around the page cache where the file system allows it.
 pub fn create_zeroed(path: &Path, size: u64) -> io::Result<File> {
     let file = create_private(path)?;
-    file.allocate(size);
+    file.allocate(size)?;
     let direct = disk::open(path, Open::WriteDirectly);
     if !direct.is_ok_and(|direct| fill_with_zeros(&direct, size).is_ok()) {
         fill_with_zeros(&file, size)?;

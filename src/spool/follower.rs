@@ -159,6 +159,11 @@ const PAST_PAUSES: u32 = 10;
 const PAST_PAUSE: Duration = Duration::from_millis(200);
 
 impl Follower {
+    /// No segment of the past is missing, set aside, damaged or unreadable: as far as it has been read.
+    pub fn past_is_whole(&self) -> bool {
+        self.past_is_whole
+    }
+
     /// `past_is_whole`: no segment is missing or set aside.
     pub(super) fn new(
         shared: Arc<Shared>,

@@ -186,7 +186,7 @@ impl Writer {
         let before_ms = now_ms().saturating_sub(wipe_after_s.saturating_mul(1000) / 4);
         let is_old = inner.header.get().is_some_and(|header| header.created_ms < before_ms);
         if is_old && inner.core.borrow_mut().change_segment() && !inner.running.replace(true) {
-            monoio::spawn(run(inner.clone()));
+            disk::spawn(run(inner.clone()));
         }
     }
 
