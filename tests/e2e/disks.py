@@ -107,6 +107,8 @@ class Disk:
         wait_for((self.fuse / "disk").exists, 20, "nbdfuse does not start")
         # Around the page cache: a write fails when it is made, and nothing is kept between the file system and the disk.
         self.loop = run("losetup", "-f", "--show", "--direct-io=on", self.fuse / "disk").strip()
+        # The kernel remembers of a loop device that somebody has taken its cache away, whatever is behind it now.
+        Path(f"/sys/block/{Path(self.loop).name}/queue/write_cache").write_text("write back")
         self.mount()
 
     def stop(self):

@@ -43,6 +43,8 @@ def test_a_smarthost_that_dies_costs_no_mail_and_no_time(appliance, directory):
                 submit(server.port["submissions"], message(f"pool-{number}"))
                 number += 1
                 assert number < 1000
+            # What a Postfix has taken and not yet delivered stops with it.
+            wait_for(lambda: len(arrived(one, two)) == number, 30, lambda: f"{len(arrived(one, two))} of {number}")
             two.stop()
             send(server, range(number, number + 20))
             wait_for(lambda: len(arrived(one, two)) == number + 20, 30, lambda: f"{len(arrived(one, two))} of {number + 20}")
