@@ -141,6 +141,9 @@ fn stopped(
         NotExamined::Unreadable(reason) => format!("the server does not run, and its spool cannot be read: {reason}"),
     })?;
     complain("penstock: the server does not run; this is what its spool says\n");
+    for path in &examined.left_out {
+        complain(&format!("penstock: {}: damaged or set aside, messages in it are not shown\n", path.display()));
+    }
     let source = Source::Spool(Box::new(Stopped::read(examined, config, now_ms())));
     let mut answering = Answering { source, spool: directory.clone(), traces: Traces::off() };
     answer::carry_out(&mut answering, None, request, out);
