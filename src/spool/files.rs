@@ -23,6 +23,7 @@ use super::pool::{POOL_BYTES, SpillPool};
 use super::segment::{BLOCK, Header, Sealed, State};
 use super::shared::{Erase, RELAY_SPARES, Request, Shared, Spare};
 use super::wiping::{What, Wiping};
+use crate::clock::now_ms;
 use crate::log::{Level, event};
 use futures_channel::oneshot;
 use std::io;
@@ -82,10 +83,11 @@ impl Files {
     }
 
     /// Puts a free segment of an earlier run among the spares.
-    pub fn adopt(&mut self, number: u32) -> io::Result<()> {
-        let file = file::open_durable(&self.shared.layout.segment(number))?;
-        // Nobody knows what stands behind its header.
-        self.shared.spares().push(Spare { number, file, dirty: Some(Instant::now()) });
+    pub fn adopt(&mut self, header: &Header) -> io::Result<()> {
+        let file = file::open_durable(&self.shared.layout.segment(header.number))?;
+        // The clock goes on where the earlier run has left it, or restarts would put off for ever what has waited long.
+        let dirty = (header.created_ms > 0).then(|| header.created_ms.min(now_ms()));
+        self.shared.spares().push(Spare { number: header.number, file, dirty });
         Ok(())
     }
 
@@ -210,7 +212,7 @@ impl Files {
         let waiting = dirty().chain(self.wiping.iter().filter_map(Wiping::since));
         stock.spares.set(spares.len() as u64 + self.wiping_segments() as u64);
         stock.to_wipe.set((dirty().count() + self.pool.to_wipe() + usize::from(wiping)) as u64);
-        stock.to_wipe_for_s.set(waiting.map(|since| since.elapsed().as_secs()).max().unwrap_or(0));
+        stock.to_wipe_for_s.set(waiting.min().map_or(0, |since| now_ms().saturating_sub(since) / 1000));
     }
 
     /// Looks how much room there is and what the spool takes of it.
@@ -245,12 +247,14 @@ impl Files {
         if surplus.is_empty() {
             return;
         }
-        for Spare { number, .. } in surplus {
-            // A spare belongs to no generation that anybody follows.
-            let size = self.shared.segment_bytes;
-            self.erase(Erase { number, generation: 0, size, reusable: false, seals: None }, Level::Error);
-        }
+        surplus.into_iter().for_each(|spare| self.erase_spare(spare.number));
         self.look_for_room();
+    }
+
+    /// Removes a spare, which belongs to no generation that anybody follows.
+    fn erase_spare(&mut self, number: u32) {
+        let size = self.shared.segment_bytes;
+        self.erase(Erase { number, generation: 0, size, reusable: false, seals: None }, Level::Error);
     }
 
     fn lacks_spares(&self) -> bool {
@@ -295,7 +299,7 @@ impl Files {
         let layout = &self.shared.layout;
         let (new, path) = (layout.new_segment(number), layout.segment(number));
         let made = file::create_zeroed(&new, self.shared.segment_bytes)
-            .and_then(|file| file::write_durably(&new, &file, 0, &self.shared.free_header(number).to_block()))
+            .and_then(|file| file::write_durably(&new, &file, 0, &self.shared.free_header(number, None).to_block()))
             .and_then(|()| file::rename_durably(&new, &path))
             .and_then(|()| file::open_durable(&path));
         match made {
@@ -334,44 +338,59 @@ impl Files {
         if matches!(result, Ok(false)) {
             return true;
         }
-        let what = self.wiping.take().map(Wiping::into_what);
-        if let Err(error) = &result {
-            event(Level::Warning, "delivered mail cannot be overwritten").field("error", error).emit();
-        }
-        match what {
-            // After a failure once more when as much time has passed again.
-            Some(What::Segment(spare)) => {
-                self.shared.stock.wiped.add(u64::from(result.is_ok()));
-                let dirty = result.is_err().then(Instant::now);
-                self.shared.spares().push(Spare { dirty, ..spare });
-            }
-            Some(What::Spill(number)) if result.is_ok() => {
+        let Some(what) = self.wiping.take().map(Wiping::into_what) else { return true };
+        let result = result.and_then(|_| match &what {
+            What::Segment(spare) => self.mark_clean(spare),
+            What::Spill(_) => Ok(()),
+        });
+        match (what, result) {
+            (what, Err(error)) => self.cannot_wipe(what, &error),
+            (What::Segment(spare), Ok(())) => self.shared.spares().push(Spare { dirty: None, ..spare }),
+            (What::Spill(number), Ok(())) => {
                 self.shared.stock.wiped.add(1);
                 self.pool.wiped(number);
             }
-            Some(What::Spill(number)) => self.pool.remove(number),
-            None => {}
         }
         true
+    }
+
+    /// Says in its header that nothing stands behind it: the next run need not overwrite it once more.
+    fn mark_clean(&self, spare: &Spare) -> io::Result<()> {
+        let header = self.shared.free_header(spare.number, None);
+        file::write_durably(&self.shared.layout.segment(spare.number), &spare.file, 0, &header.to_block())?;
+        self.shared.stock.wiped.add(1);
+        Ok(())
+    }
+
+    /// A file that has failed is not used again.
+    fn cannot_wipe(&mut self, what: What, error: &io::Error) {
+        event(Level::Warning, "delivered mail cannot be overwritten, its file is removed").field("error", error).emit();
+        match what {
+            What::Segment(Spare { number, .. }) => self.erase_spare(number),
+            What::Spill(number) => self.pool.remove(number),
+        }
     }
 
     fn next_to_wipe(&mut self) -> Option<Wiping> {
         let after = self.wipe_after?;
         if let Some(number) = self.pool.next_dirty() {
-            return Wiping::spill(&self.shared.layout, number).inspect_err(|_| self.pool.remove(number)).ok();
+            let begun = Wiping::spill(&self.shared.layout, number);
+            return begun.inspect_err(|error| self.cannot_wipe(What::Spill(number), error)).ok();
         }
-        let is_due = |spare: &Spare| spare.dirty.is_some_and(|since| since.elapsed() >= after / 4);
+        let before_ms = now_ms().saturating_sub(after.as_millis() as u64 / 4);
+        let is_due = |spare: &Spare| spare.dirty.is_some_and(|since| since <= before_ms);
         let mut spares = self.shared.spares();
         let place = spares.iter().position(is_due)?;
         let spare = spares.remove(place);
-        match Wiping::segment(&self.shared.layout, spare, self.shared.segment_bytes) {
-            Ok(wiping) => Some(wiping),
-            Err((error, spare)) => {
-                spares.push(Spare { dirty: Some(Instant::now()), ..spare });
-                event(Level::Warning, "delivered mail cannot be overwritten").field("error", error).emit();
-                None
-            }
-        }
+        drop(spares);
+        let begun = Wiping::segment(&self.shared.layout, spare, self.shared.segment_bytes);
+        let later = |(spare, error)| {
+            event(Level::Warning, "delivered mail cannot be overwritten, tried again later")
+                .field("error", error)
+                .emit();
+            self.shared.spares().push(Spare { dirty: Some(now_ms()), ..spare });
+        };
+        begun.map_err(later).ok()
     }
 
     fn wiping_segments(&self) -> usize {
@@ -442,7 +461,8 @@ impl Files {
     fn recycle(&mut self, number: u32) -> io::Result<Spare> {
         let path = self.shared.layout.segment(number);
         let file = file::open_durable(&path)?;
-        file::write_durably(&path, &file, 0, &self.shared.free_header(number).to_block())?;
-        Ok(Spare { number, file, dirty: Some(Instant::now()) })
+        let dirty = Some(now_ms());
+        file::write_durably(&path, &file, 0, &self.shared.free_header(number, dirty).to_block())?;
+        Ok(Spare { number, file, dirty })
     }
 }

@@ -31,10 +31,12 @@ use super::recovery::{Cursor, Limit, Met};
 use super::recycling::{Recycling, Segment};
 use super::segment::{BLOCK, End, Sealed};
 use super::shared::{Erase, Request, Shared};
+use super::spilled::Spilled;
 use super::stored::{Readers, Reference, Stored};
+use crate::clock::now_ms;
 use crate::log::{Level, event};
 use crate::smtp::envelope::View;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -93,6 +95,8 @@ pub struct Past {
     pub started: Started,
     /// Where it ends, if that is known.
     pub end: Option<End>,
+    /// When it was begun, in milliseconds since the Unix epoch.
+    pub begun_ms: u64,
 }
 
 /// The relay's cursor.
@@ -106,11 +110,7 @@ pub struct Follower {
     run: usize,
     pub(super) recycling: Recycling,
     erased: mpsc::Receiver<(u32, u64)>,
-    /// Live messages with a spill file: whose it is.
-    spilled: HashMap<Location, u64>,
-    owners: HashMap<u64, (u64, Location)>,
-    /// Spill files found at the start.
-    found_spills: BTreeSet<u64>,
+    spilled: Spilled,
     caught_up: bool,
     /// Records were lost or not understood: they might name a spill file.
     past_is_whole: bool,
@@ -137,6 +137,8 @@ struct Open {
     started: Started,
     /// The past only: how far.
     end: Option<End>,
+    /// When it was begun, in milliseconds since the Unix epoch; the largest number: in this run.
+    begun_ms: u64,
     /// None: its file could not be opened yet.
     cursor: Option<Cursor>,
     whole: bool,
@@ -181,9 +183,7 @@ impl Follower {
             run: 0,
             recycling: Recycling::default(),
             erased,
-            spilled: HashMap::new(),
-            owners: HashMap::new(),
-            found_spills,
+            spilled: Spilled::new(found_spills),
             caught_up: false,
             past_is_whole,
             past_pauses: PAST_PAUSES,
@@ -216,13 +216,7 @@ impl Follower {
         self.recycling.record(location.segment, is_message);
         if is_message && head.kind & KIND_SPILLED != 0 {
             match View::parse(envelope).ok().and_then(|view| view.spilled) {
-                Some(reference) => {
-                    self.spilled.insert(location, reference.file);
-                    let owner = self.owners.entry(reference.file).or_insert((0, location));
-                    if reference.generation > owner.0 {
-                        *owner = (reference.generation, location);
-                    }
-                }
+                Some(reference) => self.spilled.named(location, reference.file, reference.generation),
                 None => self.past_is_whole = false,
             }
         }
@@ -264,28 +258,18 @@ impl Follower {
     /// The message at `old` is the one at `new`, which was moved, or was read first. Once per copy that is done with.
     pub fn superseded(&mut self, old: Location, new: Location) {
         self.refers(new, old);
-        let file = self.spilled.get(&old).copied();
-        if file.is_some() && file == self.spilled.get(&new).copied() {
-            self.spilled.remove(&old);
-            let owner = file.and_then(|file| self.owners.get_mut(&file));
-            owner.into_iter().filter(|(_, owner)| *owner == old).for_each(|(_, owner)| *owner = new);
-        }
+        self.spilled.superseded(old, new);
         self.settled(old);
     }
 
     /// The message at `at` is wholly done and the outcomes that say so are durable. Once per message. Its segment is
     /// erased and recycled when nothing in it is live, and its spill file is freed.
     pub fn settled(&mut self, at: Location) {
-        if let Some(file) = self.spilled.remove(&at)
-            && self.owners.get(&file).is_some_and(|(_, owner)| *owner == at)
-        {
-            self.owners.remove(&file);
-            // Of the past: a later record that is not read yet may name the same file with a later generation, so it is freed
-            // with those that were found and that nothing names. One that was not found has long been freed, and its number
-            // may be that of a message which has just come in.
-            if self.caught_up {
-                self.shared.ask(Request::SpillBack { number: file, reusable: true });
-            }
+        // Of the past: a later record that is not read yet may name the same file with a later generation, so it is freed
+        // with those that were found and that nothing names. One that was not found has long been freed, and its number
+        // may be that of a message which has just come in.
+        if let Some(number) = self.spilled.settled(at).filter(|_| self.caught_up) {
+            self.shared.ask(Request::SpillBack { number, reusable: true });
         }
         self.recycling.settled(at.segment, at.generation);
         self.erase_dead();
@@ -421,9 +405,9 @@ impl Follower {
     }
 
     fn begin_next(&mut self, track: usize) -> Option<()> {
-        let (started, end) = match track {
+        let Past { started, end, begun_ms } = match track {
             0 => self.next_past()?,
-            _ => (self.shared.published[track - 1].follow()?, None),
+            _ => Past { started: self.shared.published[track - 1].follow()?, end: None, begun_ms: u64::MAX },
         };
         // The number may have been another segment's, whose end was told before this one was begun.
         self.take_erased();
@@ -431,19 +415,19 @@ impl Follower {
         segment.seals = started.sealed;
         segment.reusable = !end.is_some_and(|end| end.failed);
         self.recycling.open(started.number, segment);
-        self.tracks[track].open = Some(Open { started, end, cursor: None, whole: true, trouble: None });
+        self.tracks[track].open = Some(Open { started, end, begun_ms, cursor: None, whole: true, trouble: None });
         Some(())
     }
 
     /// The next segment of the past. The one behind it is read ahead meanwhile, by the files thread: what the kernel does for
     /// that takes as long as what is done here.
-    fn next_past(&mut self) -> Option<(Started, Option<End>)> {
-        let Past { started, end } = self.past.pop_front()?;
-        if let Some(Past { started, end }) = self.past.front() {
+    fn next_past(&mut self) -> Option<Past> {
+        let past = self.past.pop_front()?;
+        if let Some(Past { started, end, .. }) = self.past.front() {
             let bytes = end.map_or(started.size, |end| end.at);
             self.shared.ask(Request::ReadAhead(started.number, bytes));
         }
-        Some((started, end))
+        Some(past)
     }
 
     fn leave(&mut self, track: usize, limit: Limit) {
@@ -456,11 +440,18 @@ impl Follower {
             self.close(&open);
         }
         self.past_is_whole &= open.whole;
-        self.recycling.leave(open.started.number, open.whole, limit, self.shared.ticks());
+        self.recycling.leave(open.started.number, open.whole, limit, self.shared.ticks(), self.age(open.begun_ms));
         if let Some(cursor) = open.cursor {
             self.tracks[track].memory = cursor.into_memory();
         }
         self.erase_dead();
+    }
+
+    /// For how many seconds nobody has written into a segment of the past: its writer would have left it a quarter of the time
+    /// after which old mail is to be overwritten. Without that time it does not matter.
+    fn age(&self, begun_ms: u64) -> u64 {
+        let written_s = self.shared.wipe_after_s.map_or(u64::MAX, |seconds| seconds / 4);
+        (now_ms().saturating_sub(begun_ms) / 1000).saturating_sub(written_s)
     }
 
     /// The end of a segment whose writer had no time to say it was found by reading. From now on, what is bad before it is
@@ -512,8 +503,7 @@ impl Follower {
         }
         self.recycling.past_is_known();
         self.erase_dead();
-        let found = std::mem::take(&mut self.found_spills);
-        let unnamed: Vec<u64> = found.into_iter().filter(|file| !self.owners.contains_key(file)).collect();
+        let unnamed = self.spilled.found_and_unnamed();
         if !self.past_is_whole && !unnamed.is_empty() {
             event(Level::Warning, "spill files that no readable record names are kept, because records were lost")
                 .field("files", unnamed.len())

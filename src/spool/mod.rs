@@ -52,6 +52,7 @@ mod shared;
 #[cfg(test)]
 pub mod simulated;
 mod spill;
+mod spilled;
 mod stored;
 mod survivors;
 #[cfg(test)]

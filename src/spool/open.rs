@@ -249,7 +249,7 @@ fn adopt_free(shared: &Shared, files: &mut Files, free: &[Header]) -> Result<(),
     for header in free {
         let path = shared.layout.segment(header.number);
         let result = match header.size == shared.segment_bytes {
-            true => files.adopt(header.number),
+            true => files.adopt(header),
             false => files.remove(header.number),
         };
         result.map_err(|error| describe(&path, error, "the spool must be writable"))?;
@@ -316,10 +316,10 @@ pub(super) fn past(active: &[Header]) -> VecDeque<Past> {
         }
     }
     let past = active.iter().map(|header| {
-        let Header { number, generation, salt, size, .. } = *header;
+        let Header { number, generation, salt, size, created_ms: begun_ms, .. } = *header;
         let (sealed, own_end) = seals(header);
         let started = Started { number, generation, salt, size, sealed };
-        Past { started, end: ends.get(&(number, generation)).copied().or(own_end) }
+        Past { started, end: ends.get(&(number, generation)).copied().or(own_end), begun_ms }
     });
     past.collect()
 }

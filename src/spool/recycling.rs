@@ -66,8 +66,8 @@ impl Segment {
 struct Left {
     /// How far it is to be read.
     limit: Limit,
-    /// The second in which it was left.
-    since: u64,
+    /// The second in which it was left, which may be before the first of this run.
+    since: i64,
     /// That, or the last one in which it was named as pinned.
     tick: u64,
 }
@@ -150,7 +150,7 @@ impl Recycling {
     pub fn pinned(&mut self, tick: u64, after: u64, at_last: Option<u64>) -> Option<(u32, Pinned)> {
         let is_pinned = |segment: &Segment| {
             let left = segment.left.filter(|left| left.tick.saturating_add(after) <= tick)?;
-            let is_late = at_last.is_some_and(|at_last| left.since.saturating_add(at_last) <= tick);
+            let is_late = at_last.is_some_and(|at_last| left.since.saturating_add_unsigned(at_last) <= tick as i64);
             let enough = if is_late { segment.live < segment.records } else { segment.live * 4 <= segment.records };
             (segment.live > 0 && enough && !segment.kept && self.past_is_known).then_some(left)
         };
@@ -179,10 +179,11 @@ impl Recycling {
         self.segment(from.0).refers.insert(to.0);
     }
 
-    /// The follower has read it to its end, which is `limit`. `whole`: without damage that nobody has looked at.
-    pub fn leave(&mut self, number: u32, whole: bool, limit: Limit, tick: u64) {
+    /// The follower has read it to its end, which is `limit`. `whole`: without damage that nobody has looked at. `age`: for
+    /// how many seconds before `tick` nothing was written into it, as far as anybody knows.
+    pub fn leave(&mut self, number: u32, whole: bool, limit: Limit, tick: u64, age: u64) {
         let segment = self.segment(number);
-        segment.left = Some(Left { limit, since: tick, tick });
+        segment.left = Some(Left { limit, since: (tick as i64).saturating_sub_unsigned(age), tick });
         segment.kept |= !whole;
         self.consider(number);
     }
@@ -251,12 +252,12 @@ mod tests {
         let mut all = two();
         all.record(1, true);
         all.record(1, true);
-        all.leave(1, true, END, 0);
+        all.leave(1, true, END, 0, 0);
         all.settled(1, 10);
         assert!(all.dead.is_empty());
         all.settled(1, 10);
         assert_eq!(all.dead, [1]);
-        all.leave(2, true, END, 0);
+        all.leave(2, true, END, 0, 0);
         assert_eq!(all.dead, [1, 2]);
     }
 
@@ -272,9 +273,9 @@ mod tests {
     fn outcomes_stay_until_what_they_refer_to_is_erased() {
         let mut all = two();
         all.record(1, true);
-        all.leave(1, true, END, 0);
+        all.leave(1, true, END, 0, 0);
         all.refers((2, 20), (1, 10));
-        all.leave(2, true, END, 0);
+        all.leave(2, true, END, 0, 0);
         all.settled(1, 10);
         assert_eq!(all.dead, [1]);
         all.erased(1, 9);
@@ -289,7 +290,7 @@ mod tests {
         let mut all = two();
         all.refers((2, 20), (2, 20));
         all.refers((2, 20), (1, 9));
-        all.leave(2, true, END, 0);
+        all.leave(2, true, END, 0, 0);
         assert_eq!(all.dead, [2]);
     }
 
@@ -297,13 +298,13 @@ mod tests {
     fn an_outcome_that_is_read_before_its_message_is_kept_with_it() {
         let mut all = Recycling::default();
         all.open(2, Segment::new(20, 0, 0));
-        all.leave(2, true, END, 0);
+        all.leave(2, true, END, 0, 0);
         all.open(1, Segment::new(30, 0, 0));
         all.record(1, true);
         all.record(1, true);
         all.refers((2, 20), (1, 30));
         all.settled(1, 30);
-        all.leave(1, true, END, 0);
+        all.leave(1, true, END, 0, 0);
         all.past_is_known();
         assert!(all.dead.is_empty());
         all.settled(1, 30);
@@ -315,7 +316,7 @@ mod tests {
     #[test]
     fn a_segment_that_was_not_read_wholly_is_kept() {
         let mut all = two();
-        all.leave(1, false, END, 0);
+        all.leave(1, false, END, 0, 0);
         assert!(all.dead.is_empty());
     }
 
@@ -333,7 +334,7 @@ mod tests {
         let mut all = two();
         (0..8).for_each(|at| all.record(1, at < 3));
         assert!(all.pinned(100, 10, None).is_none(), "it is being read");
-        all.leave(1, true, END, 100);
+        all.leave(1, true, END, 100, 0);
         all.settled(1, 10);
         assert!(all.pinned(109, 10, None).is_none(), "what is left may be done in a moment");
         let (number, pinned) = all.pinned(110, 10, None).expect("pinned");
@@ -350,17 +351,28 @@ mod tests {
         assert_eq!(all.dead, [1]);
     }
 
+    /// A restart is no reason to keep delivered mail for longer.
+    #[test]
+    fn a_segment_of_the_past_is_as_old_as_it_is() {
+        for (age, is_late) in [(0, false), (99, false), (100, true), (u64::MAX, true)] {
+            let mut all = two();
+            (0..4).for_each(|at| all.record(1, at < 3));
+            all.leave(1, true, END, 2, age);
+            assert_eq!(all.pinned(12, 10, Some(110)).is_some(), is_late, "{age}");
+        }
+    }
+
     #[test]
     fn segments_are_counted_by_what_keeps_them() {
         let mut all = two();
         all.record(1, true);
-        all.leave(1, true, END, 0);
+        all.leave(1, true, END, 0, 0);
         assert_eq!(all.tally(), Tally { read: 1, mail: 1, ..Tally::default() });
         all.refers((2, 20), (1, 10));
-        all.leave(2, true, END, 0);
+        all.leave(2, true, END, 0, 0);
         assert_eq!(all.tally(), Tally { mail: 1, outcomes: 1, ..Tally::default() });
         all.open(3, Segment::new(30, 0, 0));
-        all.leave(3, false, END, 0);
+        all.leave(3, false, END, 0, 0);
         all.settled(1, 10);
         all.erased(1, 10);
         all.erased(2, 20);
@@ -371,12 +383,12 @@ mod tests {
     fn what_could_not_be_read_is_not_moved_and_nothing_is_before_the_past_is_known() {
         let mut all = two();
         (0..4).for_each(|at| all.record(1, at < 1));
-        all.leave(1, false, END, 0);
+        all.leave(1, false, END, 0, 0);
         assert!(all.pinned(100, 10, None).is_none());
         let mut all = Recycling::default();
         all.open(1, Segment::new(10, 0, 0));
         (0..4).for_each(|at| all.record(1, at < 1));
-        all.leave(1, true, END, 0);
+        all.leave(1, true, END, 0, 0);
         assert!(all.pinned(100, 10, None).is_none());
         all.past_is_known();
         assert!(all.pinned(100, 10, None).is_some());

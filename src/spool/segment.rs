@@ -24,7 +24,7 @@
 //!   24  generation u64       unique in the spool; a later one has a higher number
 //!   32  salt u64             random, not zero
 //!   40  size u64             octets of the file
-//!   48  created u64          milliseconds since the Unix epoch
+//!   48  created u64          milliseconds since the Unix epoch; 0 in a free header: nobody's mail stands behind it
 //!   56  sealed number u32    the writer's segment before this one; generation 0: none
 //!   60  closing u32          bit 0: a write into the sealed segment has failed; bit 1: one into this segment has;
 //!                            the other bits: this segment's own durable end in blocks, 0 if its successor says it
@@ -99,7 +99,7 @@ pub struct Header {
     pub salt: u64,
     /// Octets of the file.
     pub size: u64,
-    /// Milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch. In a free header 0 says that nobody's mail stands behind it.
     pub created_ms: u64,
 }
 

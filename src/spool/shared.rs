@@ -8,12 +8,10 @@ use super::figures::{Stock, WriterFigures};
 use super::layout::Layout;
 use super::published::{Alarm, Published};
 use super::segment::{Header, Sealed, State};
-use crate::clock::now_ms;
 use futures_channel::oneshot;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, mpsc};
-use std::time::Instant;
 
 /// What all parts of an open spool share.
 pub struct Shared {
@@ -59,8 +57,8 @@ pub struct Spare {
     pub number: u32,
     /// Opened with O_DSYNC.
     pub file: File,
-    /// When it was erased, if what it held has not been overwritten since.
-    pub dirty: Option<Instant>,
+    /// When it was erased, in milliseconds since the Unix epoch, if what it held has not been overwritten since.
+    pub dirty: Option<u64>,
 }
 
 /// A spill file to write into from its start.
@@ -222,15 +220,15 @@ impl Shared {
         let _ = self.requests.send(request);
     }
 
-    /// A free header with a generation and a salt of its own.
-    pub fn free_header(&self, number: u32) -> Header {
+    /// A free header with a generation and a salt of its own. `dirty`: as of a [`Spare`].
+    pub fn free_header(&self, number: u32, dirty: Option<u64>) -> Header {
         Header {
             state: State::Free,
             number,
             generation: self.next_generation(),
             salt: random_salt(),
             size: self.segment_bytes,
-            created_ms: now_ms(),
+            created_ms: dirty.unwrap_or(0),
         }
     }
 

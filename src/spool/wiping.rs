@@ -17,7 +17,6 @@ use super::layout::Layout;
 use super::segment::BLOCK;
 use super::shared::Spare;
 use std::io;
-use std::time::Instant;
 
 /// Octets written before requests get their turn.
 const PIECE: u64 = 1 << 20;
@@ -39,11 +38,11 @@ pub enum What {
 }
 
 impl Wiping {
-    /// Begins with a spare of so many octets. Errors: and the spare.
-    pub fn segment(layout: &Layout, spare: Spare, size: u64) -> Result<Wiping, (io::Error, Spare)> {
+    /// Begins with a spare of so many octets. Errors: its file cannot be opened; and the spare.
+    pub fn segment(layout: &Layout, spare: Spare, size: u64) -> Result<Wiping, (Spare, io::Error)> {
         match file::open_for_zeros(&layout.segment(spare.number)) {
             Ok(file) => Ok(Wiping { what: What::Segment(spare), file, at: BLOCK, end: size }),
-            Err(error) => Err((error, spare)),
+            Err(error) => Err((spare, error)),
         }
     }
 
@@ -67,8 +66,8 @@ impl Wiping {
         Ok(self.at >= self.end)
     }
 
-    /// Since when a segment has waited for it.
-    pub fn since(&self) -> Option<Instant> {
+    /// When the segment was erased.
+    pub fn since(&self) -> Option<u64> {
         match &self.what {
             What::Segment(spare) => spare.dirty,
             What::Spill(_) => None,

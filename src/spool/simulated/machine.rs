@@ -26,11 +26,15 @@ pub struct Remains {
     pub spills: u64,
     /// Segments and ranges that were set aside.
     pub damaged: Vec<PathBuf>,
+    /// Files in which something of a message is left, on the disk itself.
+    pub unwiped: Vec<String>,
+    /// How many files were overwritten in this life.
+    pub wiped: u64,
 }
 
 impl Machine {
     /// Opens, as `Spool::open`, with so many core writers.
-    pub fn open(writers: usize) -> Result<Machine, String> {
+    pub fn open(writers: usize, wipe_after_s: u64) -> Result<Machine, String> {
         let directory = PathBuf::from(ROOT).join("spool");
         let options = Options {
             directory,
@@ -38,7 +42,7 @@ impl Machine {
             writers,
             reserve_bytes: 1 << 20,
             bytes_max: None,
-            wipe_after_s: 0,
+            wipe_after_s,
         };
         open::make_directories(&Layout::new(&options.directory))?;
         let (spool, files) = open::assemble(options)?;
@@ -79,8 +83,13 @@ impl Machine {
         let (bad, segments): (Vec<_>, Vec<_>) = segments.into_iter().partition(|path| number_in(path, "bad").is_some());
         let in_use = |path: &&PathBuf| with(|disk| disk.content(path).is_some_and(is_in_use));
         let active = segments.iter().filter(in_use).map(|path| path.display().to_string()).collect();
+        let spilled = with(|disk| disk.list(&layout.spills()));
+        let ends = segments.iter().map(|path| (path, BLOCK as usize)).chain(spilled.iter().map(|path| (path, 0)));
+        let holds = |&(path, from): &(&PathBuf, usize)| with(|disk| disk.holds_behind(path, from));
+        let unwiped = ends.filter(holds).map(|(path, _)| path.display().to_string()).collect();
+        let wiped = self.spool.shared.stock.wiped.get();
         let damaged = bad.into_iter().chain(ranges).collect();
-        Remains { active, spills, damaged }
+        Remains { active, spills, damaged, unwiped, wiped }
     }
 }
 
@@ -140,10 +149,10 @@ mod tests {
     /// A spool with a segment that was written, and whose writer has ended.
     fn begun(seed: u64) -> (Machine, PathBuf, Header) {
         install(Disk::new(seed));
-        let machine = Machine::open(1).expect("opens");
+        let machine = Machine::open(1, 0).expect("opens");
         let path = machine.spool.shared.layout.segment(1);
         let state = State::Active { writer: 0, sealed: None, end: None };
-        let header = Header { state, generation: 9, salt: 1, ..machine.spool.shared.free_header(1) };
+        let header = Header { state, generation: 9, salt: 1, ..machine.spool.shared.free_header(1, Some(1)) };
         write(&path, header).expect("it is written");
         (machine, path, header)
     }
@@ -162,13 +171,13 @@ mod tests {
         let mut stale = 0;
         for seed in 1..50 {
             let (machine, path, header) = begun(seed);
-            let free = machine.spool.shared.free_header(1);
+            let free = machine.spool.shared.free_header(1, Some(1));
             drop(machine);
             set_trouble(Trouble { writes: 1000, ..Trouble::default() });
             assert!(write(&path, Header { generation: header.generation + 1, ..free }).is_err());
             set_trouble(Trouble::default());
             stale += u64::from(!with(|disk| disk.is_durable(&path, 0, BLOCK as usize)));
-            let _machine = Machine::open(1).expect("opens");
+            let _machine = Machine::open(1, 0).expect("opens");
             assert!(with(|disk| disk.is_durable(&path, 0, BLOCK as usize)), "seed {seed}: a power cut would change it");
         }
         assert!(stale > 10, "{stale}");

@@ -317,6 +317,13 @@ impl Disk {
         self.names.get(path).map(|inode| &self.inodes[inode].seen[..])
     }
 
+    /// Is anything but zeros behind `from` in a file, on the disk or as it is seen?
+    pub fn holds_behind(&self, path: &Path, from: usize) -> bool {
+        let Some(inode) = self.names.get(path) else { return false };
+        let Inode { seen, durable, .. } = &self.inodes[inode];
+        seen.iter().skip(from).chain(durable.iter().skip(from)).any(|&octet| octet != 0)
+    }
+
     /// One operation more; the power may go at it.
     fn boundary(&mut self) -> io::Result<()> {
         if !self.dead {

@@ -37,7 +37,7 @@ impl House {
         clock::SIMULATED_MS.set(Some(1_800_000_000_000));
         simulated::install(Disk::new(1));
         let ledger = Rc::new(RefCell::new(Ledger::default()));
-        let mut process = Process::start(1, ledger.clone()).expect("opens");
+        let mut process = Process::start(1, 0, ledger.clone()).expect("opens");
         process.catch_up(&mut Dice::new(1));
         for number in 0..MESSAGES + 2 {
             let offer = Offer::small(number);
@@ -81,7 +81,7 @@ impl House {
         let mut disk = self.disk.copy();
         disk.damage(path, act);
         simulated::install(disk);
-        let mut process = Process::start(1, self.ledger.clone()).expect("opens");
+        let mut process = Process::start(1, 0, self.ledger.clone()).expect("opens");
         process.catch_up(&mut Dice::new(1));
         let missing: Vec<u64> = self.open.iter().copied().filter(|&id| !process.has(id)).collect();
         let risen = self.done.iter().copied().filter(|&id| process.has(id)).collect();
@@ -210,7 +210,7 @@ fn what_is_done_in_a_segment_that_cannot_be_read_for_once_is_done() {
         let segment = house.segments().into_iter().max_by_key(|path| messages(path)).expect("one");
         simulated::install(house.disk.copy());
         for unreadable in [Some(segment), None] {
-            let mut process = Process::start(1, house.ledger.clone()).expect("opens");
+            let mut process = Process::start(1, 0, house.ledger.clone()).expect("opens");
             let can_be_read = unreadable.is_none();
             simulated::with(|disk| disk.unreadable = unreadable);
             process.catch_up(&mut Dice::new(1));

@@ -126,10 +126,10 @@ pub enum Mood {
 }
 
 impl Process {
-    /// Starts, up to the point from which the relay reads. Errors: why the spool does not open.
-    pub fn start(cores: usize, ledger: Rc<RefCell<Ledger>>) -> Result<Process, String> {
+    /// Starts, up to the point from which the relay reads. `wipe_after_s`: as configured. Errors: why the spool does not open.
+    pub fn start(cores: usize, wipe_after_s: u64, ledger: Rc<RefCell<Ledger>>) -> Result<Process, String> {
         simulated::start();
-        let mut machine = Machine::open(cores)?;
+        let mut machine = Machine::open(cores, wipe_after_s)?;
         let start = |seed| Writer::start(seed, Driver::IoUring).expect("nothing is started");
         let writers = machine.core_writers().into_iter().map(start).collect();
         let (writer, follower) = machine.relay_side();

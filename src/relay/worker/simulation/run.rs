@@ -22,6 +22,7 @@ pub struct Tally {
     moves: u64,
     orders: u64,
     troubled_runs: u64,
+    wiped: u64,
 }
 
 impl Tally {
@@ -37,13 +38,14 @@ impl Tally {
         self.moves += other.moves;
         self.orders += other.orders;
         self.troubled_runs += other.troubled_runs;
+        self.wiped += other.wiped;
     }
 
     /// Enough has happened.
     pub fn is_worth_something(&self) {
         let often = self.acknowledged > 10 * self.runs && self.power_cuts > self.runs / 2 && self.kills > self.runs / 4;
         let much = self.recycled > self.runs && self.moves > self.runs / 4 && self.duplicates > self.runs / 4;
-        let much = much && self.orders > self.runs / 4;
+        let much = much && self.orders > self.runs / 4 && self.wiped > self.runs / 4;
         assert!(self.runs < 100 || often && much, "too little has happened: {self:?}");
     }
 }
@@ -62,6 +64,8 @@ struct Run {
     ledger: Rc<RefCell<Ledger>>,
     /// Of a run in which operations fail.
     troubled: bool,
+    /// As configured; 0: nothing is overwritten.
+    wipe_after_s: u64,
     tally: Tally,
 }
 
@@ -71,7 +75,8 @@ pub fn run(seed: u64) -> Tally {
     let troubled = dice.below(3) == 0;
     simulated::install(Disk::new(seed));
     let now_ms = 1_800_000_000_000;
-    let mut run = Run { dice, now_ms, ledger: Rc::default(), troubled, tally: Tally::default() };
+    let wipe_after_s = [0, 600, 4000][dice.below(3) as usize];
+    let mut run = Run { dice, now_ms, ledger: Rc::default(), troubled, wipe_after_s, tally: Tally::default() };
     run.pass(0);
     for _ in 0..1 + run.dice.below(4) {
         run.life();
@@ -109,7 +114,7 @@ impl Run {
         self.tally.starts += 1;
         let cores = 1 + self.dice.below(3) as usize;
         event(Level::Info, "simulated: a start").field("cores", cores).emit();
-        match Process::start(cores, self.ledger.clone()) {
+        match Process::start(cores, self.wipe_after_s, self.ledger.clone()) {
             Ok(mut process) => {
                 process.catch_up(&mut self.dice);
                 process.check_queue();
@@ -277,18 +282,32 @@ impl Run {
         self.die(Some(process), End::GoodOrder);
     }
 
-    /// Another start finds nothing to do, and gives all back.
+    /// Another start finds nothing to do, and gives all back. One more, after the time in which that is to be overwritten,
+    /// finds that it is due: restarts do not put it off.
     fn check_remains(&mut self) {
+        self.settled_life();
+        self.pass(1000 * self.wipe_after_s / 4);
+        let Remains { active, spills, damaged, unwiped, wiped } = self.settled_life();
+        assert!(active.is_empty(), "segments {active:?} are never recycled");
+        assert_eq!(spills, 0, "spill files are never freed");
+        assert!(damaged.is_empty(), "what was never whole is reported as damaged: {damaged:?}");
+        assert!(self.wipe_after_s == 0 || unwiped.is_empty(), "delivered mail is left in {unwiped:?}");
+        self.tally.wiped += wiped;
+    }
+
+    /// A life in which nothing is left to deliver.
+    fn settled_life(&mut self) -> Remains {
         let mut process = self.start().expect("nothing fails any more");
         for _ in 0..20 {
             while process.files() {}
             process.follow(1000);
         }
         assert!(process.is_idle(), "something is delivered that was done");
-        let Remains { active, spills, damaged } = process.remains();
-        assert!(active.is_empty(), "segments {active:?} are never recycled: {}", process.why_kept());
-        assert_eq!(spills, 0, "spill files are never freed");
-        assert!(damaged.is_empty(), "what was never whole is reported as damaged: {damaged:?}");
+        let remains = process.remains();
+        if !remains.active.is_empty() {
+            println!("why they are kept: {}", process.why_kept());
+        }
         self.die(Some(process), End::GoodOrder);
+        remains
     }
 }
