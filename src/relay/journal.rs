@@ -39,9 +39,9 @@ pub fn deferred(about: &About, reply: &Reply, retry_ms: Option<u64>) {
     }
 }
 
-/// What became of a recipient beyond a delivery; `told` says whether the sender gets a notification of it.
-pub fn settled(about: &About, verdict: &Verdict, told: bool) {
-    let (level, what) = match (verdict.action, told) {
+/// What became of a recipient beyond a delivery; `notification` is the message that tells the sender, if one does.
+pub fn settled(about: &About, verdict: &Verdict, notification: Option<QueueId>) {
+    let (level, what) = match (verdict.action, notification.is_some()) {
         (Action::Failed | Action::Expired, true) => (Level::Warning, "bounced"),
         (Action::Failed | Action::Expired, false) => (Level::Warning, "failed, sender not to be told"),
         (Action::Delayed, true) => (Level::Info, "late, sender told"),
@@ -50,6 +50,9 @@ pub fn settled(about: &About, verdict: &Verdict, told: bool) {
         (Action::Delayed | Action::Relayed | Action::Delivered, false) => return,
     };
     let mut event = about.event(level, what);
+    if let Some(notification) = notification {
+        event = event.field("notification", notification);
+    }
     if verdict.action == Action::Expired {
         event = event.field("expired", true);
     }

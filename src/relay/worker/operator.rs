@@ -8,6 +8,7 @@
 //! Promise: an order is answered as done when it is durable, and otherwise leaves everything as it was.
 
 use super::Worker;
+use super::recording::{Built, Words};
 use crate::relay::notification::{Action, Verdict};
 use crate::relay::operator::{Answer, Asked, Counts, Described, Done, IDS_MAX, Question};
 use crate::relay::queue::{Deleting, NotNow};
@@ -15,7 +16,7 @@ use crate::relay::records::Told;
 use crate::relay::task;
 use crate::smtp::client::Reply;
 use crate::smtp::envelope::{Act, Envelope, Fate, Order, Outcome};
-use crate::spool::{CommitError, Location, QueueId};
+use crate::spool::{CommitError, Location};
 use futures_channel::mpsc;
 use std::sync::mpsc::SyncSender;
 
@@ -34,6 +35,7 @@ pub(super) struct Operator {
 pub(super) struct Acted {
     acts: Vec<Begun>,
     done: Vec<(u64, Done)>,
+    words: Vec<Words>,
     answer: SyncSender<Answer>,
     result: Result<(), CommitError>,
 }
@@ -153,9 +155,7 @@ impl Worker {
             return self.write(vec![Begun::deletion(id, deleting)], Vec::new(), answer, Envelope::default());
         }
         match self.build_told(&told, now) {
-            Ok((record, envelope, content)) => {
-                self.commit(record, envelope, content, vec![Begun::deletion(id, deleting)], Vec::new(), answer);
-            }
+            Ok(built) => self.commit(built, vec![Begun::deletion(id, deleting)], Vec::new(), answer),
             Err(why) => {
                 self.queue.delete_failed(id, deleting);
                 let done = why.map_or(Done::Unreadable, Done::Refused);
@@ -166,29 +166,25 @@ impl Worker {
 
     fn write(&mut self, acts: Vec<Begun>, done: Vec<(u64, Done)>, answer: SyncSender<Answer>, envelope: Envelope) {
         if envelope.as_bytes().is_empty() {
-            return self.end(Acted { acts, done, answer, result: Ok(()) });
+            return self.end(Acted { acts, done, words: Vec::new(), answer, result: Ok(()) });
         }
         match self.writer.begin(0) {
-            Ok(record) => self.commit(record, envelope, Vec::new(), acts, done, answer),
-            Err(error) => self.end(Acted { acts, done, answer, result: Err(error) }),
+            Ok(id) => {
+                let built = Built { id, envelope, content: Vec::new(), words: Vec::new() };
+                self.commit(built, acts, done, answer);
+            }
+            Err(error) => self.end(Acted { acts, done, words: Vec::new(), answer, result: Err(error) }),
         }
     }
 
-    fn commit(
-        &mut self,
-        record: QueueId,
-        envelope: Envelope,
-        content: Vec<u8>,
-        acts: Vec<Begun>,
-        done: Vec<(u64, Done)>,
-        answer: SyncSender<Answer>,
-    ) {
+    fn commit(&mut self, built: Built, acts: Vec<Begun>, done: Vec<(u64, Done)>, answer: SyncSender<Answer>) {
+        let Built { id: record, envelope, content, words } = built;
         self.operator.under_way += 1;
         let (writer, sender) = (self.writer.clone(), self.operator.acted_here.clone());
         self.writer.spawn(async move {
             let result = writer.commit(record, &envelope, &content).await;
             // Nobody listens any more when the thread ends: the next start reads what is durable.
-            let _ = sender.unbounded_send(Acted { acts, done, answer, result });
+            let _ = sender.unbounded_send(Acted { acts, done, words, answer, result });
         });
     }
 
@@ -198,7 +194,10 @@ impl Worker {
         self.end(acted);
     }
 
-    fn end(&mut self, Acted { acts, mut done, answer, result }: Acted) {
+    fn end(&mut self, Acted { acts, mut done, words, answer, result }: Acted) {
+        if result.is_ok() {
+            self.say(words);
+        }
         for Begun { id, deleting, done: begun } in acts {
             match (deleting, result) {
                 (Some(deleting), Err(_)) => self.queue.delete_failed(id, deleting),

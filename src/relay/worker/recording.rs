@@ -24,7 +24,25 @@ const RETURNED_BYTES_MAX: usize = 64 * 1024;
 /// A record that is durable, or not.
 pub(super) struct Recorded {
     pub(super) matter: Matter<Location>,
+    pub(super) words: Vec<Words>,
     pub(super) result: Result<(), CommitError>,
+}
+
+/// A record to be written.
+pub(super) struct Built {
+    pub(super) id: QueueId,
+    pub(super) envelope: Envelope,
+    pub(super) content: Vec<u8>,
+    pub(super) words: Vec<Words>,
+}
+
+/// What log and trace say of a recipient as soon as it is durable, and not before: after a crash it would not be true.
+pub(super) struct Words {
+    about: u64,
+    recipient: Vec<u8>,
+    verdict: Verdict,
+    /// What tells the sender.
+    notification: Option<QueueId>,
 }
 
 /// Why there is no record.
@@ -42,15 +60,17 @@ impl Worker {
     pub(super) fn record(&mut self, now: u64) {
         while let Some(matter) = self.records.next(now) {
             match self.build(&matter, now) {
-                Ok((id, envelope, content)) => {
+                Ok(Built { id, envelope, content, words }) => {
                     let (writer, done) = (self.writer.clone(), self.recorded_here.clone());
                     self.writer.spawn(async move {
                         let result = writer.commit(id, &envelope, &content).await;
                         // Nobody listens any more when the thread ends: the next start reads what is durable.
-                        let _ = done.unbounded_send(Recorded { matter, result });
+                        let _ = done.unbounded_send(Recorded { matter, words, result });
                     });
                 }
-                Err(Unbuilt::Refused(error)) => self.recorded(Recorded { matter, result: Err(error) }),
+                Err(Unbuilt::Refused(error)) => {
+                    self.recorded(Recorded { matter, words: Vec::new(), result: Err(error) })
+                }
                 Err(Unbuilt::Needless) => self.records.ended(matter, true, now),
                 Err(Unbuilt::Unreadable(id, why)) => {
                     // It stays queued: whoever mends the spool and starts again gets the notification sent.
@@ -68,17 +88,20 @@ impl Worker {
         self.counters.records.set(records);
     }
 
-    pub(super) fn recorded(&mut self, Recorded { matter, result }: Recorded) {
+    pub(super) fn recorded(&mut self, Recorded { matter, words, result }: Recorded) {
         self.count_writes();
         self.tools.watch.recorded(result.is_ok());
-        if let Err(error) = result {
-            let event = log::event(Level::Error, "outcomes not recorded, deliveries wait until they are");
-            event.field("reason", format_args!("{error:?}")).emit();
+        match result {
+            Ok(()) => self.say(words),
+            Err(error) => {
+                let event = log::event(Level::Error, "outcomes not recorded, deliveries wait until they are");
+                event.field("reason", format_args!("{error:?}")).emit();
+            }
         }
         self.records.ended(matter, result.is_ok(), now_ms());
     }
 
-    fn build(&mut self, matter: &Matter<Location>, now: u64) -> Result<(QueueId, Envelope, Vec<u8>), Unbuilt> {
+    fn build(&mut self, matter: &Matter<Location>, now: u64) -> Result<Built, Unbuilt> {
         match matter {
             Matter::Delivered(delivered, deferred) => {
                 // A message on the move takes its account along.
@@ -92,9 +115,20 @@ impl Worker {
                     push_outcome(*id, *recipient, envelope::Fate::Delivered, reply, &mut envelope);
                 }
                 deferred.into_iter().for_each(|deferred| deferred.push_to(&mut envelope));
-                Ok((id, envelope, Vec::new()))
+                Ok(Built { id, envelope, content: Vec::new(), words: Vec::new() })
             }
             Matter::Told(told) => self.build_notification(told, now),
+        }
+    }
+
+    /// Log and trace say what is durable now.
+    pub(super) fn say(&self, words: Vec<Words>) {
+        for Words { about, recipient, verdict, notification } in words {
+            let failed = matches!(verdict.action, Action::Failed | Action::Expired);
+            self.counters.bounced.add(u64::from(failed));
+            let about = About { id: about, recipient: &recipient, destination: verdict.remote.as_deref() };
+            journal::settled(&about, &verdict, notification);
+            self.trace_verdict(about.id, &verdict, notification.is_some());
         }
     }
 
@@ -111,11 +145,7 @@ impl Worker {
     }
 
     /// For an operator who sends a message back. Errors: the spool has no room, or none: the message cannot be read.
-    pub(super) fn build_told(
-        &mut self,
-        told: &Told<Location>,
-        now: u64,
-    ) -> Result<(QueueId, Envelope, Vec<u8>), Option<CommitError>> {
+    pub(super) fn build_told(&mut self, told: &Told<Location>, now: u64) -> Result<Built, Option<CommitError>> {
         self.build_notification(told, now).map_err(|why| match why {
             Unbuilt::Refused(error) => Some(error),
             Unbuilt::Needless | Unbuilt::Unreadable(..) => None,
@@ -126,7 +156,7 @@ impl Worker {
         &mut self,
         Told { id: about, at, verdicts }: &Told<Location>,
         now: u64,
-    ) -> Result<(QueueId, Envelope, Vec<u8>), Unbuilt> {
+    ) -> Result<Built, Unbuilt> {
         let unreadable = |why| Unbuilt::Unreadable(*about, why);
         // It may have been moved since.
         let at = &self.queue.place(*about).unwrap_or(*at);
@@ -137,7 +167,7 @@ impl Worker {
         if late && told.is_empty() {
             return Err(Unbuilt::Needless);
         }
-        let (mut envelope, mut content) = (Envelope::default(), Vec::new());
+        let (mut envelope, mut content, mut words) = (Envelope::default(), Vec::new(), Vec::new());
         let id = self.writer.begin(RETURNED_BYTES_MAX as u64).map_err(Unbuilt::Refused)?;
         if let Some(first) = told.first() {
             // RET is about failures only: RFC 3461 section 4.3.
@@ -170,14 +200,16 @@ impl Worker {
             if let Some(fate) = fate {
                 push_outcome(*about, verdict.recipient, fate, &verdict.reply, &mut envelope);
             }
-            self.counters.bounced.add(u64::from(fate == Some(envelope::Fate::Failed)));
             let recipient =
                 view.recipients.get(verdict.recipient as usize).map_or(&b""[..], |recipient| recipient.path);
-            let destination = verdict.remote.as_deref();
             let is_told = told.iter().any(|told| told.recipient == verdict.recipient);
-            journal::settled(&About { id: *about, recipient, destination }, verdict, is_told);
-            self.trace_verdict(*about, verdict, is_told);
+            words.push(Words {
+                about: *about,
+                recipient: recipient.to_vec(),
+                verdict: verdict.clone(),
+                notification: is_told.then_some(id),
+            });
         }
-        Ok((id, envelope, content))
+        Ok(Built { id, envelope, content, words })
     }
 }

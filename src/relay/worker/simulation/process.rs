@@ -12,7 +12,9 @@ use crate::relay::connection::{Context, Limits};
 use crate::relay::handle::RelayOptions;
 use crate::relay::lease::Hosts;
 use crate::relay::maildir::Maildirs;
+use crate::relay::notification::{Action, Verdict};
 use crate::relay::queue::Blame;
+use crate::relay::records::Matter;
 use crate::relay::route::Routes;
 use crate::relay::task::{Handover, Report, Tools, Trial, Work};
 use crate::relay::watch::Watch;
@@ -209,17 +211,22 @@ impl Process {
     pub fn record(&mut self) {
         let now = now_ms();
         self.worker.look_for_late(now);
+        let said = self.worker.counters.bounced.get();
         self.worker.record(now);
+        assert_eq!(self.worker.counters.bounced.get(), said, "a failure is told before it is durable");
     }
 
     /// The relay hears what became of its records.
     pub fn hear(&mut self) {
         while let Ok(recorded) = self.worker.recorded.try_recv() {
-            let Recorded { matter, result } = &recorded;
+            let Recorded { matter, result, .. } = &recorded;
+            let mut said = self.worker.counters.bounced.get();
             if result.is_ok() {
                 self.ledger.borrow_mut().recorded(matter);
+                said += failures(matter);
             }
             self.worker.recorded(recorded);
+            assert_eq!(self.worker.counters.bounced.get(), said, "each failure is told once, when it is durable");
         }
         while let Ok(moved) = self.worker.mover.receiver.try_recv() {
             self.ledger.borrow_mut().moves += 1;
@@ -370,4 +377,11 @@ impl Process {
 /// Is the process dead, and what it says of no account?
 fn dead() -> bool {
     simulated::with(|disk| disk.is_dead())
+}
+
+/// Recipients of which a record says that they got nothing.
+fn failures(matter: &Matter<Location>) -> u64 {
+    let Matter::Told(told) = matter else { return 0 };
+    let failed = |verdict: &&Verdict| matches!(verdict.action, Action::Failed | Action::Expired);
+    told.verdicts.iter().filter(failed).count() as u64
 }
