@@ -17,14 +17,20 @@
 //! changes nothing, so that whoever was in the midst of something gets no further. Trouble ([`Trouble`]) makes single
 //! operations fail.
 
+mod calls;
+mod dice;
 mod executor;
 mod machine;
 mod names;
 
+pub use calls::{
+    create_directory, forget_cached, free_bytes, is_directory, length, list, open, read_to_string, remove_file, rename,
+    sync_directory, sync_file_system,
+};
+pub use dice::Dice;
 pub use executor::{is_running, run_one, spawn, start, stop, tasks};
 pub use machine::{Machine, Record, Remains, records};
 
-use super::disk::Open;
 use super::segment::{Header, State};
 use names::Names;
 use std::cell::RefCell;
@@ -37,34 +43,6 @@ use std::task::{Context, Poll, Waker};
 pub const ROOT: &str = "/simulated";
 const SECTOR: usize = 512;
 const PAGE: usize = 4096;
-
-/// A small generator of numbers: the same seed, the same run.
-#[derive(Clone, Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Of a seed.
-    pub fn new(seed: u64) -> Dice {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        for _ in 0..4 {
-            dice.below(2);
-        }
-        dice
-    }
-
-    /// A number below `limit`, which is not 0.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-
-    /// True `of` times out of a thousand.
-    pub fn per_mille(&mut self, of: u64) -> bool {
-        of > 0 && self.below(1000) < of
-    }
-}
 
 /// How often operations fail, out of a thousand.
 #[derive(Clone, Copy, Debug, Default)]
@@ -399,31 +377,6 @@ fn write_into(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     content[offset..offset + bytes.len()].copy_from_slice(bytes);
 }
 
-/// As `disk::open`.
-pub fn open(path: &Path, how: Open) -> io::Result<File> {
-    with(|disk| {
-        let durable = how == Open::WriteDurably;
-        if let Open::New | Open::Replace = how {
-            disk.name_operation()?;
-            if disk.trouble.full {
-                disk.undecided += 1;
-                return Err(error(nix::errno::Errno::ENOSPC));
-            }
-            if how == Open::New && disk.names.get(path).is_some() {
-                return Err(error(nix::errno::Errno::EEXIST));
-            }
-            disk.inodes.push(Inode::default());
-            disk.names.create(path, disk.inodes.len() - 1);
-        } else {
-            let opened = disk.read_operation(nix::errno::Errno::EMFILE);
-            disk.undecided += u64::from(opened.is_err() && how != Open::Read);
-            opened?;
-        }
-        let inode = disk.names.get(path).ok_or(error(nix::errno::Errno::ENOENT))?;
-        Ok(File { inode, durable })
-    })
-}
-
 impl File {
     /// As pread.
     pub fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -537,100 +490,4 @@ impl Future for Coming {
             Poll::Pending
         })
     }
-}
-
-/// As `disk::length`.
-pub fn length(path: &Path) -> io::Result<u64> {
-    with(|disk| {
-        let inode = disk.names.get(path).ok_or(error(nix::errno::Errno::ENOENT))?;
-        Ok(disk.inodes[inode].seen.len() as u64)
-    })
-}
-
-/// As `disk::read_to_string`.
-pub fn read_to_string(path: &Path) -> io::Result<String> {
-    with(|disk| {
-        disk.read_operation(nix::errno::Errno::EIO)?;
-        let content = disk.content(path).ok_or(error(nix::errno::Errno::ENOENT))?;
-        String::from_utf8(content.to_vec()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
-    })
-}
-
-/// As `disk::rename`.
-pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    with(|disk| {
-        disk.name_operation()?;
-        disk.names.rename(from, to).ok_or(error(nix::errno::Errno::ENOENT))
-    })
-}
-
-/// As `disk::remove_file`.
-pub fn remove_file(path: &Path) -> io::Result<()> {
-    with(|disk| {
-        if disk.names.get(path).is_none() {
-            return Err(error(nix::errno::Errno::ENOENT));
-        }
-        disk.name_operation()?;
-        disk.names.remove(path).ok_or(error(nix::errno::Errno::ENOENT))
-    })
-}
-
-/// As `disk::sync_directory`.
-pub fn sync_directory(path: &Path) -> io::Result<()> {
-    with(|disk| {
-        disk.name_operation()?;
-        disk.names.sync(path);
-        Ok(())
-    })
-}
-
-/// As `disk::sync_file_system`.
-pub fn sync_file_system() -> io::Result<()> {
-    with(|disk| {
-        disk.boundary()?;
-        let Disk { inodes, names, dice, .. } = disk;
-        names.sync_all();
-        inodes.iter_mut().try_for_each(|inode| inode.sync(dice, 0))
-    })
-}
-
-/// As `disk::forget_cached`.
-pub fn forget_cached(path: &Path, bytes: Option<u64>) -> io::Result<()> {
-    with(|disk| {
-        let inode = disk.names.get(path).ok_or(error(nix::errno::Errno::ENOENT))?;
-        let inode = &mut disk.inodes[inode];
-        let end = bytes.map_or(usize::MAX, |bytes| bytes as usize);
-        let (seen, durable) = (end.min(inode.seen.len()), end.min(inode.durable.len()));
-        if inode.dirty.is_empty() {
-            inode.seen.splice(..seen, inode.durable[..durable].iter().copied());
-        }
-        Ok(())
-    })
-}
-
-/// As `disk::list`.
-pub fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    with(|disk| {
-        disk.read_operation(nix::errno::Errno::EIO)?;
-        Ok(disk.list(directory))
-    })
-}
-
-/// As `disk::is_directory`.
-pub fn is_directory(path: &Path) -> bool {
-    with(|disk| disk.names.is_directory(path))
-}
-
-/// As `disk::create_directory`. It is durable at once: what is simulated begins behind it.
-pub fn create_directory(path: &Path) -> io::Result<()> {
-    with(|disk| {
-        disk.boundary()?;
-        disk.names.create_directory(path);
-        Ok(())
-    })
-}
-
-/// As `disk::free_bytes`.
-pub fn free_bytes() -> io::Result<u64> {
-    with(|disk| if disk.dead { Err(eio()) } else { Ok(if disk.trouble.full { 0 } else { 1 << 40 }) })
 }

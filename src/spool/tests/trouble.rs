@@ -1,5 +1,6 @@
 //! The spool when the disk, the descriptors or the permissions are not as they should be.
 
+use super::spills::commit_spilled;
 use super::*;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
