@@ -191,14 +191,14 @@ class Penstock:
                 assert time.monotonic() < deadline, f"nothing listens on {port}:\n{self.log_text()[-3000:]}"
                 time.sleep(0.005)
         # The kernel may let a process that was killed a moment ago answer for a while: its ring goes later.
-        says_so = self.settings["log"].get("format") == "json" and "level" not in self.settings["log"]
+        says_so = "level" not in self.settings["log"]
         while says_so and self.times_ready() == before:
             assert self.process.poll() is None, f"it ended at start:\n{self.log_text()[-3000:]}"
             assert time.monotonic() < deadline, f"it is never ready:\n{self.log_text()[-3000:]}"
             time.sleep(0.005)
 
     def times_ready(self):
-        return self.log_text().count('"event":"ready"')
+        return len(re.findall(r'"event":"ready"|^\S+ info +ready$', self.log_text(), re.MULTILINE))
 
     def is_up(self):
         """May clients try? Here always: that nobody listens costs them nothing."""
