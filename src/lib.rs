@@ -40,7 +40,7 @@
 //! | [`trace`] | what became of each message, kept for some days | `smtp::envelope`, `spool::QueueId` |
 //! | [`admin`] | what the operator does: queue, user commands, demo | all |
 //! | [`appliance`] | all of it put together, started and stopped | all |
-//! | [`config`], [`log`], [`metrics`], [`clock`] | constants after start, log lines, plain counters, the time | `config`: `policy`, `log`, `sasl` for its mechanisms; `metrics`: `log` |
+//! | [`config`], [`log`], [`metrics`], [`clock`], [`shares`] | constants after start, log lines, plain counters, the time, who may hold how many places | `config`: `policy`, `log`, `sasl` for its mechanisms; `metrics`: `log` |
 
 pub mod admin;
 pub mod appliance;
@@ -57,6 +57,7 @@ pub mod relay;
 pub mod sasl;
 pub mod server;
 pub mod services;
+pub mod shares;
 pub mod smtp;
 pub mod spool;
 pub mod trace;

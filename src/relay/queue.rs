@@ -97,6 +97,8 @@ pub struct Delivery<L> {
     pub destination: Destination,
     /// Indices of recipients in the envelope.
     pub recipients: Vec<u32>,
+    /// Who sent the message: a hash.
+    pub sender: u32,
     job: u32,
 }
 

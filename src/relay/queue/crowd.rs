@@ -10,10 +10,16 @@
 //! Promises: what one of them costs does not depend on how many there are; all of them together have no more connections than
 //! [`Queue::limit_crowd`] says; for those connections senders take turns, so that a mailing to 50,000 domains does not delay
 //! another's single mail. Each has a server of its own.
+//!
+//! **How many connections one sender may hold** is the rule of [`crate::shares`]: fewer than are free, so alone half of them.
+//! Turns are not enough: who mails to a thousand domains whose servers say nothing would hold all connections for minutes when
+//! the others' turn comes. A connection counts for the sender of whose mail it was begun, to its end, whatever else it is
+//! handed. Where the mail of a sender who may not begin another is first in turn, that of one who may goes before it.
 
 use super::message::Job;
 use super::site::{Server, Site};
 use super::{Delivery, Destination, Message, Queue, State};
+use crate::shares::Shares;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// Where a site stands.
@@ -24,8 +30,8 @@ pub enum Place {
     Nowhere,
     /// In the agenda, for that time.
     Agenda(u64),
-    /// Among those whose turn it will be.
-    Turn,
+    /// Among those whose turn it will be: that of this sender, by how long its mail has been due.
+    Turn(u32, u64),
 }
 
 /// The queue's knowledge of such sites.
@@ -40,43 +46,68 @@ pub struct Crowd {
     /// By when something may begin, milliseconds since the Unix epoch.
     agenda: BTreeSet<(u64, Destination)>,
     turns: Turns,
-    connections: usize,
-    connections_max: usize,
+    /// The connections, by sender.
+    shares: Shares,
+    /// For whom the connections to a site were begun, the oldest first: that is taken to be the one that ends.
+    openers: HashMap<Destination, VecDeque<u32>>,
 }
 
-/// Sites that are due, by the sender of what is first there; senders take turns.
+/// Sites that are due, by the sender of what is first there; senders take turns. Those without sites are forgotten when their
+/// turn comes.
 #[derive(Debug, Default)]
 struct Turns {
     ring: VecDeque<u32>,
-    sites: HashMap<u32, VecDeque<Destination>>,
+    /// Of each in the ring, by since when something is due.
+    sites: HashMap<u32, BTreeSet<(u64, Destination)>>,
 }
 
 impl Turns {
-    fn push(&mut self, sender: u32, site: Destination) {
-        let sites = self.sites.entry(sender).or_default();
-        if sites.is_empty() {
-            self.ring.push_back(sender);
-        }
-        sites.push_back(site);
+    fn push(&mut self, sender: u32, since_ms: u64, site: Destination) {
+        let ring = &mut self.ring;
+        let sites = self.sites.entry(sender).or_insert_with(|| {
+            ring.push_back(sender);
+            BTreeSet::new()
+        });
+        sites.insert((since_ms, site));
     }
 
-    fn pop(&mut self) -> Option<Destination> {
-        let sender = self.ring.pop_front()?;
-        let sites = self.sites.get_mut(&sender)?;
-        let site = sites.pop_front();
-        match sites.is_empty() {
-            true => drop(self.sites.remove(&sender)),
-            false => self.ring.push_back(sender),
+    fn remove(&mut self, sender: u32, since_ms: u64, site: Destination) {
+        self.sites.get_mut(&sender).expect("a sender with sites").remove(&(since_ms, site));
+    }
+
+    /// The first of the first sender who may. Those who may not hold connections, so they are few.
+    fn pop(&mut self, may: impl Fn(u32) -> bool) -> Option<Destination> {
+        let mut at = 0;
+        loop {
+            let sender = *self.ring.get(at)?;
+            let sites = self.sites.get_mut(&sender).expect("each in the ring has some");
+            let first = if may(sender) { sites.pop_first() } else { None };
+            if first.is_none() && !sites.is_empty() {
+                at += 1;
+                continue;
+            }
+            self.ring.remove(at);
+            match sites.is_empty() {
+                true => drop(self.sites.remove(&sender)),
+                false => self.ring.push_back(sender),
+            }
+            if let Some((_, site)) = first {
+                return Some(site);
+            }
         }
-        site
+    }
+
+    /// Has a sender sites who may?
+    fn has_some(&self, may: impl Fn(u32) -> bool) -> bool {
+        self.ring.iter().any(|&sender| may(sender) && self.sites.get(&sender).is_some_and(|sites| !sites.is_empty()))
     }
 }
 
 impl Crowd {
     /// None yet; their numbers begin at `first`.
     pub fn new(first: Destination) -> Crowd {
-        let (free, idle, agenda, turns, connections) = Default::default();
-        Crowd { first, free, idle, agenda, turns, connections, connections_max: usize::MAX }
+        let (free, idle, agenda, turns, openers) = Default::default();
+        Crowd { first, free, idle, agenda, turns, shares: Shares::new(usize::MAX), openers }
     }
 
     /// The number of the first, and of those that are always there.
@@ -84,25 +115,30 @@ impl Crowd {
         self.first
     }
 
-    fn has_room(&self) -> bool {
-        self.connections < self.connections_max
-    }
-
-    /// A connection to `destination` more, if it is one of these.
-    pub fn connected(&mut self, destination: Destination) {
-        self.connections += usize::from(destination >= self.first);
+    /// A connection to `destination` more, if it is one of these, for mail of `sender`.
+    pub fn connected(&mut self, destination: Destination, sender: u32) {
+        if destination >= self.first {
+            self.shares.take(sender);
+            self.openers.entry(destination).or_default().push_back(sender);
+        }
     }
 
     /// One less.
     pub fn disconnected(&mut self, destination: Destination) {
-        self.connections -= usize::from(destination >= self.first);
+        if destination >= self.first {
+            let openers = self.openers.get_mut(&destination).expect("as many closed as opened");
+            self.shares.give_back(openers.pop_front().expect("as many closed as opened"));
+            if openers.is_empty() {
+                self.openers.remove(&destination);
+            }
+        }
     }
 }
 
 impl<L: Copy + PartialEq> Queue<L> {
     /// Most connections to all of them together.
     pub fn limit_crowd(&mut self, connections_max: usize) {
-        self.crowd.connections_max = connections_max.max(1);
+        self.crowd.shares.limit(connections_max);
     }
 
     /// A destination more. With `connections_max` connections at a time until [`Queue::limit_site`].
@@ -178,41 +214,59 @@ impl<L: Copy + PartialEq> Queue<L> {
         is_gone
     }
 
-    /// The next of them where something may begin. It stands nowhere then, until [`Queue::touch`].
+    /// The next of them where something may begin, of a sender who may. It stands nowhere then, until [`Queue::touch`].
     pub(super) fn next_of_crowd(&mut self, now: u64) -> Option<Destination> {
-        if !self.crowd.has_room() {
+        if !self.crowd.shares.has_room() {
             return None;
         }
         // Each of them once when its time has come, however many that are at a time: nobody shall wait behind the first.
         while let Some(&(when_ms, site)) = self.crowd.agenda.first().filter(|(when_ms, _)| *when_ms <= now) {
             self.crowd.agenda.remove(&(when_ms, site));
-            self.sites[site].place = Place::Turn;
             self.promote(site, now);
-            let sender = self.chosen(site).map_or(0, |job| self.messages[self.jobs[job].message].sender);
-            self.crowd.turns.push(sender, site);
+            self.turn_to_who_may(site);
+            let chosen = self.chosen(site).map(|job| &self.jobs[job]);
+            let (sender, since_ms) = chosen.map_or((0, 0), |job| (self.messages[job.message].sender, job.due_ms));
+            self.sites[site].place = Place::Turn(sender, since_ms);
+            self.crowd.turns.push(sender, since_ms, site);
         }
-        while let Some(site) = self.crowd.turns.pop() {
+        loop {
+            let Crowd { turns, shares, .. } = &mut self.crowd;
+            let site = turns.pop(|sender| shares.may(sender))?;
             self.sites[site].place = Place::Nowhere;
             self.promote(site, now);
-            if self.has_room(site) && self.due_ms(site, now).is_some() {
+            if self.has_room(site) && self.turn_to_who_may(site) && self.due_ms(site, now).is_some() {
                 return Some(site);
             }
             self.touch(site);
         }
-        None
+    }
+
+    /// At `site` it is the turn of a sender who may begin a connection, if there is one.
+    fn turn_to_who_may(&mut self, site: Destination) -> bool {
+        let Queue { lanes, crowd, sites, .. } = self;
+        lanes.turn_to(&mut sites[site].rings, |sender| crowd.shares.may(sender))
     }
 
     /// When [`Queue::start`] may find something at one of them.
     pub(super) fn crowd_wake_ms(&self) -> Option<u64> {
-        let Crowd { agenda, turns, .. } = &self.crowd;
-        let next_ms = if turns.ring.is_empty() { agenda.first().map(|(when_ms, _)| *when_ms) } else { Some(0) };
-        next_ms.filter(|_| self.crowd.has_room())
+        let Crowd { agenda, turns, shares, .. } = &self.crowd;
+        let is_now = turns.has_some(|sender| shares.may(sender));
+        let next_ms = if is_now { Some(0) } else { agenda.first().map(|(when_ms, _)| *when_ms) };
+        next_ms.filter(|_| shares.has_room())
     }
 
     /// Something has changed at `destination`: puts it where it belongs, if it is one of these.
     pub(super) fn touch(&mut self, destination: Destination) {
-        if destination < self.crowd.first || self.sites[destination].place == Place::Turn {
+        if destination < self.crowd.first {
             return;
+        }
+        // If its sender may not begin anything, what has come may be of one who may.
+        if let Place::Turn(sender, since_ms) = self.sites[destination].place {
+            if self.crowd.shares.may(sender) {
+                return;
+            }
+            self.crowd.turns.remove(sender, since_ms, destination);
+            self.sites[destination].place = Place::Nowhere;
         }
         let place = self.begins_ms(destination).map_or(Place::Nowhere, Place::Agenda);
         let before = std::mem::replace(&mut self.sites[destination].place, place);
@@ -268,7 +322,7 @@ mod tests {
         queue.add(from(2, 8, &[5000]));
         let begun: Vec<_> = std::iter::from_fn(|| queue.start(10)).collect();
         let ids: Vec<u64> = begun.iter().map(|delivery| delivery.id).collect();
-        assert_eq!((ids.len(), ids.contains(&2)), (3, true), "{ids:?}");
+        assert_eq!(ids, [1, 2], "and one for whoever comes");
         assert_eq!(queue.wake_ms(), Some(super::super::tests::EXPIRY), "no more connections");
         // Every one of them has its turn.
         let mut open = begun;
@@ -281,6 +335,104 @@ mod tests {
             handed += 1;
         }
         assert_eq!(handed, 5000);
+    }
+
+    /// All that may begin now, begun.
+    fn begun(queue: &mut Queue<u32>) -> Vec<Delivery<u32>> {
+        std::iter::from_fn(|| queue.start(10)).collect()
+    }
+
+    fn ended(queue: &mut Queue<u32>, delivery: &Delivery<u32>) {
+        queue.tried(delivery, fates(&vec![250; delivery.recipients.len()]), Blame::Nobody, "mx", 10);
+        queue.disconnected(delivery.destination);
+    }
+
+    /// A thousand domains, and no server of theirs ever answers.
+    #[test]
+    fn who_mails_to_servers_that_say_nothing_holds_half_of_the_connections() {
+        let mut queue = crowd(1003);
+        queue.limit_crowd(200);
+        queue.add(from(1, 7, &(1..=1000).collect::<Vec<_>>()));
+        let held = begun(&mut queue);
+        assert_eq!((held.len(), queue.wake_ms()), (100, Some(super::super::tests::EXPIRY)), "and the rest waits quietly");
+        for id in 2..=50 {
+            queue.add(from(id, id as u32 + 7, &[1001]));
+            let [theirs] = &begun(&mut queue)[..] else { panic!("{id} waits") };
+            assert_eq!(theirs.id, id);
+            ended(&mut queue, theirs);
+        }
+        // One that ends makes room for one.
+        ended(&mut queue, &held[0]);
+        assert_eq!(begun(&mut queue).iter().map(|one| one.id).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn mail_of_who_may_not_begin_another_connection_lets_others_pass_at_the_same_domain() {
+        let mut queue = crowd(10);
+        queue.limit_crowd(6);
+        (1..=9).for_each(|at| drop(queue.add(from(at, 7, &[at as usize]))));
+        assert_eq!(begun(&mut queue).len(), 3);
+        for (id, small) in [(21, true), (22, false)] {
+            // Behind mail of the first sender, which has been due for longer and is small.
+            queue.add(Arrival { small, ..from(id, id as u32, &[9]) });
+            let [theirs] = &begun(&mut queue)[..] else { panic!("{id} waits") };
+            assert_eq!((theirs.id, theirs.destination), (id, 9));
+            ended(&mut queue, theirs);
+        }
+    }
+
+    /// A connection goes on with what is due at its domain, whosever that is, and counts for who began it.
+    #[test]
+    fn a_connection_counts_for_who_began_it_to_its_end() {
+        let mut queue = crowd(4);
+        queue.limit_crowd(2);
+        queue.add(from(1, 7, &[1]));
+        queue.add(from(2, 8, &[1]));
+        queue.add(from(3, 7, &[2]));
+        let first = queue.start(10).expect("due");
+        queue.tried(&first, fates(&[250]), Blame::Nobody, "mx", 10);
+        let second = queue.next(1, 10).expect("due");
+        assert_eq!((first.id, second.id, queue.start(10)), (1, 2, None));
+        ended(&mut queue, &second);
+        assert_eq!(queue.start(10).map(|delivery| delivery.id), Some(3));
+    }
+
+    /// Whatever begins and ends in whatever order: who begins may, and nothing waits that may begin.
+    #[test]
+    fn what_may_begin_is_begun() {
+        const SITES: usize = 12;
+        for seed in 1..200u64 {
+            let mut random = seed;
+            let mut roll = move |sides: u64| {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (random >> 33) % sides
+            };
+            let (mut queue, mut open, mut waiting) = (crowd(SITES), Vec::<Delivery<u32>>::new(), Vec::new());
+            let places = 2 + roll(9) as usize;
+            queue.limit_crowd(places);
+            (1..=SITES).for_each(|site| queue.limit_site(site, 1));
+            for id in 1..300u64 {
+                match roll(3) {
+                    0 if !open.is_empty() => ended(&mut queue, &open.swap_remove(roll(open.len() as u64) as usize)),
+                    _ => {
+                        let (sender, site) = (roll(4) as u32, 1 + roll(SITES as u64) as usize);
+                        queue.add(Arrival { small: roll(2) == 0, ..from(id, sender, &[site]) });
+                        waiting.push((id, sender, site));
+                    }
+                }
+                let held = |open: &[Delivery<u32>], sender| open.iter().filter(|one| one.sender == sender).count();
+                while let Some(delivery) = queue.start(10) {
+                    assert!(held(&open, delivery.sender) < places - open.len(), "seed {seed}: {delivery:?}");
+                    waiting.retain(|(id, ..)| *id != delivery.id);
+                    open.push(delivery);
+                }
+                for &(id, sender, site) in &waiting {
+                    let has_room = open.iter().all(|one| one.destination != site);
+                    let may = has_room && held(&open, sender) < places - open.len();
+                    assert!(!may, "seed {seed}: {id} of {sender} for {site} waits");
+                }
+            }
+        }
     }
 
     #[test]

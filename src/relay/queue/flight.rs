@@ -26,10 +26,10 @@ impl<L: Copy + PartialEq> Queue<L> {
         let first = (0..self.crowd.first()).filter(ready).min_by_key(rank);
         let destination = first.or_else(|| self.next_of_crowd(now))?;
         let delivery = self.take(destination, now);
-        if delivery.is_some() {
+        if let Some(delivery) = &delivery {
             self.sites[destination].connections += 1;
             self.servers[self.sites[destination].server].connections += 1;
-            self.crowd.connected(destination);
+            self.crowd.connected(destination, delivery.sender);
         }
         self.touch(destination);
         delivery
@@ -207,7 +207,7 @@ impl<L: Copy + PartialEq> Queue<L> {
     fn take(&mut self, destination: Destination, now: u64) -> Option<Delivery<L>> {
         let job = self.chosen(destination)?;
         let Job { message, due_ms, .. } = self.jobs[job];
-        let Message { id, at, expire_ms, .. } = self.messages[message];
+        let Message { id, at, expire_ms, sender, .. } = self.messages[message];
         // The clock may have been set back since it was given its turn.
         if due_ms > now || expire_ms <= now {
             return None;
@@ -218,7 +218,7 @@ impl<L: Copy + PartialEq> Queue<L> {
         server.begun += 1;
         site.served_at = server.begun;
         self.count(job, State::Flying);
-        Some(Delivery { id, at, destination, recipients: self.jobs[job].recipients.as_slice().to_vec(), job })
+        Some(Delivery { id, at, destination, recipients: self.jobs[job].recipients.as_slice().to_vec(), sender, job })
     }
 
     /// The message of a delivery that is under way, if it is still known.

@@ -114,6 +114,32 @@ impl Lanes {
         (front != NONE).then(|| self.slab[front].jobs)
     }
 
+    /// Lets those whose senders may not be served now stand back, so that the job whose turn it is is of one who may. False, and
+    /// nothing is changed: there is none.
+    pub fn turn_to(&self, rings: &mut Rings, may: impl Fn(u32) -> bool) -> bool {
+        let front = rings.front();
+        let small_first = front != NONE && self.slab[front].small;
+        for small in [small_first, !small_first] {
+            let first = *rings.ring(small);
+            let mut lane = first;
+            while lane != NONE {
+                if may(self.slab[lane].sender) {
+                    *rings.ring(small) = lane;
+                    rings.small_in_row = match small {
+                        true => rings.small_in_row.min(SMALL_IN_ROW - 1),
+                        false => SMALL_IN_ROW,
+                    };
+                    return true;
+                }
+                lane = self.slab[lane].next;
+                if lane == first {
+                    break;
+                }
+            }
+        }
+        false
+    }
+
     /// Takes that job out: its sender has had a turn.
     pub fn take_first(&mut self, rings: &mut Rings, jobs: &mut Slab<Job>) -> Option<u32> {
         let front = rings.front();
