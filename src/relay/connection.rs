@@ -313,14 +313,14 @@ impl Connection {
             return Attempt { fates: vec![fate; recipients], usable: false, blame: Blame::Destination, passes_dsn };
         }
         self.client.send(transaction, &mut self.out);
-        let (blame, failed) = match self.transact(stored, converter).await {
+        let mut broken = Blame::Destination;
+        let (blame, failed) = match self.transact(stored, converter, &mut broken).await {
             Ok(fates) => {
                 let usable = self.client.step(b"", &mut self.out).1 == Event::Ready;
-                let answered = usable || fates.iter().any(|fate| matches!(fate, Fate::Delivered(_)));
-                let blame = if answered { Blame::Nobody } else { Blame::Destination };
+                let blame = if usable || fates.iter().any(is_decided) { Blame::Nobody } else { broken };
                 return Attempt { fates, usable, blame, passes_dsn };
             }
-            Err(Unsent::Lost(why)) => (Blame::Destination, why),
+            Err(Unsent::Lost(why)) => (broken, why),
             Err(Unsent::Unreadable(why)) => (Blame::Ours, unreadable(stored, &why).text),
         };
         let fates = self.client.lost(&failed).unwrap_or_default();
@@ -357,12 +357,21 @@ impl Connection {
         self.stream.has_gone().await || self.hear_out().await.is_err()
     }
 
-    /// The transaction that the client has begun, to its end: one fate per recipient.
-    async fn transact(&mut self, stored: &mut Stored, converter: Option<Converter>) -> Result<Vec<Fate>, Unsent> {
+    /// The transaction that the client has begun, to its end: one fate per recipient. `broken`: whose fault it is if the
+    /// connection breaks.
+    async fn transact(
+        &mut self,
+        stored: &mut Stored,
+        converter: Option<Converter>,
+        broken: &mut Blame,
+    ) -> Result<Vec<Fate>, Unsent> {
         let mut outlet = Outlet::new(converter);
         loop {
             match self.event().await.map_err(Unsent::Lost)? {
-                Event::SendContent => self.send_content(stored, &mut outlet).await?,
+                Event::SendContent => {
+                    *broken = Blame::Content;
+                    self.send_content(stored, &mut outlet).await?;
+                }
                 Event::Done(fates) => return Ok(fates),
                 Event::Closed(trouble) => return Err(Unsent::Lost(shown(&trouble))),
                 event => return Err(Unsent::Lost(format!("{event:?} within a transaction"))),
@@ -470,6 +479,15 @@ impl Connection {
         self.listen().await?;
         let written = self.stream.write(&mut self.out).await;
         written.map_err(|error| Unsent::Lost(lost(Phase::Content, &log::without_number(&error))))
+    }
+}
+
+/// Has the server decided about a recipient? What it defers when it closes the connection (421) it has not.
+fn is_decided(fate: &Fate) -> bool {
+    match fate {
+        Fate::Delivered(_) => true,
+        Fate::Failed(reply) => !reply.ours,
+        Fate::Deferred(_) => false,
     }
 }
 

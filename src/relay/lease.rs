@@ -3,6 +3,7 @@
 use crate::clock::now_ms;
 use crate::log::{self, Level};
 use crate::relay::connection::{Connection, Unopened};
+use crate::relay::losses::Broken;
 use crate::relay::pool::{Choice, Pools, Ranked, Seat, Settings};
 use crate::relay::route::Destination;
 use futures_channel::oneshot;
@@ -133,8 +134,8 @@ impl Lease {
     }
 
     /// The connection broke within a transaction.
-    pub fn lost(&self) {
-        let probe_ms = self.hosts.pools.borrow_mut().lost(self.seat, now_ms());
+    pub fn lost(&self, broken: Broken) {
+        let probe_ms = self.hosts.pools.borrow_mut().lost(self.seat, broken, now_ms());
         self.left_out("connections break within transactions", probe_ms);
     }
 

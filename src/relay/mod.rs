@@ -5,6 +5,7 @@
 //!  spool --record-->    queue (what, when, whether)  worker (the thread)
 //!                       route (where to), sender     task, connection (SMTP, LMTP), maildir
 //!                       pool (which host of it)      lease (a place there)
+//!                       losses (host or message)
 //!                       direct (a domain's servers)
 //!                       content, conversion (what is sent)
 //!                       notification (what the sender is told)
@@ -24,6 +25,7 @@ pub mod following;
 pub mod handle;
 pub mod journal;
 pub mod lease;
+pub mod losses;
 pub mod maildir;
 pub mod notification;
 pub mod operator;

@@ -122,8 +122,10 @@ pub struct Tried {
 pub enum Blame {
     /// Nobody: the destination answered.
     Nobody,
-    /// The destination: the connection broke.
+    /// The destination: the connection broke before the content.
     Destination,
+    /// The connection broke in the content or before the reply to it: the destination, or this message.
+    Content,
     /// We: what was to be sent cannot be read, say. It says nothing of the destination.
     Ours,
 }

@@ -229,7 +229,7 @@ async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Wor
         let attempt = connection.deliver(transaction, &mut stored).await;
         tools.route(base).delivery.count_time(began.elapsed());
         messages += 1;
-        let blame = blamed(&attempt, &lease);
+        let blame = blamed(&attempt, &delivery, &lease);
         let may_go_on = attempt.usable && messages < MESSAGES_MAX && opened.elapsed() < AGE_MAX;
         let usable = may_go_on && !lease.made_way();
         let Attempt { fates, passes_dsn, .. } = attempt;
@@ -266,27 +266,46 @@ fn unsent(task: u64, work: Work, unopened: Unopened, way: &Way) -> Report {
 
 /// Tells the pool what came of an attempt. Whose fault it was for the queue: not the destination's while another of its hosts
 /// is up.
-fn blamed(attempt: &Attempt, lease: &Lease) -> Blame {
+fn blamed(attempt: &Attempt, delivery: &Delivery<Location>, lease: &Lease) -> Blame {
+    let is_enough = is_enough(&attempt.fates);
+    if is_enough || attempt.blame == Blame::Nobody {
+        lease.answered(is_enough);
+    }
     match attempt.blame {
-        Blame::Nobody => lease.answered(is_enough(&attempt.fates)),
-        Blame::Destination => lease.lost(),
+        Blame::Nobody => {}
+        Blame::Destination => lease.lost(None),
+        Blame::Content => lease.lost(Some((delivery.id, delivery.sender))),
         Blame::Ours => {}
     }
     match attempt.blame {
-        Blame::Destination if lease.has_another() => Blame::Ours,
+        Blame::Destination | Blame::Content if lease.has_another() => Blame::Ours,
         blame => blame,
     }
 }
 
-/// Does a server say that it has enough of us? It does so to everybody of a transaction: 421, or trouble of the system, of
-/// the network or of policy (RFC 3463 section 3); one recipient's mailbox says nothing of the server.
+/// What a server says when it has enough of us, to everybody of a transaction. Anything else is about a message or its
+/// recipients and says nothing of how many connections the host takes.
+///
+/// | reply | enough | source |
+/// |---|---|---|
+/// | 421 | yes | "service not available, closing transmission channel": RFC 5321 sections 3.8, 4.2.2 |
+/// | 4.3.2 | yes | "system not accepting network messages .. excessive load": RFC 3463 section 3.4 |
+/// | 4.4.5 | yes | "mail system congestion": RFC 3463 section 3.5 |
+/// | 4.3.0, 4.3.1, 4.3.5 | no | no room for a message of this size, or trouble with it: RFC 5321 section 4.2.2 (451, 452) |
+/// | 4.7.x | no | policy, about this sender, recipient or first attempt: RFC 3463 section 3.8, RFC 6647 (greylisting) |
+/// | 4.1.x, 4.2.x | no | an address, a mailbox: RFC 3463 sections 3.2, 3.3 |
+/// | 4yz without a status | no | nobody knows |
+/// | what we say ourselves | no | it is not the server's word |
+///
+/// In the greeting, and to EHLO, any 4yz means that the host does not want us now: there is no message that it could be about.
 fn is_enough(fates: &[Fate]) -> bool {
-    const STATUSES: [&str; 3] = ["4.3.", "4.4.5", "4.7."];
+    const STATUSES: [&str; 2] = ["4.3.2", "4.4.5"];
     let says = |fate: &Fate| match fate {
-        Fate::Deferred(reply) => {
-            !reply.ours && (reply.code == 421 || STATUSES.iter().any(|status| reply.text.starts_with(status)))
+        Fate::Deferred(reply) if !reply.ours => {
+            let status = reply.text.split_whitespace().next().unwrap_or_default();
+            reply.code == 421 || STATUSES.contains(&status)
         }
-        Fate::Delivered(_) | Fate::Failed(_) => false,
+        Fate::Deferred(_) | Fate::Delivered(_) | Fate::Failed(_) => false,
     };
     !fates.is_empty() && fates.iter().all(says)
 }
@@ -361,8 +380,17 @@ mod tests {
         let taken = Fate::Delivered(Reply { code: 250, text: "2.0.0 ok".into(), ours: false });
         for (fates, enough) in [
             (vec![deferred(421, "closing"), deferred(421, "closing")], true),
+            (vec![deferred(421, "4.7.0 too many connections")], true),
             (vec![deferred(451, "4.3.2 not now")], true),
-            (vec![deferred(451, "4.7.28 too fast")], true),
+            (vec![deferred(450, "4.3.2")], true),
+            (vec![deferred(451, "4.4.5 congestion"), deferred(450, "4.3.2 not now")], true),
+            (vec![deferred(451, "4.3.0 try again")], false),
+            (vec![deferred(452, "4.3.1 insufficient system storage")], false),
+            (vec![deferred(451, "4.3.5 not configured")], false),
+            (vec![deferred(451, "4.3.20 no such status")], false),
+            (vec![deferred(450, "4.7.1 greylisted, try again in 300 seconds")], false),
+            (vec![deferred(451, "4.7.28 too fast")], false),
+            (vec![deferred(450, "4.1.8 sender's domain not found")], false),
             (vec![deferred(452, "4.2.2 mailbox full")], false),
             (vec![deferred(450, "later")], false),
             (vec![deferred(451, "4.3.2 not now"), taken.clone()], false),

@@ -6,10 +6,9 @@
 use super::message::{Job, Message, State};
 use super::site::unreached;
 use super::{Blame, Deferral, Delivery, Destination, Queue, Reason, Site, Tried, backoff};
+use crate::relay::losses::Broken;
 use crate::smtp::client::Fate;
 
-/// Lost connections in a row, within transactions, after which a destination counts as unreachable.
-const LOSSES_MAX: u32 = 3;
 /// Jobs whose time has come that are given their turn at a time: a million that have waited for a start take theirs while
 /// the first are under way.
 const PROMOTED_AT_ONCE: usize = 1024;
@@ -68,7 +67,8 @@ impl<L: Copy + PartialEq> Queue<L> {
     pub fn tried(&mut self, delivery: &Delivery<L>, fates: Vec<Fate>, blame: Blame, server: &str, now: u64) -> Tried {
         match blame {
             Blame::Nobody => self.sites[delivery.destination].answered(),
-            Blame::Destination => self.site_lost(delivery.destination, now),
+            Blame::Destination => self.site_lost(delivery.destination, None, now),
+            Blame::Content => self.site_lost(delivery.destination, Some((delivery.id, delivery.sender)), now),
             Blame::Ours => {}
         }
         self.touch(delivery.destination);
@@ -301,11 +301,13 @@ impl<L: Copy + PartialEq> Queue<L> {
     }
 
     /// The connection broke within a transaction.
-    fn site_lost(&mut self, destination: Destination, now: u64) {
+    fn site_lost(&mut self, destination: Destination, broken: Broken, now: u64) {
         let site = &mut self.sites[destination];
-        site.failures = site.failures.saturating_add(1);
-        if site.failures >= LOSSES_MAX && site.down_until_ms <= now {
-            site.down(&self.settings, now, &mut self.random);
+        if site.losses.add(broken) {
+            site.failures = site.failures.saturating_add(1);
+            if site.losses.are_too_many() && site.down_until_ms <= now {
+                site.down(&self.settings, now, &mut self.random);
+            }
         }
     }
 }

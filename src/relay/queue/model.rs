@@ -214,7 +214,7 @@ impl Trial {
             true
         } else {
             let codes: Vec<u16> = flies.iter().map(|_| [250, 450, 450, 550][self.roll(4) as usize]).collect();
-            let blame = [Blame::Destination, Blame::Ours, Blame::Nobody][self.roll(6).min(2) as usize];
+            let blame = [Blame::Destination, Blame::Content, Blame::Ours, Blame::Nobody][self.roll(7).min(3) as usize];
             let tried = self.queue.tried(&delivery, fates(&codes), blame, "mx", self.now);
             let done = tried.delivered.iter().chain(&tried.failed).map(|(index, _)| *index);
             if let Some(job) = self.model.jobs.iter_mut().find(flying) {

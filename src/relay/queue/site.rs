@@ -5,6 +5,7 @@ use super::slab::NONE;
 use super::turns::{Rings, Tally};
 use super::watched::Ages;
 use super::{Reason, Settings};
+use crate::relay::losses::Losses;
 use crate::smtp::client::Reply;
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub struct Site {
     pub connections: usize,
     /// Failures in a row; 0: the last connection was good.
     pub failures: u32,
+    /// Those within transactions.
+    pub losses: Losses,
     /// Milliseconds since the Unix epoch: no connection before.
     pub down_until_ms: u64,
     /// Why it cannot be reached.
@@ -68,7 +71,7 @@ impl Server {
 impl Site {
     /// At `server`, by number.
     pub fn new(server: usize) -> Site {
-        let (rings, tally, ages, trouble, heard, place, is_noted) = Default::default();
+        let (rings, tally, ages, trouble, heard, place, is_noted, losses) = Default::default();
         let (later, served_at, connections, failures, down_until_ms) = (NONE, 0, 0, 0, 0);
         Site {
             server,
@@ -79,6 +82,7 @@ impl Site {
             served_at,
             connections,
             failures,
+            losses,
             down_until_ms,
             trouble,
             place,
@@ -90,6 +94,7 @@ impl Site {
     /// It took part in a whole transaction.
     pub fn answered(&mut self) {
         self.failures = 0;
+        self.losses.end();
         self.down_until_ms = 0;
         self.trouble = None;
     }

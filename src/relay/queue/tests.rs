@@ -304,6 +304,36 @@ fn a_message_that_breaks_connections_does_not_stop_the_others() {
     assert_eq!(queue.start(now - 1), None, "a destination that always breaks rests");
 }
 
+/// Three messages of one sender in a row, each of which makes the server cut the connection.
+#[test]
+fn messages_that_break_connections_do_not_stop_what_comes_after_them() {
+    for (blame, is_up) in [(Blame::Content, true), (Blame::Destination, false)] {
+        let mut queue = queue(1);
+        for id in 1..=3 {
+            queue.add(Arrival { sender: 7, ..arrival(id, 0, &[0]) });
+            let poison = queue.start(5).expect("due");
+            let tried = queue.tried(&poison, fates(&[451]), blame, "mx", 5);
+            assert_eq!((poison.id, tried.retry_ms.is_some()), (id, true), "it counts as an attempt of the message");
+            queue.disconnected(0);
+        }
+        queue.add(Arrival { sender: 8, ..arrival(4, 1, &[0]) });
+        assert_eq!(queue.start(5).is_some_and(|other| other.id == 4), is_up, "{blame:?}");
+    }
+}
+
+#[test]
+fn a_destination_that_breaks_in_the_content_of_several_senders_rests() {
+    let mut queue = queue(1);
+    for id in 1..=3 {
+        queue.add(Arrival { sender: id as u32, ..arrival(id, 0, &[0]) });
+        let delivery = queue.start(5).expect("due");
+        queue.tried(&delivery, fates(&[451]), Blame::Content, "mx", 5);
+        queue.disconnected(0);
+    }
+    queue.add(arrival(4, 1, &[0]));
+    assert_eq!(queue.start(5), None);
+}
+
 #[test]
 fn the_longest_due_goes_first_across_retries_and_destinations() {
     let mut queue = queue(2);
@@ -473,7 +503,7 @@ fn random_histories_lose_nothing_and_repeat_nothing() {
                 } else {
                     let codes: Vec<u16> =
                         delivery.recipients.iter().map(|_| [250, 450, 550][roll(3) as usize]).collect();
-                    let blame = [Blame::Destination, Blame::Ours, Blame::Nobody][roll(6).min(2) as usize];
+                    let blame = [Blame::Destination, Blame::Content, Blame::Ours, Blame::Nobody][roll(7).min(3) as usize];
                     let tried = queue.tried(&delivery, fates(&codes), blame, "mx", now);
                     let fated = tried.delivered.iter().chain(&tried.failed).map(|(index, _)| (delivery.id, *index));
                     recorded.extend(fated.clone());

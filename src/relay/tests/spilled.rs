@@ -47,7 +47,7 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
     for (damage, close_at, expected) in [
         (false, "", Blame::Nobody),
         (true, "", Blame::Ours),
-        (false, "content", Blame::Destination),
+        (false, "content", Blame::Content),
         (true, "DATA", Blame::Destination),
     ] {
         let (server, address) = Fake::tcp(Mode { close_at, ..Mode::default() });
