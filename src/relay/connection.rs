@@ -24,6 +24,7 @@ use crate::message::mime::Converter;
 use crate::net::{self, PemFiles, Shared, Stream};
 use crate::relay::content::Cutter;
 use crate::relay::conversion::{self, Unplanned};
+use crate::relay::direct::addresses::{Addresses, Place};
 use crate::relay::journal;
 use crate::relay::queue::Blame;
 use crate::relay::route::Demand;
@@ -63,6 +64,8 @@ pub struct Context {
     pub resolver: Resolver,
     /// The thread's streams.
     pub shared: Rc<Shared>,
+    /// Of the mail servers of domains.
+    pub addresses: Addresses,
     /// How long servers may take.
     pub limits: Limits,
 }
@@ -141,6 +144,8 @@ pub struct Connection {
     limits: Limits,
     /// Another host may be asked: there is less time for the greeting.
     hurried: bool,
+    /// At its address, if it is a mail server of a domain.
+    place: Option<Place>,
 }
 
 /// Why content was not sent whole.
@@ -166,23 +171,26 @@ impl Connection {
         };
         let login = login.map(login::read).transpose().map_err(Unopened::Unreachable)?;
         let (name, addresses) = look_up(address, &context.resolver).await.map_err(Unopened::Unreachable)?;
-        let host = Host { name, addresses, lmtp, login, hurried, tls: &way.tls };
+        let host = Host { name, addresses, lmtp, login, hurried, tls: &way.tls, shared: None };
         Connection::open_host(&host, tls, way.demand, context).await
     }
 
-    /// Connects to a mail server of a domain, trying each of `addresses`. `hurried`: as for [`Connection::open`].
+    /// Connects to a mail server of a domain for mail of `sender`, trying each of `addresses`. `hurried`: as for
+    /// [`Connection::open`].
     pub async fn open_to(
         way: &Way,
         name: &str,
         addresses: &[IpAddr],
+        sender: u32,
         hurried: bool,
         context: &Context,
     ) -> Result<Connection, Unopened> {
-        let Target::Mx(Mx { port, tls, .. }) = &way.target else {
+        let Target::Mx(Mx { port, tls, connections_max, .. }) = &way.target else {
             return Err(Unopened::Unreachable("this is no direct delivery".into()));
         };
         let addresses = addresses.iter().map(|&ip| Address::Tcp(SocketAddr::new(ip, *port))).collect();
-        let host = Host { name: name.into(), addresses, lmtp: false, login: None, hurried, tls: &way.tls };
+        let shared = Some((*connections_max, sender));
+        let host = Host { name: name.into(), addresses, lmtp: false, login: None, hurried, tls: &way.tls, shared };
         Connection::open_host(&host, *tls, way.demand, context).await
     }
 
@@ -228,6 +236,7 @@ impl Connection {
             is_final: options.lmtp,
             limits: context.limits,
             hurried,
+            place: None,
         };
         let outcome = connection.get_ready(host, address, tls, context).await;
         // A password may have stood there.
@@ -387,6 +396,11 @@ impl Connection {
             let _ = self.event().await;
         }
         self.stream.close().await;
+    }
+
+    /// Its place at its address, if other domains may lead there too.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
     }
 
     /// The server's name and address, for logs and bounces.

@@ -53,6 +53,11 @@ impl Losses {
         self.held >= LOSSES_MAX
     }
 
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.held == 0 && self.in_content == 0
+    }
+
     /// The host has answered a whole transaction.
     pub fn end(&mut self) {
         *self = Losses::default();

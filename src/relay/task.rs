@@ -7,6 +7,7 @@
 
 use crate::config::Target;
 use crate::relay::connection::{Attempt, Connection, Context, Unopened, Way};
+use crate::relay::direct::addresses::Place;
 use crate::relay::direct::site::{Direct, Site};
 use crate::relay::lease::{Hosts, Lease};
 use crate::relay::maildir::{self, Maildirs};
@@ -179,11 +180,16 @@ async fn open(destination: Destination, tools: &Rc<Tools>) -> Result<(Lease, Con
     Err(trouble.unwrap_or_else(|| Unopened::Unreachable("it has no hosts".into())))
 }
 
-/// A connection for a message of the destination `base`, to `site` if that is a domain's.
-async fn open_for(base: Destination, site: Option<&Site>, tools: &Rc<Tools>) -> Result<(Lease, Connection), Unopened> {
+/// A connection for a message of `sender` and the destination `base`, to `site` if that is a domain's.
+async fn open_for(
+    base: Destination,
+    site: Option<&Site>,
+    sender: u32,
+    tools: &Rc<Tools>,
+) -> Result<(Lease, Connection), Unopened> {
     let way = &tools.ways[base];
     match (site, &way.target, way.demand) {
-        (Some(site), _, _) => site.open(tools).await,
+        (Some(site), _, _) => site.open(sender, tools).await,
         (None, Target::Mx(_), Demand::Required) => Err(Unopened::Refused(unproven())),
         (None, _, _) => open(base, tools).await,
     }
@@ -203,10 +209,10 @@ async fn probe(destination: Destination, lease: Lease, tools: Rc<Tools>) {
 }
 
 async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Work>, tools: &Rc<Tools>) {
-    let (base, site) = (first.base(), first.site.clone());
+    let (base, site, sender) = (first.base(), first.site.clone(), first.delivery.sender);
     let way = &tools.ways[base];
     let began = Instant::now();
-    let (mut lease, mut connection) = match open_for(base, site.as_deref(), tools).await {
+    let (mut lease, mut connection) = match open_for(base, site.as_deref(), sender, tools).await {
         Ok(opened) => opened,
         Err(unopened) => return tools.report(unsent(task, first, unopened, way)),
     };
@@ -218,7 +224,7 @@ async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Wor
         if messages > 0 && connection.has_gone().await {
             connection.close().await;
             drop(lease);
-            (lease, connection) = match open_for(base, site.as_deref(), tools).await {
+            (lease, connection) = match open_for(base, site.as_deref(), sender, tools).await {
                 Ok(opened) => opened,
                 Err(unopened) => return tools.report(unsent(task, work, unopened, way)),
             };
@@ -229,7 +235,7 @@ async fn over_connection(task: u64, first: Work, mut next: UnboundedReceiver<Wor
         let attempt = connection.deliver(transaction, &mut stored).await;
         tools.route(base).delivery.count_time(began.elapsed());
         messages += 1;
-        let blame = blamed(&attempt, &delivery, &lease);
+        let blame = blamed(&attempt, &delivery, &lease, connection.place());
         let may_go_on = attempt.usable && messages < MESSAGES_MAX && opened.elapsed() < AGE_MAX;
         let usable = may_go_on && !lease.made_way();
         let Attempt { fates, passes_dsn, .. } = attempt;
@@ -264,18 +270,23 @@ fn unsent(task: u64, work: Work, unopened: Unopened, way: &Way) -> Report {
     }
 }
 
-/// Tells the pool what came of an attempt. Whose fault it was for the queue: not the destination's while another of its hosts
+/// Tells the pool, and whoever else is at the address, what came of an attempt. Whose fault it was for the queue: not the destination's while another of its hosts
 /// is up.
-fn blamed(attempt: &Attempt, delivery: &Delivery<Location>, lease: &Lease) -> Blame {
+fn blamed(attempt: &Attempt, delivery: &Delivery<Location>, lease: &Lease, place: Option<&Place>) -> Blame {
     let is_enough = is_enough(&attempt.fates);
     if is_enough || attempt.blame == Blame::Nobody {
         lease.answered(is_enough);
     }
-    match attempt.blame {
-        Blame::Nobody => {}
-        Blame::Destination => lease.lost(None),
-        Blame::Content => lease.lost(Some((delivery.id, delivery.sender))),
-        Blame::Ours => {}
+    let broken = match attempt.blame {
+        Blame::Destination => Some(None),
+        Blame::Content => Some(Some((delivery.id, delivery.sender))),
+        Blame::Nobody | Blame::Ours => None,
+    };
+    if let Some(broken) = broken {
+        lease.lost(broken);
+        place.into_iter().for_each(|place| place.lost(broken));
+    } else if attempt.blame == Blame::Nobody {
+        place.into_iter().for_each(Place::answered);
     }
     match attempt.blame {
         Blame::Destination | Blame::Content if lease.has_another() => Blame::Ours,

@@ -16,6 +16,7 @@ use crate::log::{self, Level};
 use crate::metrics::{self, Owner, Set};
 use crate::net::Shared;
 use crate::relay::connection::{Context, Limits, Tls, Way};
+use crate::relay::direct::addresses::Addresses;
 use crate::relay::direct::domains::{DOMAINS_MAX, Domains};
 use crate::relay::direct::site::Direct;
 use crate::relay::following::{Following, release_ms};
@@ -82,6 +83,7 @@ pub async fn run(
         hostname: options.hostname.clone(),
         resolver,
         shared: shared.clone(),
+        addresses: Addresses::new(options.config.retry_first_s.saturating_mul(1000)),
         limits: Limits::new(options.config.timeouts),
     };
     let ways = ways(&routes);

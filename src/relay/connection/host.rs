@@ -4,6 +4,7 @@ use super::{Connection, Context, OpenError, Tls};
 use crate::config::RouteTls;
 use crate::log::{self, Level};
 use crate::net::Stream;
+use crate::relay::direct::addresses::{NoPlace, Place};
 use crate::services::Resolver;
 use crate::smtp::client::{Login, Options, StartTls};
 use monoio::net::{TcpStream, UnixStream};
@@ -32,6 +33,8 @@ pub struct Host<'a> {
     /// Another host may be asked.
     pub hurried: bool,
     pub tls: &'a Tls,
+    /// Its addresses may be other hosts' too: most connections to each of them, and whose mail this one is for.
+    pub shared: Option<(usize, u32)>,
 }
 
 impl Host<'_> {
@@ -54,6 +57,14 @@ impl Host<'_> {
         let options = Options { lmtp: self.lmtp, starttls, verifies, login, ..Options::new(&context.hostname) };
         let mut trouble: Option<(OpenError, String)> = None;
         for address in &self.addresses {
+            let place = match self.enter(address, context).await {
+                Ok(place) => place,
+                Err(_) if trouble.as_ref().is_some_and(|(known, _)| !known.is_lasting()) => continue,
+                Err(no_place) => {
+                    trouble = Some((unentered(no_place), address.shown(&self.name)));
+                    continue;
+                }
+            };
             // Behind another port there may be a content filter of the same name, as with Postfix.
             let detects_loop = matches!(address, Address::Tcp(to) if to.port() == SMTP_PORT);
             let mut options = Options { detects_loop, ..options.clone() };
@@ -67,14 +78,38 @@ impl Host<'_> {
                 options.starttls = StartTls::Never;
                 opened = Connection::open_at(address, &self.name, &options, None, self.hurried, context).await;
             }
+            if let Some(place) = &place {
+                match &opened {
+                    // It is there; that it is not for this message says nothing to others.
+                    Ok(_) | Err(OpenError::Certificate(_) | OpenError::NoTls(_) | OpenError::Loop) => place.worked(),
+                    Err(OpenError::Busy(why)) => place.failed(why, true),
+                    Err(OpenError::Handshake(why) | OpenError::Other(why)) => place.failed(why, false),
+                }
+            }
             match opened {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => return Ok(Connection { place, ..connection }),
                 // An address that may be better another time counts for more than one that never will be.
                 Err(_) if trouble.as_ref().is_some_and(|(known, _)| !known.is_lasting()) => {}
                 Err(error) => trouble = Some((error, address.shown(&self.name))),
             }
         }
         Err(trouble.unwrap_or_else(|| (OpenError::Other("it has no address".into()), self.name.clone())))
+    }
+
+    /// A place at an address that may be other hosts' too.
+    async fn enter(&self, address: &Address, context: &Context) -> Result<Option<Place>, NoPlace> {
+        match (self.shared, address) {
+            (Some((most, sender)), Address::Tcp(to)) => context.addresses.enter(*to, most, sender).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Why an address is not even connected to.
+fn unentered(no_place: NoPlace) -> OpenError {
+    match no_place {
+        NoPlace::Down(why) => OpenError::Other(format!("{why}, as was found a moment ago")),
+        NoPlace::Full => OpenError::Busy("as many connections as there may be are open".into()),
     }
 }
 

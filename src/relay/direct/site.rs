@@ -70,19 +70,19 @@ impl Site {
         known.as_ref().map_or(1, |known| known.hosts.rooms().iter().map(|(_, room)| room).sum::<usize>().max(1))
     }
 
-    /// A connection to one of its servers, by preference; each is tried once. Errors: that of a server that may be better
+    /// A connection to one of its servers for mail of `sender`, by preference; each is tried once. Errors: that of a server that may be better
     /// another time, else of one that never will be.
-    pub async fn open(&self, tools: &Rc<Tools>) -> Result<(Lease, Connection), Unopened> {
+    pub async fn open(&self, sender: u32, tools: &Rc<Tools>) -> Result<(Lease, Connection), Unopened> {
         let known = self.look_up(tools).await.map_err(|nobody| match nobody {
             Nobody::Refused(reply) => Unopened::Refused(reply),
             Nobody::Unknown(why) => Unopened::Unreachable(why),
         })?;
         if let Some(lease) = known.hosts.probe(0) {
-            monoio::spawn(probe(lease, self.base, known.clone(), tools.clone()));
+            monoio::spawn(probe(lease, self.base, sender, known.clone(), tools.clone()));
         }
         let (mut tried, mut trouble) = (Vec::new(), None);
         while let Some(lease) = known.hosts.lease(0, &tried).await {
-            match known.open_at(&lease, self.base, tools).await {
+            match known.open_at(&lease, self.base, sender, tools).await {
                 Ok(connection) => return Ok((lease, connection)),
                 Err(unopened) => {
                     if is_ourselves(&unopened) {
@@ -123,12 +123,19 @@ impl Known {
         (0..self.exchangers.len()).filter(|&other| self.exchangers[other].preference >= preference).collect()
     }
 
-    async fn open_at(&self, lease: &Lease, base: Destination, tools: &Tools) -> Result<Connection, Unopened> {
+    async fn open_at(
+        &self,
+        lease: &Lease,
+        base: Destination,
+        sender: u32,
+        tools: &Tools,
+    ) -> Result<Connection, Unopened> {
         let turn = self.opened.replace(self.opened.get().wrapping_add(1));
         let exchanger = &self.exchangers[lease.member()];
         let addresses = exchanger.in_turn(turn);
         let way = &tools.ways[base];
-        let opened = Connection::open_to(way, &exchanger.name, &addresses, lease.has_another(), &tools.context).await;
+        let (name, hurried) = (&exchanger.name, lease.has_another());
+        let opened = Connection::open_to(way, name, &addresses, sender, hurried, &tools.context).await;
         lease.opened(&opened);
         opened
     }
@@ -140,8 +147,8 @@ fn is_ourselves(unopened: &Unopened) -> bool {
 }
 
 /// Is a server back that was down? Opens and closes a connection; no message waits for it.
-async fn probe(lease: Lease, base: Destination, known: Rc<Known>, tools: Rc<Tools>) {
-    if let Ok(connection) = known.open_at(&lease, base, &tools).await {
+async fn probe(lease: Lease, base: Destination, sender: u32, known: Rc<Known>, tools: Rc<Tools>) {
+    if let Ok(connection) = known.open_at(&lease, base, sender, &tools).await {
         connection.close().await;
     }
 }

@@ -354,7 +354,11 @@ mod tests {
         queue.limit_crowd(200);
         queue.add(from(1, 7, &(1..=1000).collect::<Vec<_>>()));
         let held = begun(&mut queue);
-        assert_eq!((held.len(), queue.wake_ms()), (100, Some(super::super::tests::EXPIRY)), "and the rest waits quietly");
+        assert_eq!(
+            (held.len(), queue.wake_ms()),
+            (100, Some(super::super::tests::EXPIRY)),
+            "and the rest waits quietly"
+        );
         for id in 2..=50 {
             queue.add(from(id, id as u32 + 7, &[1001]));
             let [theirs] = &begun(&mut queue)[..] else { panic!("{id} waits") };

@@ -503,7 +503,8 @@ fn random_histories_lose_nothing_and_repeat_nothing() {
                 } else {
                     let codes: Vec<u16> =
                         delivery.recipients.iter().map(|_| [250, 450, 550][roll(3) as usize]).collect();
-                    let blame = [Blame::Destination, Blame::Content, Blame::Ours, Blame::Nobody][roll(7).min(3) as usize];
+                    let blame =
+                        [Blame::Destination, Blame::Content, Blame::Ours, Blame::Nobody][roll(7).min(3) as usize];
                     let tried = queue.tried(&delivery, fates(&codes), blame, "mx", now);
                     let fated = tried.delivered.iter().chain(&tried.failed).map(|(index, _)| (delivery.id, *index));
                     recorded.extend(fated.clone());

@@ -3,6 +3,7 @@
 use super::{Fake, Handshake, House, Message, Mode, driver, message, to, wait_until};
 use crate::config::{RouteTls, Smarthost, Target};
 use crate::relay::connection::{Connection, Context, Limits, Tls, Unopened, Way};
+use crate::relay::direct::addresses::Addresses;
 use crate::relay::route::Demand;
 use crate::smtp::envelope::Tag;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -100,6 +101,7 @@ pub fn open_hurried(target: Target, demand: Demand, handshake_limit: Duration, h
             hostname: "penstock.example".into(),
             resolver: crate::services::Resolver::start().expect("a resolver"),
             shared: crate::net::Shared::start(),
+            addresses: Addresses::new(1000),
             limits: Limits { handshake: handshake_limit, hurried_greeting: Duration::from_millis(300), ..usual },
         };
         let opened = match Connection::open(&Way { tls: Tls::of(&target), target, demand }, 0, hurried, &context).await

@@ -4,6 +4,7 @@ use super::{Fake, House, Message, Mode, driver, message, smarthost, wait_until};
 use crate::config::RouteTls;
 use crate::net::Shared;
 use crate::relay::connection::{Connection, Context, Limits, Tls, Way};
+use crate::relay::direct::addresses::Addresses;
 use crate::relay::queue::Blame;
 use crate::relay::route::Demand;
 use crate::services::Resolver;
@@ -58,6 +59,7 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
                 hostname: "penstock.example".into(),
                 resolver: Resolver::start().expect("a resolver"),
                 shared: Shared::start(),
+                addresses: Addresses::new(1000),
                 limits: Limits::new(crate::config::RelayTimeouts::default()),
             };
             let target = smarthost(&address, RouteTls::None);

@@ -9,6 +9,7 @@ use crate::config;
 use crate::metrics::Set;
 use crate::net::{self, Driver};
 use crate::relay::connection::{Context, Limits};
+use crate::relay::direct::addresses::Addresses;
 use crate::relay::handle::RelayOptions;
 use crate::relay::lease::Hosts;
 use crate::relay::maildir::Maildirs;
@@ -90,6 +91,7 @@ impl Fixture {
             hostname: "sim.example".into(),
             resolver: self.resolver.clone(),
             shared: self.shared.clone(),
+            addresses: Addresses::new(1000),
             limits: Limits::new(self.relay.timeouts),
         };
         let ways = super::super::ways(routes);
