@@ -35,7 +35,7 @@
 //! | [`relay`] | delivery: queue, routes, bounces | `net`, `spool`, `message`, `smtp`, `sasl`, `services`, `trace` |
 //! | [`net`] | bytes: buffers, TCP and TLS streams, the runtime | of `services` how files are read |
 //! | [`server`] | the appliance: core threads, listeners, connections, what they share | `net`, `spool`, `auth`, `policy`, `message`, `smtp` |
-//! | [`services`] | what is slow: name resolution, name servers, files that an operator writes | - |
+//! | [`services`] | what is slow: name resolution, name servers, files that an operator writes | `metrics`, for what name servers say |
 //! | [`control`] | the operator's way into a running server: a Unix socket | `relay`, `spool`, `smtp::envelope`, `trace` |
 //! | [`trace`] | what became of each message, kept for some days | `smtp::envelope`, `spool::QueueId` |
 //! | [`admin`] | what the operator does: queue, user commands, demo | all |

@@ -300,6 +300,12 @@ fn deliveries(page: &mut Page, status: &Status, sets: &[Arc<Set>]) {
     for route in &status.relay.routes {
         family.histogram(&[&route.name], &total(&histogram::PHASE_US, [&route.delivery]));
     }
+    let dns = &status.relay.dns;
+    let mut family = page.family("penstock_dns_questions_total");
+    family.value(&[&"found"], dns.found.get());
+    family.value(&[&"none"], dns.none.get());
+    family.value(&[&"failed"], dns.failed.get());
+    page.family("penstock_dns_question_seconds").histogram(&[], &total(&histogram::PHASE_US, [&dns.time]));
     let bounced: u64 = sets.iter().map(|set| set.bounced.get()).sum();
     page.family("penstock_bounces_total").value(&[], bounced);
 }

@@ -121,6 +121,8 @@ pub const FAMILIES: &[Family] = &[
     counter("penstock_relay_unopened_total", &["route"], "Deliveries put back because no host of the route gave a connection"),
     histogram("penstock_relay_opening_seconds", &["route"], "Time until a connection was good for a transaction: name, TCP, greeting, TLS and login, other hosts of the pool that failed before included"),
     histogram("penstock_delivery_seconds", &["route"], "Time of each transaction with the next hop, on a connection that is open"),
+    counter("penstock_dns_questions_total", &["result"], "Questions to name servers about recipients' domains; found; none: there is no such name or record, on their word; failed: no answer, or none to be relied upon, and the mail waits"),
+    histogram("penstock_dns_question_seconds", &[], "Time of each such question until it was answered or given up, without the time in which it waited for its turn; answers kept from before included"),
     counter("penstock_bounces_total", &[], "Recipients given up, whether or not their sender may be told"),
     counter("process_cpu_seconds_total", &[], "Processor time, user and system"),
     gauge("process_resident_memory_bytes", &[], "Memory that is resident"),

@@ -77,7 +77,7 @@ pub fn start(options: RelayOptions) -> Result<RelayHandle, String> {
     let no_thread = |error: io::Error| format!("the relay cannot start a thread: {error}; raise the limit of threads");
     let maildirs = Maildirs::start(&options.hostname).map_err(no_thread)?;
     let resolver = Resolver::start().map_err(no_thread)?;
-    let direct = Direct::start(&options.config)?;
+    let direct = Direct::start(&options.config, watch.dns.clone())?;
     let (stop, stopped) = oneshot::channel();
     let seen = watch.clone();
     let thread = std::thread::Builder::new().name("relay".into()).spawn(move || {

@@ -6,12 +6,14 @@
 //!  tasks  --each connection, transaction: its time------>
 //! ```
 //!
-//! The relay's thread alone writes; nobody waits for a reader.
+//! The relay's thread alone writes, and of name servers theirs; nobody waits for a reader.
 
 use crate::config;
 use crate::metrics::histogram::{PHASE_US, QUEUE_MS};
 use crate::metrics::{ByCode, Counter, Histogram};
 use crate::relay::task;
+use crate::services::dns::Counts;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -127,6 +129,8 @@ pub struct Watch {
     pub unreadable: Counter,
     /// Messages moved into another segment.
     pub moved: Counter,
+    /// Of name servers, for direct delivery.
+    pub dns: Arc<Counts>,
     /// By name, each once; the last is of recipients that no route takes.
     pub routes: Box<[OnRoute]>,
 }
@@ -151,6 +155,7 @@ impl Watch {
             held: Counter::default(),
             unreadable: Counter::default(),
             moved: Counter::default(),
+            dns: Arc::default(),
             routes: routes.into(),
         }
     }

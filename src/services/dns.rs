@@ -1,15 +1,22 @@
 //! Questions to name servers: a domain's mail exchangers, and a host's addresses.
 //!
 //! ```text
-//!  relay --Question--> bounded queue --> thread "dns" (tokio, hickory-resolver) --Answer--> one-shot
+//!  relay --Question--> bounded queue --> thread "dns": turns --> tokio, hickory-resolver --Answer--> one-shot
 //! ```
 //!
 //! What an answer means for mail is decided by who asks. Promises: the asker's thread never waits; there is a bound to
-//! questions that wait ([`QUEUE`]), that are under way ([`UNDER_WAY`]) and to answers that are kept ([`KEPT`]); answers are
-//! kept as long as their TTL says, but no longer than [`KEPT_MAX`], and "there is none" no longer than [`NONE_KEPT_MAX`]; a
-//! failure is not kept. Only DNS is asked: not the hosts file, and no search list.
+//! questions that wait ([`QUEUE`]), that are under way ([`UNDER_WAY`]) and to answers that are kept ([`KEPT`]), and of the
+//! first two one sender's mail does not take all ([`turns`]); answers are kept as long as their TTL says, but no longer than
+//! [`KEPT_MAX`], and "there is none" no longer than [`NONE_KEPT_MAX`]; a failure is not kept. Only DNS is asked: not the
+//! hosts file, and no search list.
+//!
+//! **How long it may take:** one question is under way for [`TRIES`] times `dns_timeout_s` and a second at most, however many
+//! aliases it leads over. All questions of one lookup have [`Dns::lookup_max`] together, the time in which they wait for their
+//! turn included; then it counts as unanswered, and those that are still under way are given up.
 
 use crate::log::{self, Level};
+use crate::metrics::histogram::PHASE_US;
+use crate::metrics::{Counter, Histogram};
 use futures_channel::oneshot;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -19,10 +26,16 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use turns::Turns;
+
+mod turns;
 
 /// Questions that wait; past it the answer is "busy". One domain has 41 at most.
 const QUEUE: usize = 4096;
@@ -35,6 +48,8 @@ const KEPT_MAX: Duration = Duration::from_secs(86_400);
 /// Longest time for which it is kept that there is none. RFC 2308 section 5 has one to three hours; here mail goes back to its
 /// sender meanwhile, and whoever has just made a name is in a hurry.
 const NONE_KEPT_MAX: Duration = Duration::from_secs(300);
+/// Why a question is not even asked.
+const BUSY: &str = "the name resolver is busy";
 /// Tries of one question, at all name servers.
 const TRIES: u32 = 3;
 /// Octets of a name, without a final dot: RFC 1035 section 3.1.
@@ -70,6 +85,9 @@ pub enum Answer {
     NoData,
     /// There is no such name.
     NoName,
+    /// Nothing, and nobody's word that there is nothing, which would be the zone's SOA record (RFC 2308 section 2.2): an alias
+    /// that leads in a circle or too far, an answer to something else, or a server that leaves it out.
+    Nothing,
     /// Nobody knows, for now: why.
     Unknown(String),
 }
@@ -86,6 +104,7 @@ pub struct Options {
 struct Question {
     name: String,
     kind: Kind,
+    asker: u32,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -93,6 +112,37 @@ struct Question {
 #[derive(Clone)]
 pub struct Dns {
     questions: mpsc::Sender<Question>,
+    lookup_max: Duration,
+}
+
+/// What came of questions. The thread "dns" alone counts.
+#[derive(Debug)]
+pub struct Counts {
+    /// Records were found.
+    pub found: Counter,
+    /// There are none, on a name server's word.
+    pub none: Counter,
+    /// Nobody knows, for now.
+    pub failed: Counter,
+    /// Time of each question under way, answers that were kept included.
+    pub time: Histogram,
+}
+
+impl Default for Counts {
+    fn default() -> Counts {
+        let (found, none, failed) = Default::default();
+        Counts { found, none, failed, time: Histogram::new(&PHASE_US) }
+    }
+}
+
+impl Counts {
+    fn count(&self, answer: &Answer) {
+        match answer {
+            Answer::Found(_) => self.found.add(1),
+            Answer::NoData | Answer::NoName => self.none.add(1),
+            Answer::Nothing | Answer::Unknown(_) => self.failed.add(1),
+        }
+    }
 }
 
 /// An answer that is to come.
@@ -100,7 +150,7 @@ pub struct Pending(Result<oneshot::Receiver<Answer>, &'static str>);
 
 impl Dns {
     /// Starts the thread. Errors: one line with a remedy.
-    pub fn start(options: &Options) -> Result<Dns, String> {
+    pub fn start(options: &Options, counts: Arc<Counts>) -> Result<Dns, String> {
         let resolver = resolver(options)?;
         let limit = Duration::from_secs(options.timeout_s) * TRIES + Duration::from_secs(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -108,18 +158,24 @@ impl Dns {
         let (questions, asked) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("dns".into());
         thread
-            .spawn(move || runtime.block_on(serve(asked, resolver, limit)))
+            .spawn(move || runtime.block_on(Server { resolver, limit, counts }.serve(asked)))
             .map_err(|error| format!("the name resolver cannot start a thread: {error}; raise the limit of threads"))?;
-        Ok(Dns { questions })
+        // Two, one after the other, and for each as long again to wait for its turn.
+        Ok(Dns { questions, lookup_max: limit * 4 })
     }
 
-    /// Asks. `name` is ASCII, without a final dot.
-    pub fn ask(&self, name: &str, kind: Kind) -> Pending {
+    /// How long it may take to find out about a domain: its mail exchangers, and then their addresses.
+    pub fn lookup_max(&self) -> Duration {
+        self.lookup_max
+    }
+
+    /// Asks for `asker`, a hash of whose mail it is for. `name` is ASCII, without a final dot.
+    pub fn ask(&self, name: &str, kind: Kind, asker: u32) -> Pending {
         let (answer, answered) = oneshot::channel();
-        let question = Question { name: name.to_owned(), kind, answer };
+        let question = Question { name: name.to_owned(), kind, asker, answer };
         Pending(match self.questions.try_send(question) {
             Ok(()) => Ok(answered),
-            Err(mpsc::error::TrySendError::Full(_)) => Err("the name resolver is busy"),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(BUSY),
             Err(mpsc::error::TrySendError::Closed(_)) => Err("the name resolver has stopped"),
         })
     }
@@ -168,20 +224,71 @@ fn server(address: SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, vec![connection(ProtocolConfig::Udp), connection(ProtocolConfig::Tcp)])
 }
 
-async fn serve(mut asked: mpsc::Receiver<Question>, resolver: TokioResolver, limit: Duration) {
-    let places = Arc::new(Semaphore::new(UNDER_WAY));
-    while let (Ok(place), Some(question)) = (places.clone().acquire_owned().await, asked.recv().await) {
-        let resolver = resolver.clone();
-        tokio::spawn(async move {
-            let Question { name, kind, answer } = question;
-            if !answer.is_canceled() {
-                let looked_up = tokio::time::timeout(limit, look_up(&resolver, &name, kind)).await;
-                let unanswered = || Answer::Unknown("the name servers do not answer".into());
-                // Who asked may have stopped waiting.
-                let _ = answer.send(looked_up.unwrap_or_else(|_| unanswered()));
+/// What the thread needs for a question.
+#[derive(Clone)]
+struct Server {
+    resolver: TokioResolver,
+    /// For one question.
+    limit: Duration,
+    counts: Arc<Counts>,
+}
+
+/// What the thread waits for.
+enum Woken {
+    Asked(Question),
+    /// One of this asker's questions is no longer under way.
+    Ended(u32),
+    /// Nobody will ask any more.
+    Gone,
+}
+
+impl Server {
+    async fn serve(self, mut asked: mpsc::Receiver<Question>) {
+        let (end, mut ended) = mpsc::unbounded_channel();
+        let mut turns = Turns::new(QUEUE, UNDER_WAY);
+        loop {
+            while let Some((asker, question)) = turns.next() {
+                let (server, end) = (self.clone(), end.clone());
+                tokio::spawn(async move {
+                    server.answer(question).await;
+                    // The thread may be about to end.
+                    let _ = end.send(asker);
+                });
             }
-            drop(place);
+            let woken = poll_fn(|context| match ended.poll_recv(context) {
+                Poll::Ready(Some(asker)) => Poll::Ready(Woken::Ended(asker)),
+                _ => asked.poll_recv(context).map(|asked| asked.map_or(Woken::Gone, Woken::Asked)),
+            });
+            match woken.await {
+                Woken::Asked(question) => {
+                    if let Err(Question { answer, .. }) = turns.put(question.asker, question) {
+                        let busy = Answer::Unknown(BUSY.into());
+                        self.counts.count(&busy);
+                        // Who asked may have stopped waiting, here and below.
+                        let _ = answer.send(busy);
+                    }
+                }
+                Woken::Ended(asker) => turns.ended(asker),
+                Woken::Gone => return,
+            }
+        }
+    }
+
+    async fn answer(&self, Question { name, kind, mut answer, .. }: Question) {
+        if answer.is_canceled() {
+            return;
+        }
+        let began = Instant::now();
+        let mut looked_up = pin!(tokio::time::timeout(self.limit, look_up(&self.resolver, &name, kind)));
+        let unless_given_up = poll_fn(|context| match looked_up.as_mut().poll(context) {
+            Poll::Ready(looked_up) => Poll::Ready(Some(looked_up)),
+            Poll::Pending => answer.poll_canceled(context).map(|()| None),
         });
+        let unanswered = || Answer::Unknown("the name servers do not answer".into());
+        let found = unless_given_up.await.map_or_else(unanswered, |found| found.unwrap_or_else(|_| unanswered()));
+        self.counts.time.count_time(began.elapsed());
+        self.counts.count(&found);
+        let _ = answer.send(found);
     }
 }
 
@@ -199,7 +306,7 @@ async fn look_up(resolver: &TokioResolver, name: &str, kind: Kind) -> Answer {
     match resolver.lookup(full, record_type).await {
         Ok(found) => {
             let records: Vec<Record> = found.answers().iter().filter_map(|record| read(&record.data, kind)).collect();
-            if records.is_empty() { Answer::NoData } else { Answer::Found(records) }
+            if records.is_empty() { Answer::Nothing } else { Answer::Found(records) }
         }
         Err(error) => refused(&error),
     }
@@ -228,7 +335,8 @@ fn refused(error: &NetError) -> Answer {
         }
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NXDomain => Answer::NoName,
-            ResponseCode::NoError => Answer::NoData,
+            ResponseCode::NoError if none.soa.is_some() => Answer::NoData,
+            ResponseCode::NoError => Answer::Nothing,
             other => Answer::Unknown(format!("the name server says {other}")),
         },
         NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => {
@@ -247,63 +355,4 @@ fn refused(error: &NetError) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use hickory_resolver::net::NoRecords;
-    use hickory_resolver::proto::op::Query;
-
-    fn wait<F: Future>(future: F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
-    }
-
-    #[test]
-    fn a_full_queue_and_a_thread_that_is_gone_are_answers() {
-        let (questions, asked) = mpsc::channel(1);
-        let dns = Dns { questions };
-        let first = dns.ask("a.example", Kind::Mx);
-        let busy = Answer::Unknown("the name resolver is busy".into());
-        assert_eq!(wait(dns.ask("a.example", Kind::A).answer()), busy);
-        drop(asked);
-        let stopped = Answer::Unknown("the name resolver has stopped".into());
-        assert_eq!(wait(first.answer()), stopped);
-        assert_eq!(wait(dns.ask("a.example", Kind::A).answer()), stopped);
-    }
-
-    #[test]
-    fn nothing_but_the_word_of_a_name_server_is_believed_for_good() {
-        let none = |code| {
-            let name = Name::from_ascii("a.example.").expect("a name");
-            NetError::from(NoRecords::new(Box::new(Query::query(name, RecordType::MX)), code))
-        };
-        assert_eq!(refused(&none(ResponseCode::NXDomain)), Answer::NoName);
-        assert_eq!(refused(&none(ResponseCode::NoError)), Answer::NoData);
-        let coded = |code| NetError::from(DnsError::ResponseCode(code));
-        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        for (error, words) in [
-            (none(ResponseCode::ServFail), "the name server says"),
-            (coded(ResponseCode::ServFail), "SERVFAIL"),
-            (coded(ResponseCode::Refused), "REFUSED"),
-            (coded(ResponseCode::FormErr), "the name server says"),
-            (coded(ResponseCode::NXDomain), "the name server says"),
-            (NetError::Timeout, "do not answer"),
-            (NetError::Io(Arc::new(broken)), "cannot be reached"),
-            (NetError::NoConnections, "cannot be asked"),
-        ] {
-            let Answer::Unknown(why) = refused(&error) else { panic!("{error} is no answer") };
-            assert!(why.contains(words), "{why}");
-        }
-    }
-
-    /// What may stand in an address and cannot in DNS is asked of nobody: there is no server here.
-    #[test]
-    fn what_is_no_name_does_not_exist() {
-        let options = Options { servers: vec!["127.0.0.1:9".parse().expect("an address")], timeout_s: 1 };
-        let dns = Dns::start(&options).expect("a thread");
-        let long = ["a".repeat(63).as_str(); 4].join(".");
-        for name in ["", ".", "a..b", &"a".repeat(64), &long] {
-            assert_eq!(wait(dns.ask(name, Kind::Mx).answer()), Answer::NoName, "{name}");
-        }
-        let answer = wait(dns.ask("a_b.example", Kind::Mx).answer());
-        assert!(matches!(answer, Answer::Unknown(_)), "{answer:?}");
-    }
-}
+mod tests;

@@ -10,8 +10,10 @@
 //! | MX, but none has an address, or none that is public | it goes back | 550 5.4.4 |
 //! | we are among them | we, and those after us, are left out | 554 5.4.6 if nobody is left |
 //! | nothing: no answer, SERVFAIL, REFUSED | it waits | 4.4.3, directory server failure |
+//! | nothing, and without a word for it: aliases in a circle, an answer to something else | it waits | 4.4.3 |
 //!
-//! An alias (CNAME) is followed by the name servers. What is no host name is left out, whatever its rank, and so is what has
+//! No MX without a word for it is taken for no MX as long as there is an address: some servers leave the word out. An alias
+//! (CNAME) is followed by the name servers. What is no host name is left out, whatever its rank, and so is what has
 //! no address while others have one. Of what is left, [`HOSTS_MAX`] hosts and [`ADDRESSES_MAX`] addresses are kept.
 
 use super::reach::Reach;
@@ -29,6 +31,9 @@ pub const ADDRESSES_MAX: usize = 40;
 const HOST_ADDRESSES_MAX: usize = 5;
 /// Octets of a label: RFC 1035 section 2.3.4.
 const LABEL_BYTES_MAX: usize = 63;
+
+/// What is said of [`Answer::Nothing`].
+const UNPROVEN: &str = "the name server names nobody, and does not say that there is nobody";
 
 /// A mail server of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +106,8 @@ pub fn candidates(domain: &str, answer: &Answer, own: &str) -> Result<Vec<Candid
     let records = match answer {
         Answer::Found(records) => records,
         // The domain itself: RFC 5321 section 5.1. If that is we, the mail would come back.
-        Answer::NoData if is_own(domain, own) => return Err(ourselves(domain)),
-        Answer::NoData => return Ok(vec![Candidate { name: domain.to_owned(), preference: 0 }]),
+        Answer::NoData | Answer::Nothing if is_own(domain, own) => return Err(ourselves(domain)),
+        Answer::NoData | Answer::Nothing => return Ok(vec![Candidate { name: domain.to_owned(), preference: 0 }]),
         Answer::NoName => return Err(no_such(domain)),
         Answer::Unknown(why) => return Err(unknown(domain, why)),
     };
@@ -134,9 +139,11 @@ pub fn candidates(domain: &str, answer: &Answer, own: &str) -> Result<Vec<Candid
     Ok(exchanges.into_iter().map(candidate).collect())
 }
 
-/// Whom to connect to. `answers`: of each candidate what is said of its IPv4 and of its IPv6 addresses.
+/// Whom to connect to. `answer`: as for [`candidates`]; `answers`: of each candidate what is said of its IPv4 and of its IPv6
+/// addresses.
 pub fn exchangers(
     domain: &str,
+    answer: &Answer,
     candidates: &[Candidate],
     answers: &[[Answer; 2]],
     reach: &Reach,
@@ -159,9 +166,13 @@ pub fn exchangers(
         }
         let why = answers.iter().find_map(|answer| match answer {
             Answer::Unknown(why) => Some(format!("{name}: {why}")),
+            Answer::Nothing => Some(format!("{name}: {UNPROVEN}")),
             Answer::Found(_) | Answer::NoData | Answer::NoName => None,
         });
         unanswered = unanswered.or(why);
+    }
+    if *answer == Answer::Nothing {
+        unanswered = unanswered.or_else(|| Some(UNPROVEN.to_owned()));
     }
     match (found.is_empty(), unanswered, hidden.first()) {
         (false, _, _) => Ok(found),

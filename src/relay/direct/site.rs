@@ -9,10 +9,11 @@ use crate::relay::pool::{Ranked, Settings};
 use crate::relay::route::Destination;
 use crate::relay::task::Tools;
 use crate::services::Dns;
-use crate::services::dns::{self, Answer, Kind};
+use crate::services::dns::{self, Answer, Counts, Kind};
 use crate::smtp::client::Reply;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// A domain with mail, or without for a while.
 pub struct Site {
@@ -42,13 +43,13 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// Starts the name resolver, if a route needs it. Errors: one line with a remedy.
-    pub fn start(config: &config::Relay) -> Result<Option<Direct>, String> {
+    /// Starts the name resolver, if a route needs it. `counts`: what came of its questions. Errors: one line with a remedy.
+    pub fn start(config: &config::Relay, counts: Arc<Counts>) -> Result<Option<Direct>, String> {
         if !config.routes.iter().any(|route| matches!(route.target, Target::Mx(_))) {
             return Ok(None);
         }
         let config::Direct { name_servers, dns_timeout_s, .. } = &config.direct;
-        let dns = Dns::start(&dns::Options { servers: name_servers.clone(), timeout_s: *dns_timeout_s })?;
+        let dns = Dns::start(&dns::Options { servers: name_servers.clone(), timeout_s: *dns_timeout_s }, counts)?;
         Ok(Some(Direct { dns, probe_first_ms: config.retry_first_s.saturating_mul(1000) }))
     }
 }
@@ -73,7 +74,7 @@ impl Site {
     /// A connection to one of its servers for mail of `sender`, by preference; each is tried once. Errors: that of a server that may be better
     /// another time, else of one that never will be.
     pub async fn open(&self, sender: u32, tools: &Rc<Tools>) -> Result<(Lease, Connection), Unopened> {
-        let known = self.look_up(tools).await.map_err(|nobody| match nobody {
+        let known = self.look_up(sender, tools).await.map_err(|nobody| match nobody {
             Nobody::Refused(reply) => Unopened::Refused(reply),
             Nobody::Unknown(why) => Unopened::Unreachable(why),
         })?;
@@ -99,11 +100,14 @@ impl Site {
     }
 
     /// Asks name servers, or what they said lately. What is known of servers that are still named is kept.
-    async fn look_up(&self, tools: &Tools) -> Result<Rc<Known>, Nobody> {
+    async fn look_up(&self, sender: u32, tools: &Tools) -> Result<Rc<Known>, Nobody> {
         let (Some(direct), Target::Mx(mx)) = (&tools.direct, &tools.ways[self.base].target) else {
             return Err(Nobody::Unknown("4.3.5 nobody is there to be asked for mail servers".into()));
         };
-        let found = ask(&self.domain, &tools.context.hostname, &Reach::new(mx.reachable.clone()), &direct.dns).await?;
+        let reach = Reach::new(mx.reachable.clone());
+        let asked = ask(&self.domain, &tools.context.hostname, &reach, &direct.dns, sender);
+        let found = monoio::time::timeout(direct.dns.lookup_max(), asked).await;
+        let found = found.unwrap_or_else(|_| Err(late(&self.domain)))?;
         let mut known = self.known.borrow_mut();
         if let Some(known) = known.as_ref().filter(|known| known.exchangers == found) {
             return Ok(known.clone());
@@ -153,22 +157,27 @@ async fn probe(lease: Lease, base: Destination, sender: u32, known: Rc<Known>, t
     }
 }
 
-/// The mail servers of `domain`; without a domain our own are meant (RFC 5321 section 4.5.1: postmaster).
-async fn ask(domain: &str, own: &str, reach: &Reach, dns: &Dns) -> Result<Vec<Exchanger>, Nobody> {
+/// A lookup took as long as it may.
+fn late(domain: &str) -> Nobody {
+    Nobody::Unknown(format!("4.4.3 the mail servers of {domain} cannot be looked up: no answer in time"))
+}
+
+/// The mail servers of `domain`, for mail of `sender`; without a domain our own are meant (RFC 5321 section 4.5.1: postmaster).
+async fn ask(domain: &str, own: &str, reach: &Reach, dns: &Dns, sender: u32) -> Result<Vec<Exchanger>, Nobody> {
     let text = if domain.is_empty() { own } else { domain };
     let name = match Domain::new(text.as_bytes()) {
         Some(Domain::Name(name)) => name,
         Some(Domain::Literal(address)) => return literal(address, reach),
         None => return Err(Nobody::Refused(Reply::ours(550, "5.1.2 the recipient has no domain".into()))),
     };
-    let answer = dns.ask(&name, Kind::Mx).answer().await;
+    let answer = dns.ask(&name, Kind::Mx, sender).answer().await;
     let candidates = candidates(&name, &answer, own)?;
     // All at once, and then one after the other: the last is as late as the slowest.
-    let ask_both = |one: &Candidate| [Kind::A, Kind::Aaaa].map(|kind| dns.ask(&one.name, kind));
+    let ask_both = |one: &Candidate| [Kind::A, Kind::Aaaa].map(|kind| dns.ask(&one.name, kind, sender));
     let pending: Vec<_> = candidates.iter().map(ask_both).collect();
     let mut answers: Vec<[Answer; 2]> = Vec::new();
     for [v4, v6] in pending {
         answers.push([v4.answer().await, v6.answer().await]);
     }
-    exchangers(&name, &candidates, &answers, reach)
+    exchangers(&name, &answer, &candidates, &answers, reach)
 }

@@ -6,7 +6,8 @@ use crate::services::dns::Kind;
 
 const OWN: &str = "relay.test";
 
-/// What is in DNS: `name`, `MX 10 host` or `A address` or `AAAA address`, or `?` where nobody answers. A name that stands
+/// What is in DNS: `name`, `MX 10 host` or `A address` or `AAAA address`, or `?` where nobody answers, or
+/// `bare` where the answer is neither yes nor no. A name that stands
 /// with `-` only has nothing; one that does not stand here does not exist.
 type Zone<'a> = &'a [(&'a str, &'a str)];
 
@@ -27,14 +28,18 @@ fn look_up(zone: Zone, name: &str, kind: Kind) -> Answer {
         }
         _ => None,
     };
+    if here.contains(&"bare") {
+        return Answer::Nothing;
+    }
     let found: Vec<Record> = here.iter().filter_map(record).collect();
     if found.is_empty() { Answer::NoData } else { Answer::Found(found) }
 }
 
 fn decide(zone: Zone, domain: &str) -> Result<Vec<Exchanger>, Nobody> {
-    let candidates = candidates(domain, &look_up(zone, domain, Kind::Mx), OWN)?;
+    let answer = look_up(zone, domain, Kind::Mx);
+    let candidates = candidates(domain, &answer, OWN)?;
     let answers = candidates.iter().map(|one| [Kind::A, Kind::Aaaa].map(|kind| look_up(zone, &one.name, kind)));
-    exchangers(domain, &candidates, &answers.collect::<Vec<_>>(), &Reach::new(Networks::default()))
+    exchangers(domain, &answer, &candidates, &answers.collect::<Vec<_>>(), &Reach::new(Networks::default()))
 }
 
 /// A verdict on one line.
@@ -75,6 +80,18 @@ fn what_name_servers_say_and_what_becomes_of_the_mail() {
             "no answer about the address",
             &[("d", "A ?")],
             "wait 4.4.3 the mail servers of d cannot be looked up: d: SERVFAIL",
+        ),
+        (
+            "neither yes nor no, as with aliases in a circle",
+            &[("d", "bare")],
+            "wait 4.4.3 the mail servers of d cannot be looked up: \
+             d: the name server names nobody, and does not say that there is nobody",
+        ),
+        (
+            "no more of a host",
+            &[("d", "MX 10 a"), ("d", "MX 20 gone"), ("a", "bare")],
+            "wait 4.4.3 the mail servers of d cannot be looked up: \
+             a: the name server names nobody, and does not say that there is nobody",
         ),
         (
             "a host without an address is left out",
@@ -144,6 +161,16 @@ fn what_name_servers_say_and_what_becomes_of_the_mail() {
     for (what, zone, verdict) in table {
         assert_eq!(shown(decide(zone, "d")), *verdict, "{what}");
     }
+    // Without a word about MX there may be one; with an address there is somebody to be asked.
+    let none = Candidate { name: "d".into(), preference: 0 };
+    let decide = |v4: Answer| {
+        let reach = Reach::new(Networks::default());
+        shown(exchangers("d", &Answer::Nothing, std::slice::from_ref(&none), &[[v4, Answer::NoData]], &reach))
+    };
+    assert!(decide(Answer::NoData).starts_with("wait 4.4.3 "), "{}", decide(Answer::NoData));
+    let address = Record::Address("11.0.0.1".parse().expect("an address"));
+    assert_eq!(decide(Answer::Found(vec![address])), "0 d [11.0.0.1]");
+    let decide = self::decide;
     assert_eq!(
         shown(decide(&[("relay.test", "A 11.0.0.1")], "relay.test")),
         "554 5.4.6 mail loops back to myself: I am the mail server of relay.test myself, and have no mailboxes"
