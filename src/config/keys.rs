@@ -266,7 +266,7 @@ const KEYS: &[Key] = &[
     count("relay", "dns_timeout_s", "seconds", 1, 5, 60, "5",
         "how long a name server may take for one answer; after three in vain the mail waits, 4.4.3 (RFC 3463 section 3.5)"),
     count("relay", "mx_connections_max", "connections", 1, 200, 10_000, "200",
-        "connections of all routes with mx together; each takes a file descriptor, and memory for the message that is under way; senders take turns for them"),
+        "connections of all routes with mx together; each takes a file descriptor, and memory for the message that is under way; senders take turns for them, and whoever holds as many as are free gets no more, so that one alone has half"),
     optional("relay", "route", Tables, "[[relay.route]]", "a destination"),
 
     optional("relay.route", "domains", List, "[\"example.edu\"]",
@@ -279,7 +279,7 @@ const KEYS: &[Key] = &[
         "deliver to the mail servers of each recipient's domain, as DNS names them (RFC 5321 section 5.1, RFC 7505). Such mail is not signed by DKIM, and many providers refuse or hide what is not: for domains that you know, until it can be"),
     count("relay.route", "port", "port", 1, 25, 65_535, "25", "of those servers: other than 25 only for tests, or behind a translating firewall"),
     count("relay.route", "domain_connections_max", "connections", 1, 8, 1024, "8",
-        "connections to one such server at a time, for each domain; half of them at first, as with relay.connections_max"),
+        "connections to one such server at a time, for each domain, and to one of its addresses for all domains together; half of them at first, as with relay.connections_max"),
     optional("relay.route", "reachable_networks", List, "[\"10.1.0.0/16\"]",
         "networks that mx may lead to although they are not public: whoever has a domain can let it point to any address, so loopback, link-local, private (RFC 1918, RFC 4193) and reserved ones (RFC 6890) are not connected to unless they are named here"),
     optional("relay.route", "tls", Choice(&["none", "opportunistic", "required", "verified"]), "\"opportunistic\"",

@@ -18,10 +18,10 @@
 //! A message may ask for more or less of TLS than its route does ([`Demand`], RFC 8689); each kind has connections of its
 //! own.
 
-use crate::config::{ClientCertificate, Mx, RouteTls, Target};
+use crate::config::{Mx, RouteTls, Target};
 use crate::log::{self, Level};
 use crate::message::mime::Converter;
-use crate::net::{self, PemFiles, Shared, Stream};
+use crate::net::{self, Shared, Stream};
 use crate::relay::content::Cutter;
 use crate::relay::conversion::{self, Unplanned};
 use crate::relay::direct::addresses::{Addresses, Place};
@@ -44,12 +44,14 @@ mod limits;
 pub mod login;
 mod outlet;
 mod trouble;
+mod way;
 
 use host::{Address, Host, connect, look_up, server_name};
 pub use limits::Limits;
 use limits::ReplyDue;
 use outlet::Outlet;
 use trouble::{OpenError, lost, shown, unopened};
+pub use way::{Tls, Way};
 
 /// The end of a connection.
 const CLOSED: &str = "the server closed the connection";
@@ -68,44 +70,6 @@ pub struct Context {
     pub addresses: Addresses,
     /// How long servers may take.
     pub limits: Limits,
-}
-
-/// Where a connection goes, and what is asked of it.
-pub struct Way {
-    /// The server.
-    pub target: Target,
-    /// What its messages ask of TLS.
-    pub demand: Demand,
-    /// How TLS is spoken there.
-    pub tls: Tls,
-}
-
-/// TLS to one target; or why there is none.
-#[derive(Clone)]
-pub struct Tls {
-    /// With verification.
-    pub verifying: Result<Arc<rustls::ClientConfig>, String>,
-    /// Without.
-    pub unverified: Result<Arc<rustls::ClientConfig>, String>,
-}
-
-impl Tls {
-    /// Reads the files that `target` names.
-    pub fn of(target: &Target) -> Tls {
-        let (ca_file, own) = match target {
-            Target::Smarthost(smarthost) => (smarthost.ca_file.as_deref(), smarthost.client_certificate.clone()),
-            Target::Mx(mx) => (mx.ca_file.as_deref(), None),
-            Target::Lmtp { .. } | Target::Maildir { .. } | Target::Discard => {
-                let none = || Err("this is no SMTP".to_owned());
-                return Tls { verifying: none(), unverified: none() };
-            }
-        };
-        let own = own.map(|ClientCertificate { certificate, key }| PemFiles { certificate, key });
-        Tls {
-            verifying: net::verifying_client_config(ca_file, own.as_ref()),
-            unverified: net::unverified_client_config_with(own.as_ref()),
-        }
-    }
 }
 
 /// Why there is no connection.

@@ -16,6 +16,10 @@
 //! not. The limit is the host's: half the configured most at first, one more each time as many transactions as it has were
 //! answered, half when the host says that it has enough.
 //!
+//! By chance alone the weights would count for nothing under load, when all have as many as they may and whichever ends one
+//! gets the next. So a host has that part of its limit which its weight is of the heaviest that is asked with it, to the next
+//! whole number and one at least: with weights 3 and 1 and a limit of 8, one has 8 and the other 3.
+//!
 //! Where some hosts are to be asked before others ([`Ranked`]), the chance is among those of the lowest rank that are up.
 
 use crate::relay::losses::{Broken, Losses};
@@ -165,8 +169,23 @@ impl Pools {
             pool.iter().any(|member| member.host == at && member.is_up() && Some(member.rank) == rank)
         };
         let is_up = |at: usize| self.pools.iter().any(|pool| asked(pool, at));
-        let hosts = self.hosts.iter().enumerate().filter(|(at, host)| host.server == server && is_up(*at));
-        hosts.map(|(_, host)| host.limit).sum::<usize>().max(1)
+        let hosts = (0..self.hosts.len()).filter(|&at| self.hosts[at].server == server && is_up(at));
+        hosts.map(|at| self.most(at)).sum::<usize>().max(1)
+    }
+
+    /// How many connections a host may have by any of its pools.
+    fn most(&self, host: usize) -> usize {
+        let members = |pool: &Vec<Member>| (0..pool.len()).filter(|&at| pool[at].host == host).collect::<Vec<_>>();
+        let shares = self.pools.iter().flat_map(|pool| members(pool).into_iter().map(move |at| self.share(pool, at)));
+        shares.max().unwrap_or(0)
+    }
+
+    /// How many connections a host may have, by its weight among those that are asked with it.
+    fn share(&self, pool: &[Member], member: usize) -> usize {
+        let Member { host, weight, rank, .. } = pool[member];
+        let beside = pool.iter().filter(|other| other.is_up() && other.rank == rank).map(|other| other.weight);
+        let (weight, heaviest) = (weight as usize, beside.max().unwrap_or(weight).max(weight).max(1) as usize);
+        ((self.hosts[host].limit * weight + heaviest / 2) / heaviest).max(1)
     }
 
     /// All servers.
@@ -179,7 +198,7 @@ impl Pools {
     pub fn choose(&mut self, destination: Destination, tried: &[usize]) -> Choice {
         let untried: Vec<usize> = (0..self.pools[destination].len()).filter(|member| !tried.contains(member)).collect();
         let pool = &self.pools[destination];
-        let is_free = |member: &usize| self.hosts[pool[*member].host].has_room();
+        let is_free = |member: &usize| self.hosts[pool[*member].host].connections < self.share(pool, *member);
         let mut up: Vec<usize> = untried.iter().copied().filter(|&member| pool[member].is_up()).collect();
         let rank = up.iter().map(|&member| pool[member].rank).min();
         up.retain(|&member| Some(pool[member].rank) == rank);
@@ -233,8 +252,9 @@ impl Pools {
 
     /// Gives the place back if its host has more connections than it may by now; says whether it did.
     pub fn made_way(&mut self, seat: Seat) -> bool {
+        let most = self.most(self.pools[seat.destination][seat.member].host);
         let host = self.host_of(seat);
-        let too_many = host.connections > host.limit;
+        let too_many = host.connections > most;
         host.connections -= usize::from(too_many);
         too_many
     }

@@ -22,6 +22,44 @@ fn hosts_are_chosen_by_weight() {
     assert!((2800..3200).contains(&counts[0]), "{counts:?}");
 }
 
+/// Under load: all that may be open is open and busy, and whichever ends makes room for another.
+#[test]
+fn hosts_that_are_all_busy_have_their_mail_by_weight() {
+    for (weights, expected) in [([3, 1], 2.2..3.4), ([1, 1], 0.9..1.1), ([1, 2], 0.45..0.55)] {
+        let mut all = pools(8, &[&[("a", weights[0]), ("b", weights[1])]]);
+        let (mut open, mut delivered) = (Vec::new(), [0.0; 2]);
+        for turn in 0..20_000usize {
+            while let Choice::Seat(seat) = all.choose(0, &[]) {
+                open.push(seat);
+            }
+            assert_eq!(open.len(), all.room(0), "the queue opens as many as there is room for");
+            // Each delivers one message; one of them ends.
+            for &seat in &open {
+                all.answered(seat);
+                delivered[seat.member] += 1.0;
+            }
+            all.left(open.swap_remove(turn * 7 % open.len()));
+        }
+        let ratio = delivered[0] / delivered[1];
+        assert!(expected.contains(&ratio), "{weights:?}: {ratio}");
+    }
+}
+
+#[test]
+fn a_light_host_has_its_whole_limit_while_the_heavier_one_is_down_and_makes_way_when_it_is_back() {
+    let mut all = pools(8, &[&[("heavy", 3), ("light", 1)]]);
+    all.failed(seat(0, 0), false, 0);
+    let open = std::iter::from_fn(|| match all.choose(0, &[]) {
+        Choice::Seat(seat) => Some(seat),
+        Choice::Full | Choice::Exhausted => None,
+    });
+    assert_eq!(open.collect::<Vec<_>>(), [seat(0, 1); 4]);
+    assert!(!all.made_way(seat(0, 1)));
+    all.worked(seat(0, 0));
+    assert_eq!((0..8).filter(|_| all.made_way(seat(0, 1))).count(), 3, "of its limit of 4 a third");
+    assert_eq!(all.room(0), 5);
+}
+
 #[test]
 fn an_attempt_tries_each_host_once_and_those_that_are_down_last() {
     let mut all = pools(8, &[&[("a", 1), ("b", 1), ("c", 1)]]);
