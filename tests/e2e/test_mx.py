@@ -7,7 +7,7 @@ import re
 import pytest
 
 from appliance import certificate, free_port, wait_for
-from fakes import Sink
+from fakes import Silent, Sink
 from mail import Maildir, message
 from name_server import NameServer
 from servers import Postfix
@@ -47,6 +47,8 @@ delegated NS ns.delegated
 ns.delegated A 127.0.0.9
 late MX 10 two
 many MX 10 two
+circle CNAME elcric
+elcric CNAME circle
 xn--mnchen-3ya MX 10 two
 """
 ZONES = {"test": ZONE, "broken": None}
@@ -206,6 +208,8 @@ def test_who_turns_out_to_be_ourselves_ends_the_search(appliance, directory):
         ("x.broken", "the name server could not find out"),
         ("example.org", "the name server refuses to answer"),
         ("delegated.test", "the name server only refers to others"),
+        # RFC 5321 section 5.1: that an alias leads nowhere is no word that there is nobody.
+        ("circle.test", "does not say that there is nobody"),
     ],
 )
 def test_trouble_of_name_servers_is_no_answer(world, domain, words):
@@ -316,6 +320,46 @@ def test_a_mailing_to_very_many_domains(appliance, directory):
         assert max(len(world.two.open), 0) <= 4
         shown = world.server.hands("queue", "stats", "--config", world.server.config).stdout
         assert re.search(r"mx", shown), shown
+
+
+def test_a_mailing_to_servers_that_say_nothing_holds_half_of_the_connections(appliance, directory):
+    """They accept and keep silent, for minutes: another sender's mail does not wait for their end."""
+    tarpits = [f"127.0.0.{number}" for number in (4, 5, 6)]
+    zone = "two A 127.0.0.2\nsingle MX 10 two\n" + "".join(
+        f"*.t{at} MX 10 t{at}\nt{at} A {address}\n" for at, address in enumerate(tarpits))
+    with World(appliance, directory, {"test": zone}, relay={"mx_connections_max": 10}) as world:
+        silent = [Silent(world.port, host=address) for address in tarpits]
+        for tarpit in silent:
+            tarpit.__enter__()
+        held = lambda: sum(len(tarpit.open) for tarpit in silent)
+        world.send("tar", *(f"ben@d{number}.t{number % 3}.test" for number in range(60)))
+        wait_for(lambda: held() == 5, 20, world.server.log_text)
+        for number in range(3):
+            with Wire(world.server.port["submissions"], tls=True) as wire:
+                wire.login("ben", "open up, please")
+                wire.mail(message(f"single-{number}"), sender="ben@example.edu", recipients=["carl@single.test"])
+            wait_for(lambda: len(world.two.messages) == number + 1, 20, world.server.log_text)
+        assert held() == 5
+        for tarpit in silent:
+            tarpit.__exit__()
+
+
+def test_domains_at_one_address_are_one_destination(appliance, directory):
+    """Forty domains, and their mail server says nothing: few find that out for all of them."""
+    zones = {"test": "*.parked MX 10 park\npark A 127.0.0.4\n"}
+    domains = 40
+    relay = {"reply_timeout_s": 2}
+    with World(appliance, directory, zones, route={"domain_connections_max": 3}, relay=relay) as world:
+        with Silent(world.port, host="127.0.0.4") as silent:
+            world.send("parked", *(f"ben@d{number}.parked.test" for number in range(domains)))
+            wait_for(lambda: len(silent.open) == 3, 20, world.server.log_text)
+            wait_for(lambda: len(set(re.findall(r"mail stays queued.*?mx of (d\d+)\.parked", world.server.log_text()))) == domains,
+                     30, world.server.log_text)
+            assert silent.connections <= 6, silent.connections
+            assert "as was found a moment ago" in world.server.log_text()
+        with Sink(world.port, host="127.0.0.4") as back:
+            wait_for(lambda: len(back.messages) == domains, 60, world.server.log_text)
+            assert len({recipient for _, _, recipients, _ in back.messages for recipient in recipients}) == domains
 
 
 def test_check_says_that_such_mail_is_not_signed(appliance, directory):

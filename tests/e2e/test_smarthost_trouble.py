@@ -8,7 +8,7 @@ from appliance import free_port, wait_for
 from fakes import Garbled, Silent, Sink
 from mail import Maildir, added_fields, lf, message
 from servers import Postfix
-from wire import submit
+from wire import Wire, submit
 
 COUNT = 5
 
@@ -173,3 +173,32 @@ def test_what_is_delivered_stays_delivered_over_restarts(appliance):
             with server:
                 threading.Event().wait(0.5)
         all_arrive(sink.messages)
+
+
+class DiesOfPoison(Sink):
+    """Its scanner does: the connection is cut when the content has come."""
+
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        self.cut = 0
+
+    def keep_unless_poison(self, *one):
+        if b"<poison-" in one[-1]:
+            self.cut += 1
+            raise OSError("the scanner has died")
+        self.messages.append(one)
+
+
+def test_messages_that_break_the_next_hop_hold_up_nobody_else(appliance):
+    """Six of one sender's, and then another sender's mail: the host is not down, those messages are."""
+    with DiesOfPoison() as sink:
+        sink.keep = sink.keep_unless_poison
+        with appliance(**smarthost(sink.port), relay={"retry_first_s": 3600, "retry_max_s": 3600}) as server:
+            for number in range(6):
+                submit(server.port["submissions"], message(f"poison-{number}"))
+                wait_for(lambda: sink.cut == number + 1, 20, server.log_text)
+            with Wire(server.port["submissions"], tls=True) as wire:
+                wire.login("ben", "open up, please")
+                wire.mail(message("good"), sender="ben@example.edu", recipients=["carl@example.org"])
+            wait_for(lambda: len(sink.messages) == 1, 20, server.log_text)
+            assert "destination unreachable" not in server.log_text()

@@ -203,6 +203,9 @@ impl Addresses {
             Entry::Full => {}
         }
         let (wake, woken) = oneshot::channel();
+        self.0.borrow_mut().known.get_mut(&to).into_iter().for_each(|known| {
+            known.waiting.retain(|(.., wake)| !wake.is_canceled());
+        });
         self.0.borrow_mut().wait(to, most, sender, wake);
         match monoio::time::timeout(PATIENCE, woken).await {
             Ok(Ok(Ok(place))) => Ok(place),
