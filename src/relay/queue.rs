@@ -12,8 +12,8 @@
 //! Promises: a recipient whose fate is being recorded is not sent to again; the state is changed by [`Queue::outcome`]
 //! alone, which normal running and recovery both call for what the spool holds; at a destination senders take turns
 //! (queue/turns.rs), and of a sender's jobs the one that has been due longest goes first; a destination that cannot be
-//! reached is asked by one connection at a time and ever more rarely, and costs its messages no attempt; no attempt begins
-//! when a message's time is over, and what is under way then is given up when it is back.
+//! reached is asked by one connection at a time and ever more rarely, and costs its messages no attempt; when a message's
+//! time is over it is given up after the try that is under way or is due then, or that a start still owes it (queue/late.rs).
 //!
 //! Nothing is scanned: what comes next is at the top of a heap or at the front of a ring. A waiting message for one
 //! recipient takes about 160 octets of memory, 190 if no other message has the same sender (measured with a million of them,
@@ -296,7 +296,6 @@ impl<L: Copy + PartialEq> Queue<L> {
         let &Arrival { id, at, release_ms, survivor, sender, small, .. } = arrival;
         let mut message = Message::new(id, at, release_ms.saturating_add(self.settings.expire_ms), sender);
         message.warned = self.settings.warn_ms.is_none() || was_warned;
-        message.recovered = self.early.is_some();
         (message.survivor, message.small) = (survivor, small);
         let slot = self.messages.insert(message);
         let messages = &self.messages;

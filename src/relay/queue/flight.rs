@@ -4,7 +4,6 @@
 //! it from one to another and is the only one to do so.
 
 use super::message::{Job, Message, State};
-use super::site::unreached;
 use super::{Blame, Deferral, Delivery, Destination, Queue, Reason, Site, Tried, backoff};
 use crate::relay::losses::Broken;
 use crate::smtp::client::Fate;
@@ -107,9 +106,6 @@ impl<L: Copy + PartialEq> Queue<L> {
     /// Returns when the destination is tried again.
     pub fn unreachable(&mut self, delivery: &Delivery<L>, trouble: &str, now: u64) -> u64 {
         if let Some(slot) = self.flying(delivery) {
-            if self.messages[slot].expire_ms <= now {
-                self.jobs[delivery.job].reason = Some(self.sites[delivery.destination].share(unreached(trouble)));
-            }
             self.landed(slot, delivery.job);
         }
         let site = &mut self.sites[delivery.destination];
@@ -203,13 +199,14 @@ impl<L: Copy + PartialEq> Queue<L> {
         }
     }
 
-    /// None while [`Queue::overdue`] has not been asked about a message whose time is over: it is not begun any more.
+    /// None while [`Queue::overdue`] has not been asked about a message whose time is over: it may be one that is not begun any
+    /// more.
     fn take(&mut self, destination: Destination, now: u64) -> Option<Delivery<L>> {
         let job = self.chosen(destination)?;
         let Job { message, due_ms, .. } = self.jobs[job];
-        let Message { id, at, expire_ms, sender, .. } = self.messages[message];
+        let Message { id, at, expire_ms, look_ms, sender, .. } = self.messages[message];
         // The clock may have been set back since it was given its turn.
-        if due_ms > now || expire_ms <= now {
+        if due_ms > now || expire_ms <= now && look_ms <= now {
             return None;
         }
         let site = &mut self.sites[destination];

@@ -28,8 +28,6 @@ pub struct Message<L> {
     pub looked: bool,
     /// The sender knows that it is late, or must not be told any more.
     pub warned: bool,
-    /// It was read at start: what servers said of it before is not known.
-    pub recovered: bool,
     /// Its record was moved here from another segment.
     pub survivor: bool,
     /// A survivor of it is being written: nothing is begun.
@@ -43,7 +41,7 @@ pub struct Job {
     pub recipients: Recipients,
     /// Not before; its key where it waits.
     pub due_ms: u64,
-    /// Why it was not delivered the last time.
+    /// Why it was not delivered the last time; none: it has not been tried since the start.
     pub reason: Option<Arc<Reason>>,
     link: Link,
     /// Its message.
@@ -76,9 +74,9 @@ pub enum State {
 impl<L> Message<L> {
     /// Without jobs; it stands nowhere.
     pub fn new(id: u64, at: L, expire_ms: u64, sender: u32) -> Message<L> {
-        let (small, looked, warned, recovered, survivor, moving) = Default::default();
+        let (small, looked, warned, survivor, moving) = Default::default();
         let (look_ms, link, jobs) = (u64::MAX, ALONE, NONE);
-        Message { id, at, expire_ms, look_ms, link, jobs, sender, small, looked, warned, recovered, survivor, moving }
+        Message { id, at, expire_ms, look_ms, link, jobs, sender, small, looked, warned, survivor, moving }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The queue against a naive one that scans everything: whatever happens in whatever order, what is begun may be begun, is the
 //! longest due of its sender, and comes when it is its sender's turn; what may be begun is begun; the counts are right.
 
+use super::flight::LOSSES_MAX;
 use super::tests::{EXPIRY, fates};
 use super::turns::SMALL_IN_ROW;
 use super::*;
@@ -19,6 +20,8 @@ struct Waiting {
     flying: bool,
     /// It has its turn among others.
     ready: bool,
+    /// It has been tried, and not in vain for want of a connection.
+    tried: bool,
 }
 
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl Model {
 
     fn may_begin(&self, job: &Waiting, now: u64) -> bool {
         let known = &self.messages[&job.id];
-        !job.flying && !known.moving && job.due_ms <= now && known.expire_ms > now && !job.recipients.is_empty()
+        !job.flying && !known.moving && job.due_ms <= now && !job.recipients.is_empty()
     }
 
     fn ready(&self, now: u64) -> Vec<&Waiting> {
@@ -142,8 +145,8 @@ impl Trial {
         for destination in destinations.iter().collect::<BTreeSet<_>>() {
             let its = (0u32..).zip(&destinations).filter(|(_, other)| *other == destination);
             let recipients = its.map(|(index, _)| index).collect();
-            let job =
-                Waiting { id, destination: *destination, recipients, due_ms: release_ms, flying: false, ready: false };
+            let (due_ms, flying, ready, tried) = (release_ms, false, false, false);
+            let job = Waiting { id, destination: *destination, recipients, due_ms, flying, ready, tried };
             self.model.jobs.push(job);
         }
     }
@@ -153,7 +156,11 @@ impl Trial {
             let known = self.model.messages.get_mut(&overdue.id).expect("known");
             assert!(overdue.given_up && known.expire_ms <= self.now && !known.moving);
             let given_up: BTreeSet<u32> = overdue.recipients.iter().map(|(index, _)| *index).collect();
-            let its = self.model.jobs.iter_mut().filter(|job| job.id == overdue.id && !job.flying);
+            // A last try comes first, but where connections fail and fail.
+            let owed = |job: &Waiting| {
+                (!job.tried || job.due_ms <= self.now) && self.queue.sites[job.destination].failures < LOSSES_MAX
+            };
+            let its = self.model.jobs.iter_mut().filter(|job| job.id == overdue.id && !job.flying && !owed(job));
             let expected: BTreeSet<u32> = its.flat_map(|job| std::mem::take(&mut job.recipients)).collect();
             assert_eq!(given_up, expected);
             self.log.extend(given_up.iter().map(|&index| (overdue.id, index)));
@@ -178,9 +185,8 @@ impl Trial {
         let begun: Vec<usize> = self.model.ready(self.now).iter().map(|job| job.destination).collect();
         assert!(begun.iter().all(|&destination| !self.has_room(destination)), "what may be begun is begun");
         let later = self.model.jobs.iter().filter(|job| !job.flying && !self.model.messages[&job.id].moving);
-        let open = later.filter(|job| self.model.messages[&job.id].expire_ms > self.now);
         let until = |job: &Waiting| job.due_ms.max(self.queue.sites[job.destination].down_until_ms);
-        let first_ms = open.filter(|job| self.may_connect(job.destination)).map(until).min();
+        let first_ms = later.filter(|job| self.may_connect(job.destination)).map(until).min();
         let wake_ms = self.queue.wake_ms().unwrap_or(u64::MAX);
         let first_ms = first_ms.unwrap_or(u64::MAX);
         assert!(wake_ms > self.now && wake_ms <= first_ms, "{wake_ms}, not {first_ms}, at {}", self.now);
@@ -218,7 +224,7 @@ impl Trial {
             let tried = self.queue.tried(&delivery, fates(&codes), blame, "mx", self.now);
             let done = tried.delivered.iter().chain(&tried.failed).map(|(index, _)| *index);
             if let Some(job) = self.model.jobs.iter_mut().find(flying) {
-                job.flying = false;
+                (job.flying, job.tried) = (false, true);
                 let known = self.model.messages.get_mut(&delivery.id).expect("known");
                 for index in done {
                     assert!(job.recipients.remove(&index));

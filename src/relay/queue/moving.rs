@@ -171,6 +171,9 @@ mod tests {
         let late = super::super::tests::EXPIRY;
         assert_eq!(queue.overdue(late), None);
         queue.add(survivor(7, 30, &[0, 0]));
+        assert_eq!(queue.overdue(late + 60_000), None, "its next try was due");
+        let delivery = queue.start(late + 60_000).expect("the last try");
+        queue.tried(&delivery, fates(&[450]), Blame::Nobody, "mx", late + 60_000);
         let overdue = queue.overdue(late + 60_000).expect("given up");
         assert_eq!((overdue.at, overdue.given_up, overdue.recipients.len()), (30, true, 1));
         assert_eq!(overdue.recipients[0].1.reply, reply(450));

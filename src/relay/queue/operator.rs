@@ -333,6 +333,9 @@ mod tests {
         assert_eq!(queue.overdue(EXPIRY), None);
         queue.delete_failed(7, deleting);
         queue.add(arrival(8, EXPIRY, &[0]));
+        assert_eq!(queue.overdue(EXPIRY), None, "its next try was due");
+        let delivery = queue.start(EXPIRY).expect("the last try");
+        queue.tried(&delivery, fates(&[450, 450]), Blame::Nobody, "mx", EXPIRY);
         assert_eq!(queue.overdue(EXPIRY).expect("given up").recipients.len(), 2);
         assert_eq!(queue.start(EXPIRY).expect("due").id, 8);
     }

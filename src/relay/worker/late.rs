@@ -37,6 +37,13 @@ mod tests {
             queue.add(Arrival { id, at, release_ms: 0, destinations, survivor: false, sender: 0, small: true });
         }
         queue.caught_up();
+        // Nobody can be reached, so that none of them waits for its own try.
+        for now in [10, 20, 30] {
+            assert!(queue.overdue(now).is_none());
+            let delivery = queue.start(now).expect("a probe");
+            queue.unreachable(&delivery, "no route to host", now);
+            queue.disconnected(0);
+        }
         let (mut told, mut turns) = (0, 0);
         loop {
             look(&mut queue, &mut records, 100);
