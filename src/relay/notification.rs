@@ -232,7 +232,7 @@ impl Form<'_> {
         push_date(now_ms, out);
         let _ = write!(
             out,
-            "\r\nMessage-ID: <{id}@{hostname}>\r\n\
+            "\r\nMessage-ID: <{id}.{now_ms:x}@{hostname}>\r\n\
              From: Mail Delivery System <MAILER-DAEMON@{hostname}>\r\n\
              To: <{}>\r\n\
              Subject: {}\r\n\

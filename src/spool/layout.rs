@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  DIR/lock                    held with flock while an instance runs
-//!  DIR/epoch                   text: the number of this opening; replaced durably at each
+//!  DIR/epoch                   text: the number of this opening, the first by chance; replaced durably at each
 //!  DIR/inventory               text: which segments there must be (inventory.rs)
 //!  DIR/probe                   zeros: written to find out whether the spool can be (probe.rs)
 //!  DIR/segments/00000007.seg   a segment, free or active (segment.rs)

@@ -13,7 +13,7 @@ use super::pool::SpillPool;
 use super::published::Started;
 use super::queue_id::{EPOCH_LIMIT, WRITER_LIMIT};
 use super::segment::{BLOCK, End, Header, NoHeader, Sealed, State};
-use super::shared::{GENERATION_EPOCH_SHIFT, Request, Shared};
+use super::shared::{GENERATION_EPOCH_SHIFT, Request, Shared, random_salt};
 use super::{Options, Spool, WriterSeed};
 use crate::log::{Level, event};
 use nix::errno::Errno;
@@ -258,6 +258,8 @@ fn adopt_free(shared: &Shared, files: &mut Files, free: &[Header]) -> Result<(),
 }
 
 /// Reads the epoch, raises it and makes that durable; returns both. What the segments say counts too, in case the file was lost.
+/// A new spool begins anywhere in the first half of all epochs: two that follow each other under one name, as after a
+/// reinstallation, or stand beside each other, would else give the same queue ids to different messages.
 fn raise_epoch(layout: &Layout, found: &Found) -> Result<(u64, u64), String> {
     let path = layout.epoch();
     let stored = match disk::read_to_string(&path) {
@@ -272,10 +274,14 @@ fn raise_epoch(layout: &Layout, found: &Found) -> Result<(u64, u64), String> {
     };
     let headers = found.free.iter().chain(&found.active);
     let seen = headers.map(|header| header.generation >> GENERATION_EPOCH_SHIFT).max().unwrap_or(0);
-    let epoch = stored.max(seen) + 1;
+    let epoch = match stored.max(seen) {
+        0 => 1 + random_salt() % (EPOCH_LIMIT / 2),
+        last => last + 1,
+    };
     if epoch >= EPOCH_LIMIT {
         return Err(format!(
-            "{}: this spool was opened {stored} times and has no queue ids left; empty it and start with a new directory",
+            "{}: the openings of this spool are numbered up to {stored}, and there are no queue ids left; empty it and start \
+             with a new directory",
             path.display()
         ));
     }

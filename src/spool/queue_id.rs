@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The epoch is raised durably each time the spool is opened, so a counter may start from 1 and no name is ever given
-//! twice. A name is no file position: it is fixed before the Received field is written and survives moves.
+//! twice. A new spool begins at an epoch by chance, so that names of two spools differ too, all but surely. A name is no file
+//! position: it is fixed before the Received field is written and survives moves.
 //!
 //! It is shown as 13 digits and capital consonants to base 31 (31^13 > 2^64), because without vowels no word appears;
 //! names of equal length sort as they were given.

@@ -44,7 +44,7 @@ fn a_bounce_as_it_is_sent() {
     let (envelope, content) = notification(&view(), &failures, &notice(b"Subject: Hi\r\nFrom: anna@example.edu\r\n"));
     let expected = "\
 Date: Sun, 22 Nov 2026 03:10:20 +0000\r
-Message-ID: <DSN1@penstock.example>\r
+Message-ID: <DSN1.1a2013bb560@penstock.example>\r
 From: Mail Delivery System <MAILER-DAEMON@penstock.example>\r
 To: <anna@example.edu>\r
 Subject: Undelivered Mail Returned to Sender\r
