@@ -9,6 +9,7 @@
 //!
 //! Everything that happened, each try with its time, is in `--json`.
 
+use super::complain;
 use super::queue::print::{age, clean, moment, number, sender, string};
 use super::queue::{Server, run};
 use crate::control::request::Request;
@@ -32,7 +33,15 @@ pub struct Arguments {
 /// Asks and prints.
 pub fn trace(arguments: &Arguments) -> ExitCode {
     let Arguments { server, what, limit } = arguments;
-    run(server, &Request::Trace { what: what.trim().to_owned(), limit: (*limit).max(1) })
+    // Read as the server would read it: a stopped one's spool is asked by ourselves.
+    let request = Request::Trace { what: what.clone(), limit: (*limit).max(1) };
+    match Request::parse(request.to_json().to_string().as_bytes()) {
+        Ok(request) => run(server, &request),
+        Err(reason) => {
+            complain(&format!("penstock: {reason}\n"));
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// A message, for people.

@@ -2,6 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+/// What each text must be, in words.
+const WANTED: [(&str, &str); 4] = [
+    ("sender", "an address such as anna@example.edu, @example.edu for all of a domain, or <> for notifications"),
+    ("recipient", "an address such as ben@example.org, or @example.org for all of a domain"),
+    ("domain", "what stands behind the @ of an address, such as example.org"),
+    ("user", "a user name"),
+];
+
 /// How a message stands, or one of its recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -76,6 +84,30 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The filter, if there is anything that it could fit. Errors: what was wanted, for whoever has typed it: an empty list
+    /// would say that nothing is queued.
+    pub fn checked(mut self) -> Result<Filter, String> {
+        for (name, text, is_named) in [
+            ("sender", &mut self.sender, is_sender as fn(&str) -> bool),
+            ("recipient", &mut self.recipient, is_recipient),
+            ("domain", &mut self.domain, is_domain),
+            ("user", &mut self.user, |user| !user.is_empty()),
+        ] {
+            let Some(text) = text else { continue };
+            *text = without_brackets(text.trim()).to_owned();
+            if !is_named(text) {
+                let wanted = WANTED.iter().find(|(known, _)| *known == name).map_or("", |(_, wanted)| wanted);
+                return Err(format!("{name} is {wanted}, not {text:?}"));
+            }
+        }
+        match (self.older_s, self.younger_s) {
+            (Some(older_s), Some(younger_s)) if older_s > younger_s => {
+                Err(format!("no message is older than {older_s} s and younger than {younger_s} s"))
+            }
+            _ => Ok(self),
+        }
+    }
+
     /// Are all messages meant?
     pub fn is_all(&self) -> bool {
         *self == Filter::default()
@@ -132,7 +164,7 @@ impl Filter {
                 other => return Err(format!("there is no filter {other}")),
             }
         }
-        Ok(filter)
+        filter.checked()
     }
 
     /// For the log.
@@ -150,10 +182,36 @@ impl Filter {
     }
 }
 
+/// As an address is written in a log line or a header field.
+pub fn without_brackets(text: &str) -> &str {
+    let inner = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'));
+    inner.filter(|inner| !inner.is_empty()).unwrap_or(text)
+}
+
+fn is_sender(text: &str) -> bool {
+    text == "<>" || is_whole_address(text)
+}
+
+/// RFC 5321 section 4.5.1: one recipient has no domain.
+fn is_recipient(text: &str) -> bool {
+    text.eq_ignore_ascii_case("postmaster") || is_whole_address(text)
+}
+
+/// With a domain, and perhaps nothing in front of it.
+fn is_whole_address(text: &str) -> bool {
+    text.rsplit_once('@').is_some_and(|(_, domain)| is_domain(domain))
+}
+
+/// As `@domain` too, which means the same.
+fn is_domain(text: &str) -> bool {
+    let domain = text.strip_prefix('@').unwrap_or(text);
+    !domain.is_empty() && !domain.contains(['@', ' ', '<', '>', '*']) && !domain.ends_with('.')
+}
+
 /// Case counts nowhere: an operator types what a person has told.
 fn is_address(wanted: &str, path: &[u8]) -> bool {
     match wanted {
-        "<>" | "" => path.is_empty(),
+        "<>" => path.is_empty(),
         _ if wanted.starts_with('@') => is_in(&wanted[1..], path),
         _ => path.eq_ignore_ascii_case(wanted.as_bytes()),
     }
@@ -219,12 +277,42 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_fit_says_what_was_wanted() {
+        let wrong = Filter { domain: Some("ben@example.org".into()), ..Filter::default() };
+        let said = wrong.checked().expect_err("no domain");
+        assert!(said.contains("behind the @") && said.contains("ben@example.org"), "{said}");
+        for (typed, meant) in
+            [("<ben@example.org>", "ben@example.org"), (" @example.org", "@example.org"), ("Postmaster", "Postmaster")]
+        {
+            let filter = Filter { recipient: Some(typed.into()), ..Filter::default() };
+            assert_eq!(filter.checked().expect("an address").recipient.as_deref(), Some(meant));
+        }
+        let bounces = Filter { sender: Some("<>".into()), ..Filter::default() };
+        assert_eq!(bounces.clone().checked(), Ok(bounces));
+    }
+
+    #[test]
     fn what_is_written_is_read_and_the_rest_is_refused() {
         let text =
-            r#"{"domain":"a","older_s":1,"recipient":"b","sender":"c","status":"held","user":"d","younger_s":2}"#;
+            r#"{"domain":"a","older_s":1,"recipient":"b@a","sender":"c@e","status":"held","user":"d","younger_s":2}"#;
         assert_eq!(filter(text).to_json().to_string(), text);
         assert!(filter("{}").is_all() && !filter(text).is_all());
-        for wrong in [r#"{"sendr":"a"}"#, r#"{"older_s":"1"}"#, r#"{"status":"lost"}"#, "[]", r#"{"user":null}"#] {
+        for wrong in [
+            r#"{"sender":"anna"}"#,
+            r#"{"recipient":"ben"}"#,
+            r#"{"recipient":"<>"}"#,
+            r#"{"domain":"ben@example.org"}"#,
+            r#"{"domain":"*.example.org"}"#,
+            r#"{"domain":"@"}"#,
+            r#"{"sender":""}"#,
+            r#"{"user":" "}"#,
+            r#"{"older_s":2,"younger_s":1}"#,
+            r#"{"sendr":"a"}"#,
+            r#"{"older_s":"1"}"#,
+            r#"{"status":"lost"}"#,
+            "[]",
+            r#"{"user":null}"#,
+        ] {
             assert!(Filter::from_json(&serde_json::from_str(wrong).expect("JSON")).is_err(), "{wrong}");
         }
     }

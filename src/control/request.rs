@@ -8,7 +8,7 @@
 //!  {"do":"trace","what":"ben@example.org","limit":20}
 //! ```
 
-use super::filter::Filter;
+use super::filter::{Filter, without_brackets};
 use crate::spool::QueueId;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -188,8 +188,12 @@ impl Request {
             Deed::List => Request::List { selection: selection(object)?, limit: limit(u64::MAX) },
             Deed::Show | Deed::Headers => Request::Show { ids: ids(object)?, headers: flag("headers") },
             Deed::Trace => {
-                let what = object.get("what").and_then(Value::as_str).ok_or("a trace is of something")?;
-                Request::Trace { what: what.trim().to_owned(), limit: limit(TRACED_MAX).max(1) }
+                let what = object.get("what").and_then(Value::as_str).unwrap_or_default();
+                let what = without_brackets(what.trim()).to_owned();
+                if what.is_empty() {
+                    return Err("a trace is of a queue id, a user or an address".into());
+                }
+                Request::Trace { what, limit: limit(TRACED_MAX).max(1) }
             }
             deed => {
                 Request::Act { deed, selection: selection(object)?, bounce: flag("bounce") && deed == Deed::Delete }
@@ -281,6 +285,8 @@ mod tests {
             r#"{"do":"hold","filter":null}"#,
             r#"{"do":"show"}"#,
             r#"{"do":"trace"}"#,
+            r#"{"do":"trace","what":" "}"#,
+            r#"{"do":"hold","filter":{"domain":"ben@example.org"}}"#,
         ] {
             assert!(Request::parse(line.as_bytes()).is_err(), "{line}");
         }

@@ -37,7 +37,7 @@ pub enum QueueCommand {
         #[command(flatten)]
         server: Server,
     },
-    /// Try now; without a choice, everything
+    /// Try now; without a choice, everything. What its sender wants to be sent later waits for its time all the same
     Flush {
         #[command(flatten)]
         server: Server,
@@ -64,7 +64,8 @@ pub enum QueueCommand {
         #[arg(long, conflicts_with_all = ["ids", "filter"])]
         all: bool,
     },
-    /// Try now, and count a message's time anew, as if it had just arrived; a held one is released
+    /// Try now, and count a message's time anew, as if it had just arrived; a held one is released. What its sender wants to
+    /// be sent later is left alone, unless its queue id is named
     Requeue {
         #[command(flatten)]
         server: Server,
@@ -130,7 +131,7 @@ impl QueueCommand {
     /// Where to ask, and what. Errors: no message is named.
     pub fn request(self) -> Result<(Server, Request), String> {
         let act = |server, deed, which: Which, all, bounce| {
-            let selection = which.selection();
+            let selection = which.selection()?;
             let named = all || selection != Selection::Filter(Filter::default());
             let refusal =
                 || format!("say which messages to {}: queue ids, a filter such as --sender, or --all", name(deed));
@@ -138,7 +139,7 @@ impl QueueCommand {
         };
         match self {
             QueueCommand::List { server, which, limit } => {
-                Ok((server, Request::List { selection: which.selection(), limit }))
+                Ok((server, Request::List { selection: which.selection()?, limit }))
             }
             QueueCommand::Show { server, ids, headers } => Ok((server, Request::Show { ids, headers })),
             QueueCommand::Stats { server } => Ok((server, Request::Stats)),
@@ -156,13 +157,15 @@ fn name(deed: Deed) -> &'static str {
 }
 
 impl Which {
-    fn selection(self) -> Selection {
+    /// Errors: a filter that nothing could fit.
+    fn selection(self) -> Result<Selection, String> {
         if !self.ids.is_empty() {
-            return Selection::Ids(self.ids);
+            return Ok(Selection::Ids(self.ids));
         }
         let FilterArguments { sender, recipient, domain, user, older, younger, status } = self.filter;
         let status = status.and_then(|name| Status::named(&name));
-        Selection::Filter(Filter { sender, recipient, domain, user, older_s: older, younger_s: younger, status })
+        let filter = Filter { sender, recipient, domain, user, older_s: older, younger_s: younger, status };
+        Ok(Selection::Filter(filter.checked()?))
     }
 }
 
@@ -235,6 +238,10 @@ mod tests {
             "list --older 3w".into(),
             "list --older h".into(),
             "list --older 99999999999999999999d".into(),
+            "list --domain ben@example.org".into(),
+            "delete --sender anna".into(),
+            "hold --recipient <>".into(),
+            "list --older 2h --younger 1h".into(),
         ] {
             assert!(request(&line).is_err(), "{line}");
         }
