@@ -16,6 +16,7 @@ use crate::clock::now_ms;
 use crate::config::{self, Config};
 use crate::control::answer::{self, Answering};
 use crate::control::request::Request;
+use crate::control::socket::connect;
 use crate::control::source::{Source, Stopped};
 use crate::spool::{NotExamined, examine};
 use crate::trace::Traces;
@@ -24,6 +25,12 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// While too many others wait to be asked.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For the next line of an answer: longer than the server itself looks for one.
+const SILENCE_MAX: Duration = Duration::from_secs(660);
 
 /// Where the server, or its spool, is, and how its answer is printed.
 #[derive(Clone, Debug, clap::Args)]
@@ -65,7 +72,7 @@ fn ask(server: &Server, request: &Request) -> Result<bool, String> {
     };
     let mut printer = print::Printer::new(request, server.json, now_ms());
     let mut out = |line: &Value| say(&printer.line(line));
-    match (UnixStream::connect(&socket), config) {
+    match (connect(&socket, PATIENCE), config) {
         (Ok(stream), _) => over(&stream, request, &mut out)?,
         (Err(error), Some(config)) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             stopped(&config, &socket, request, &mut out)?;
@@ -93,13 +100,23 @@ fn unreachable(socket: &Path, error: &std::io::Error) -> String {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
             "does the server run? with --config its spool is read instead"
         }
+        ErrorKind::WouldBlock => "nobody takes connections there, or too many wait; does that server hang?",
         _ => "is this the control socket of a server?",
     };
     format!("{}: {error}; {remedy}", socket.display())
 }
 
 fn over(mut stream: &UnixStream, request: &Request, out: &mut dyn FnMut(&Value) -> bool) -> Result<(), String> {
-    let broken = |error: std::io::Error| format!("the control socket: {error}");
+    let broken = |error: std::io::Error| match error.kind() {
+        ErrorKind::WouldBlock => {
+            "the server does not answer; is it a server that listens there? its log may say more".into()
+        }
+        _ => format!("the control socket: {error}"),
+    };
+    stream
+        .set_read_timeout(Some(SILENCE_MAX))
+        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+        .map_err(broken)?;
     // Refused at once, the server has not read it; what it said is there all the same.
     let sent = stream.write_all(format!("{}\n", request.to_json()).as_bytes());
     let mut lines = BufReader::new(stream);

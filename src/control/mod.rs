@@ -13,6 +13,7 @@
 //! | [`filter`] | which messages are meant |
 //! | [`permission`] | who may ask what: one table |
 //! | [`peer`] | who is at the other end |
+//! | [`places`] | who of them is served: there are few places |
 //! | [`source`] | the queue of a running server, or of a stopped one's spool |
 //! | [`listing`] | messages as rows |
 //! | [`answer`] | a request's answer, line by line |
@@ -20,13 +21,15 @@
 //! | [`socket`] | the socket, its clients, their limits |
 //!
 //! Promises: whoever asks costs the relay no more than a turn for each 256 messages, and the cores nothing; a client that
-//! does not read is dropped; every request of somebody who may, and every refusal, is a line in the log with the user.
+//! does not read is dropped; every request of somebody who may, and every refusal, is a line in the log with the user (a
+//! stranger who tries again and again: one in ten seconds).
 
 pub mod answer;
 pub mod filter;
 pub mod listing;
 pub mod peer;
 pub mod permission;
+pub mod places;
 pub mod request;
 pub mod socket;
 pub mod source;

@@ -1,4 +1,4 @@
-//! Who is at the other end of the socket: SO_PEERCRED's user, and the groups that the user database gives that user.
+//! Who is at the other end of the socket: SO_PEERCRED's user and group, and the groups that the user database gives that user.
 
 use super::permission::{self, Groups, Rank};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -17,17 +17,45 @@ pub struct Peer {
     pub rank: Rank,
 }
 
-/// The user who connected. It may take as long as the user database does. Errors: as text.
-pub fn of(stream: &UnixStream, ranked: Groups) -> Result<Peer, String> {
-    let credentials = getsockopt(stream, PeerCredentials).map_err(|error| format!("SO_PEERCRED: {error}"))?;
-    let (uid, gid) = (credentials.uid(), credentials.gid());
+/// What the kernel says of whoever connected, or of whoever listens, when that began.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials {
+    /// User id.
+    pub uid: u32,
+    /// The group that the process had.
+    pub gid: u32,
+    /// Its number.
+    pub pid: i32,
+}
+
+impl Credentials {
+    /// Of the other end. Errors: as text.
+    pub fn of(stream: &UnixStream) -> Result<Credentials, String> {
+        let known = getsockopt(stream, PeerCredentials).map_err(|error| format!("SO_PEERCRED: {error}"))?;
+        Ok(Credentials { uid: known.uid(), gid: known.gid(), pid: known.pid() })
+    }
+
+    /// Root, or the user that this process runs as?
+    pub fn is_own(self) -> bool {
+        permission::is_own(self.uid, nix::unistd::geteuid().as_raw())
+    }
+
+    /// The user's name, or the number where there is no name.
+    pub fn name(self) -> String {
+        let user = User::from_uid(Uid::from_raw(self.uid)).ok().flatten();
+        user.map_or_else(|| self.uid.to_string(), |user| user.name)
+    }
+}
+
+/// The user who connected. It may take as long as the user database does.
+pub fn of(Credentials { uid, gid, .. }: Credentials, ranked: Groups) -> Peer {
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     let name = user.as_ref().map_or_else(|| uid.to_string(), |user| user.name.clone());
     let listed = CString::new(name.clone()).ok().filter(|_| user.is_some());
     let listed = listed.and_then(|name| getgrouplist(&name, Gid::from_raw(gid)).ok()).unwrap_or_default();
     let groups: Vec<u32> = listed.into_iter().map(Gid::as_raw).chain([gid]).collect();
     let rank = permission::rank(uid, &groups, nix::unistd::geteuid().as_raw(), ranked);
-    Ok(Peer { uid, name, rank })
+    Peer { uid, name, rank }
 }
 
 /// The number of a group. Errors: one line with a remedy.

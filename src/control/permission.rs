@@ -45,10 +45,15 @@ pub struct Groups {
 pub fn rank(uid: u32, groups: &[u32], own_uid: u32, ranked: Groups) -> Rank {
     let is_member = |group: Option<u32>| group.is_some_and(|group| groups.contains(&group));
     match () {
-        () if uid == 0 || uid == own_uid || is_member(ranked.postmaster) => Rank::Postmaster,
+        () if is_own(uid, own_uid) || is_member(ranked.postmaster) => Rank::Postmaster,
         () if is_member(ranked.helpdesk) => Rank::HelpDesk,
         () => Rank::Stranger,
     }
+}
+
+/// Root, or the user that the server runs as.
+pub fn is_own(uid: u32, own_uid: u32) -> bool {
+    uid == 0 || uid == own_uid
 }
 
 /// May somebody of this rank do that?

@@ -2,34 +2,44 @@
 //!
 //! The socket appears under its name only when it has its permissions: 0660, and where one group may ask, of that group.
 //! Where two may it is 0666, because a file has one group; who connects is looked at in any case.
+//!
+//! Nobody who listens on that name instead can hold up a start, a stop, or whoever asks: [`connect`] waits for no place in a
+//! queue that nobody empties.
 
 use super::answer::{self, Answering};
-use super::peer;
+use super::peer::{self, Credentials};
 use super::permission::{Groups, Rank};
+use super::places::{Place, Places};
 use super::request::{REQUEST_BYTES_MAX, Request};
 use super::source::Source;
 use crate::config;
 use crate::log::{Level, event};
 use crate::relay::operator::Line;
 use crate::trace::Traces;
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::unistd::{Gid, chown};
 use serde_json::{Value, json};
-use std::io::{BufWriter, Read, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Clients at a time; more are told to try again.
-const CLIENTS_MAX: usize = 8;
 /// Time for a whole request to come.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// Time for a client to make room for more of the answer.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// Between tries to connect where too many wait already.
+const CONNECT_PAUSE: Duration = Duration::from_millis(50);
+const TOO_MANY: &str = "too many ask at once; try again in a moment";
+/// Who may ask something.
+const WHO: &str = "members of control.helpdesk_group and control.postmaster_group, root and the server's own user";
 
 /// What every client's thread needs.
 #[derive(Clone)]
@@ -38,12 +48,13 @@ struct Shared {
     groups: Groups,
     spool: PathBuf,
     traces: Traces,
-    clients: Arc<AtomicUsize>,
+    places: Places,
 }
 
 /// The running socket. Dropping it removes the socket; requests under way end by themselves.
 pub struct ControlSocket {
     path: PathBuf,
+    listener: UnixListener,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -64,25 +75,28 @@ impl ControlSocket {
         let path = config.socket.clone();
         let listener = listen(&path, groups).map_err(|error| {
             format!(
-                "{}: no control socket: {error}; set control.socket to a path in a directory that can be written",
+                "{}: no control socket: {error}; set control.socket to a path in a directory that this server's user can \
+                 write, and nobody else",
                 path.display()
             )
         })?;
-        let shared = Shared { line, groups, spool: spool.to_owned(), traces, clients: Arc::default() };
+        let accepting =
+            listener.try_clone().map_err(|error| format!("no control socket: {error}; raise LimitNOFILE"))?;
+        let shared = Shared { line, groups, spool: spool.to_owned(), traces, places: Places::default() };
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
         let thread =
-            std::thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &shared, &stop));
+            std::thread::Builder::new().name("control".into()).spawn(move || accept(&accepting, &shared, &stop));
         let thread = thread.map_err(|error| format!("no control thread: {error}; raise the limit on processes"))?;
-        Ok(ControlSocket { path, stopping, thread: Some(thread) })
+        Ok(ControlSocket { path, listener, stopping, thread: Some(thread) })
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        // A connection of our own wakes the thread.
-        let woken = UnixStream::connect(&self.path).is_ok();
+        // That wakes the thread, and nobody else who might listen under that name by now.
+        let woken = socket::shutdown(self.listener.as_raw_fd(), socket::Shutdown::Both).is_ok();
         if let Some(thread) = self.thread.take().filter(|_| woken) {
             let _ = thread.join();
         }
@@ -90,10 +104,45 @@ impl Drop for ControlSocket {
     }
 }
 
+/// Connects to the socket of a server. One that many wait for is tried again for so long as `patience`. Errors: as connect's;
+/// WouldBlock: all that time there was no room among those that wait.
+pub fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let (address, until) = (UnixAddr::new(path)?, Instant::now() + patience);
+    loop {
+        // A socket that blocks would wait for ever.
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let one = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        match socket::connect(one.as_raw_fd(), &address) {
+            Ok(()) => {
+                let stream = UnixStream::from(one);
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(Errno::EAGAIN) if Instant::now() < until => std::thread::sleep(CONNECT_PAUSE),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Does somebody listen there already? In words.
+fn who_listens(path: &Path) -> Option<String> {
+    match connect(path, Duration::ZERO) {
+        Ok(stream) => {
+            let known = Credentials::of(&stream);
+            let who = known.map_or_else(|_| "somebody".into(), |who| format!("process {} of {}", who.pid, who.name()));
+            Some(format!("{who} listens on it already"))
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Some("somebody listens on it already, and takes no connections".into())
+        }
+        Err(_) => None,
+    }
+}
+
 /// A socket of that name with its permissions. What an earlier run left is replaced; a socket that somebody listens on is not.
-fn listen(path: &Path, groups: Groups) -> std::io::Result<UnixListener> {
-    if UnixStream::connect(path).is_ok() {
-        return Err(std::io::Error::other("somebody listens on it already"));
+fn listen(path: &Path, groups: Groups) -> io::Result<UnixListener> {
+    if let Some(why) = who_listens(path) {
+        return Err(io::Error::other(why));
     }
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -127,32 +176,20 @@ fn accept(listener: &UnixListener, shared: &Shared, stop: &AtomicBool) {
             std::thread::sleep(Duration::from_millis(100));
             continue;
         };
-        let Some(place) = Place::take(&shared.clients) else {
-            say_one(stream, "too many ask at once; try again in a moment");
+        let Ok(who) = Credentials::of(&stream) else { continue };
+        if shared.places.knows_as_stranger(who, Instant::now()) {
+            say_one(stream, &format!("user {} may not ask; that is for {WHO}", who.uid));
+            continue;
+        }
+        let Some(place) = shared.places.take(who.is_own()) else {
+            say_one(stream, TOO_MANY);
             continue;
         };
         let mine = shared.clone();
         // Where no thread can be started the connection ends, which says enough.
         let _ = std::thread::Builder::new().name("operator".into()).spawn(move || {
-            let _place = place;
-            serve(stream, mine);
+            serve(stream, who, place, mine);
         });
-    }
-}
-
-/// One of the clients that may ask at once; given back when dropped, by a panic too.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(clients: &Arc<AtomicUsize>) -> Option<Place> {
-        let place = Place(clients.clone());
-        (clients.fetch_add(1, Ordering::AcqRel) < CLIENTS_MAX).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -162,17 +199,19 @@ fn say_one(mut stream: UnixStream, reason: &str) {
     let _ = stream.write_all(format!("{}\n", json!({ "error": reason })).as_bytes());
 }
 
-fn serve(stream: UnixStream, shared: Shared) {
-    let peer = match (stream.set_write_timeout(Some(WRITE_LIMIT)), peer::of(&stream, shared.groups)) {
-        (Ok(()), Ok(peer)) => peer,
-        (Ok(()), Err(why)) => return say_one(stream, &why),
-        (Err(_), _) => return,
-    };
+fn serve(stream: UnixStream, who: Credentials, mut place: Place, shared: Shared) {
+    if stream.set_write_timeout(Some(WRITE_LIMIT)).is_err() {
+        return;
+    }
+    let peer = peer::of(who, shared.groups);
     if peer.rank == Rank::Stranger {
+        shared.places.is_stranger(who, Instant::now());
         let line = event(Level::Warning, "operator refused").field("uid", peer.uid).field("user", &peer.name);
         line.field("act", "connect").emit();
-        let who = "members of control.helpdesk_group and control.postmaster_group, root and the server's own user";
-        return say_one(stream, &format!("{} may not ask; that is for {who}", peer.name));
+        return say_one(stream, &format!("{} may not ask; that is for {WHO}", peer.name));
+    }
+    if !place.is_of(peer.rank) {
+        return say_one(stream, TOO_MANY);
     }
     let request = match read_request(&stream, REQUEST_LIMIT) {
         Ok(request) => request,
@@ -234,17 +273,46 @@ mod tests {
         slow.join().expect("it ended");
     }
 
+    /// As whoever may write the directory could leave it: it listens, and nobody ever accepts.
     #[test]
-    fn a_place_comes_back_however_its_client_ends() {
-        let clients = Arc::default();
-        for _ in 0..3 {
-            let places: Vec<_> = (0..CLIENTS_MAX).map(|_| Place::take(&clients).expect("there is room")).collect();
-            assert!(Place::take(&clients).is_none(), "there are no more");
-            let panicked = std::thread::spawn(move || {
-                let _places = places;
-                std::panic::resume_unwind(Box::new("a bug"));
-            });
-            assert!(panicked.join().is_err());
-        }
+    fn a_name_on_which_somebody_else_listens_is_refused_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("control");
+        let squatter = UnixListener::bind(&path).expect("bound");
+        let refused = |who: &str| {
+            let error = listen(&path, Groups::default()).expect_err("refused").to_string();
+            assert!(error.contains(who), "{error}");
+        };
+        refused(&format!("process {} of ", std::process::id()));
+        // Its queue is full.
+        socket::listen(&squatter, socket::Backlog::new(0).expect("legal")).expect("listens");
+        let waiting: Vec<_> = std::iter::from_fn(|| connect(&path, Duration::ZERO).ok()).take(9000).collect();
+        refused("takes no connections");
+        let error = connect(&path, Duration::from_millis(1)).expect_err("no room");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        // Room while we wait.
+        let taking = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            waiting.iter().for_each(|_| drop(squatter.accept().expect("one that waits")));
+            squatter
+        });
+        assert!(connect(&path, Duration::from_secs(60)).is_ok());
+        drop(taking.join().expect("accepted"));
+        // What an earlier run has left is replaced.
+        assert!(listen(&path, Groups::default()).is_ok());
+    }
+
+    /// Whoever put something else in its place cannot keep the server from ending.
+    #[test]
+    fn it_stops_though_somebody_else_has_its_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config =
+            config::Control { socket: directory.path().join("control"), helpdesk_group: None, postmaster_group: None };
+        let (line, _asked) = crate::relay::operator::line();
+        let socket = ControlSocket::start(&config, directory.path(), line, Traces::off()).expect("listens");
+        std::fs::remove_file(&config.socket).expect("removed");
+        let squatter = UnixListener::bind(&config.socket).expect("bound");
+        drop(socket);
+        drop(squatter);
     }
 }
