@@ -49,6 +49,8 @@ pub struct Files {
     /// Octets of spill files, and in how many seconds they are to be counted again.
     spill_bytes: (u64, u32),
     looked: Instant,
+    /// New mail could be taken at the last look.
+    takes_mail: bool,
     /// The last attempt to make a spare failed; tried again at the next tick.
     failing: bool,
     /// Segments that could not be erased; tried again at the next tick.
@@ -77,6 +79,7 @@ impl Files {
             wiping: None,
             spill_bytes: (0, 0),
             looked: Instant::now(),
+            takes_mail: true,
             failing: false,
             unerased: Vec::new(),
         }
@@ -225,6 +228,22 @@ impl Files {
             Ok(counted) => self.spill_bytes = counted,
             Err(error) => event(Level::Warning, "spool free space unknown").field("error", error).emit(),
         }
+        self.say_if_room_ends();
+    }
+
+    /// A line in the log when new mail begins to be refused for want of room, and when it is taken again.
+    fn say_if_room_ends(&mut self) {
+        let takes_mail = self.shared.room().is_some();
+        if std::mem::replace(&mut self.takes_mail, takes_mail) == takes_mail {
+            return;
+        }
+        let line = match takes_mail {
+            true => event(Level::Info, "spool has room again, new mail is taken"),
+            false => event(Level::Error, "spool has no room for new mail, which is refused with 452"),
+        };
+        let mebibytes = |bytes: u64| bytes >> 20;
+        let line = line.field("free_mib", mebibytes(self.shared.free_bytes()));
+        line.field("reserve_mib", mebibytes(self.shared.reserve_bytes)).emit();
     }
 
     fn wanted(&self) -> usize {

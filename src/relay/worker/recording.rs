@@ -128,19 +128,20 @@ impl Worker {
             self.counters.bounced.add(u64::from(failed));
             let about = About { id: about, recipient: &recipient, destination: verdict.remote.as_deref() };
             journal::settled(&about, &verdict, notification);
-            self.trace_verdict(about.id, &verdict, notification.is_some());
+            self.trace_verdict(about.id, &verdict, notification);
         }
     }
 
     /// What was delivered has been kept when it was tried.
-    fn trace_verdict(&self, id: u64, verdict: &Verdict, is_told: bool) {
-        let what = match (verdict.action, is_told) {
+    fn trace_verdict(&self, id: u64, verdict: &Verdict, notification: Option<QueueId>) {
+        let what = match (verdict.action, notification.is_some()) {
             (Action::Failed | Action::Expired, true) => What::Failed,
             (Action::Failed | Action::Expired, false) => What::FailedSilently,
             (Action::Delayed, true) => What::Late,
             (Action::Delayed, false) | (Action::Relayed | Action::Delivered, _) => return,
         };
-        let text = format!("{} {}", verdict.reply.code, verdict.reply.text);
+        let told = notification.map(|id| format!(" (notification {id})")).unwrap_or_default();
+        let text = format!("{} {}{told}", verdict.reply.code, verdict.reply.text);
         self.traces.happened(what, id, &[verdict.recipient], verdict.remote.as_deref().unwrap_or_default(), &text);
     }
 
