@@ -8,7 +8,7 @@ use super::line::{self, ID_AT, Line, What};
 use super::writer;
 use crate::spool::QueueId;
 use memchr::memmem::Finder;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,9 @@ const CHUNK: usize = 1 << 20;
 const LINE_BYTES_MAX: usize = 256 << 10;
 /// Lines of one message that are told: tries of many recipients over days.
 const LINES_MAX: usize = 2000;
+/// Octets of lines of all messages that are told, about what they take in memory: a thousand messages may have been to a
+/// thousand recipients each.
+const TOLD_BYTES_MAX: usize = 16 << 20;
 
 /// What is known of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,43 +54,51 @@ pub fn find(directory: &Path, what: &str, limit: usize) -> BTreeMap<u64, Traced>
         }
         None => vec![format!("\tu={}\t", line::written(what)), format!("\tu={}@", line::written(what))],
     };
-    let mut ids: BTreeMap<u64, ()> = BTreeMap::new();
+    // Never more than are wanted: somebody may have sent a million.
+    let mut ids = BTreeSet::new();
     let mut days = 0;
     for file in &files {
         days += 1;
-        let mut found = Vec::new();
+        let mut begun = false;
         let is_accepted = |text: &[u8]| text.get(14) == Some(&b'A');
         let _ = matching(file, &needles, &mut |text| {
-            if let Some(id) = id_of(text).filter(|_| id.is_some() || is_accepted(text)) {
-                found.push((id, is_accepted(text)));
+            if let Some(found) = id_of(text).filter(|_| id.is_some() || is_accepted(text)) {
+                begun |= is_accepted(text);
+                ids.insert(found);
+                if ids.len() > limit {
+                    ids.pop_first();
+                }
             }
         });
-        let begun = found.iter().any(|(_, accepted)| *accepted);
-        ids.extend(found.iter().map(|(id, _)| (*id, ())));
         // Of one message: back to the day on which it was accepted.
         if ids.len() >= limit && (id.is_none() || begun) {
             break;
         }
     }
-    while ids.len() > limit {
-        ids.pop_first();
-    }
-    collect(&files[..days], ids.into_keys())
+    collect(&files[..days], ids.into_iter())
 }
 
-/// All lines of these messages.
+/// All lines of these messages; of the latest, where that is more than [`TOLD_BYTES_MAX`].
 fn collect(files: &[PathBuf], ids: impl Iterator<Item = u64>) -> BTreeMap<u64, Traced> {
-    let mut traced: HashMap<String, Traced> = ids.map(|id| (QueueId(id).to_string(), Traced::default())).collect();
-    for file in files.iter().rev().filter(|_| !traced.is_empty()).collect::<Vec<_>>() {
+    // Names sort as ids do.
+    let mut traced: BTreeMap<String, (Traced, usize)> =
+        ids.map(|id| (QueueId(id).to_string(), Default::default())).collect();
+    let mut told_bytes = 0;
+    for file in files.iter().rev() {
         let _ = lines(file, &mut |text| {
             let Some(name) = text.get(ID_AT).and_then(|name| std::str::from_utf8(name).ok()) else { return };
-            let Some(known) = traced.get_mut(name) else { return };
-            if let Some(line) = line::parse(text) {
+            let Some((known, bytes)) = traced.get_mut(name) else { return };
+            if let Some(line) = line::parse(text).filter(|_| known.events.len() < LINES_MAX) {
                 known.take(line);
+                *bytes += text.len() + size_of::<Line>();
+                told_bytes += text.len() + size_of::<Line>();
+            }
+            while told_bytes > TOLD_BYTES_MAX && traced.len() > 1 {
+                told_bytes -= traced.pop_first().map_or(0, |(_, (_, bytes))| bytes);
             }
         });
     }
-    let parse = |(name, traced): (String, Traced)| Some((name.parse::<QueueId>().ok()?.0, traced));
+    let parse = |(name, (traced, _)): (String, (Traced, usize))| Some((name.parse::<QueueId>().ok()?.0, traced));
     traced.into_iter().filter_map(parse).filter(|(_, traced)| *traced != Traced::default()).collect()
 }
 
@@ -99,8 +110,7 @@ impl Traced {
                 (self.user, self.client, self.sender) = (accepted.user, accepted.client, accepted.sender);
                 self.recipients.extend((accepted.first..).zip(accepted.recipients));
             }
-            None if self.events.len() < LINES_MAX => self.events.push(line),
-            None => {}
+            None => self.events.push(line),
         }
     }
 
@@ -260,5 +270,23 @@ mod tests {
             find(directory.path(), "ben@example.edu", 20).into_keys().collect::<Vec<_>>(),
             (id - 20..id).collect::<Vec<_>>()
         );
+    }
+
+    /// Three of ten megabytes: the two that are older are left out, whole.
+    #[test]
+    fn what_is_told_is_bounded_and_of_each_message_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut text: String =
+            (1..=3).map(|id| accepted(id, "anna", "anna@example.edu", &["ben@example.org"])).collect();
+        let long = "x".repeat(10_000);
+        for id in (0..3000).map(|line| 1 + line % 3) {
+            text += &line::happened(1_795_345_300_000, What::Deferred, id, &[0], "mx", &long);
+        }
+        text += &happened(What::Delivered, 3, &[0]);
+        std::fs::write(directory.path().join("2026-11-22.trace"), text).expect("written");
+        let found = find(directory.path(), "anna", 20);
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&3]);
+        assert_eq!((found[&3].events.len(), found[&3].last_of(0).map(|line| line.what)), (1001, Some(What::Delivered)));
+        assert_eq!(find(directory.path(), &QueueId(1).to_string(), 1)[&1].events.len(), 1000);
     }
 }
