@@ -87,13 +87,15 @@ pub fn beside_certificates(loaded: &mut Loaded, file: &Path) {
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
     directory(&config.spool.directory, &places.spool_directory, notices);
     groups(&config.control, &places.groups, notices);
+    socket::check(loaded);
+    let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
     for (route, place) in config.relay.routes.iter().zip(&places.routes) {
         verified_address(&route.target, place, notices);
     }
     for ((route, place), ca_place) in config.relay.routes.iter().zip(&places.routes).zip(&places.ca_files) {
         match &route.target {
             Target::Maildir { directory: maildir } => directory(maildir, place, notices),
-            Target::Lmtp { address } => socket(address, place, notices),
+            Target::Lmtp { address } => lmtp_socket(address, place, notices),
             Target::Smarthost(Smarthost { tls, ca_file, .. }) | Target::Mx(Mx { tls, ca_file, .. })
                 if ca_file.is_some() || *tls == RouteTls::Verified =>
             {
@@ -413,7 +415,7 @@ fn directory(path: &Path, place: &Range<usize>, notices: &mut Notices) {
 /// File systems that are a face of the kernel: proc and sysfs let even root make nothing.
 const KERNELS_OWN: [FsType; 2] = [PROC_SUPER_MAGIC, SYSFS_MAGIC];
 
-fn socket(address: &str, place: &Range<usize>, notices: &mut Notices) {
+fn lmtp_socket(address: &str, place: &Range<usize>, notices: &mut Notices) {
     if let Some(path) = address.strip_prefix("unix:").filter(|path| !Path::new(path).exists()) {
         let remedy = "start the LMTP server; until then mail waits in the spool";
         notices.warning(place, format!("{path} does not exist"), remedy);
@@ -425,5 +427,6 @@ fn named(path: &Path) -> std::path::Display<'_> {
 }
 
 mod machine;
+mod socket;
 #[cfg(test)]
 mod tests;

@@ -297,6 +297,7 @@ fn control(
         true => (path(section, "socket", directory, notices), section.at("socket")),
         false => (spool.directory.join("control"), marks.files.spool_directory.clone()),
     };
+    marks.files.control_socket = at.clone();
     // What sun_path holds, less what the name has while it is being made.
     if socket.as_os_str().len() > 100 {
         let what = format!("{} is too long for a Unix socket, which has 100 octets", socket.display());

@@ -74,6 +74,8 @@ pub struct Places {
     pub users_file: Range<usize>,
     /// `auth.scram`
     pub scram: Range<usize>,
+    /// `control.socket`, or `spool.directory` without it
+    pub control_socket: Range<usize>,
     /// `control.helpdesk_group` and `control.postmaster_group`
     pub groups: [Range<usize>; 2],
     /// `mechanisms` of each listener, in the order of [`Config::listeners`].
