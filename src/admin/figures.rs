@@ -234,6 +234,7 @@ fn queue(page: &mut Page, status: &Status) {
     page.family("penstock_queue_messages").value(&[], relay.queued.get());
     page.family("penstock_queue_held_messages").value(&[], relay.held.get());
     page.family("penstock_queue_unreadable_messages").value(&[], relay.unreadable.get());
+    page.family("penstock_relay_paused").value(&[], u64::from(relay.is_paused()));
     let mut family = page.family("penstock_queue_transactions");
     for route in &relay.routes {
         for (state, count) in STATES.iter().zip(&route.transactions) {

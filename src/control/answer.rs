@@ -1,9 +1,12 @@
 //! A request's answer, line by line: rows, and a last line that says how it ended.
 //!
 //! ```text
+//!  {"relay":{"paused":true}}      first, if it is so
 //!  {"message":{..}}   {"acted":{"id":..,"result":..}}   {"stats":{..}}   {"trace":{..}}
-//!  {"end":{"messages":12}}   or   {"error":".."}
+//!  {"end":{"messages":12,"scheduled":0}}   or   {"error":".."}
 //! ```
+//!
+//! `scheduled`: messages that an order for all that fit has left alone, because their senders want them later.
 
 use super::filter::Filter;
 use super::listing::{self, text};
@@ -15,7 +18,7 @@ use super::tracing;
 use crate::clock::now_ms;
 use crate::log::{Level, event};
 use crate::relay::content;
-use crate::relay::operator::{Answer, Described, Done, IDS_MAX, Question};
+use crate::relay::operator::{Answer, Counts, Described, Done, IDS_MAX, Question};
 use crate::smtp::envelope::{Order, View};
 use crate::spool::{QueueId, Reader};
 use crate::trace::line::What;
@@ -84,18 +87,20 @@ pub fn answer(answering: &mut Answering, peer: &Peer, request: &Request, out: Ou
 
 /// Answers `request`, whoever asks. Without a peer nothing is changed, and no line in the log says so.
 pub fn carry_out(answering: &mut Answering, peer: Option<&Peer>, request: &Request, out: Out) {
-    let ended = match request {
+    let (mut scheduled, is_stats) = (0, *request == Request::Stats);
+    let noted = if is_stats { Ok(()) } else { answering.note_a_pause(out) };
+    let ended = noted.and_then(|()| match request {
         Request::Stats => answering.stats(out),
         Request::List { selection, limit } => answering.list(selection, *limit, out),
         Request::Show { ids, headers } => answering.show(ids, *headers, out),
         Request::Act { deed, selection, bounce } => match peer {
-            Some(peer) => answering.act(peer, *deed, selection, *bounce, out),
+            Some(peer) => answering.act(peer, *deed, selection, *bounce, &mut scheduled, out),
             None => Err(Cut::Because(format!("{} takes a running server", deed.name()))),
         },
         Request::Trace { what, limit } => answering.trace(what, *limit, out),
-    };
+    });
     match ended {
-        Ok(messages) => drop(out(&json!({ "end": { "messages": messages } }))),
+        Ok(messages) => drop(out(&json!({ "end": { "messages": messages, "scheduled": scheduled } }))),
         Err(Cut::Because(reason)) => drop(out(&json!({ "error": reason }))),
         Err(Cut::Gone) => {}
     }
@@ -106,8 +111,23 @@ fn audit(what: &'static str, peer: &Peer, deed: Deed) -> crate::log::Event {
 }
 
 impl Answering {
+    fn count(&mut self) -> Result<Counts, Cut> {
+        match self.source.ask(Question::Count)? {
+            Answer::Count(counts) => Ok(counts),
+            _ => Err(misunderstood()),
+        }
+    }
+
+    /// Whoever wonders why nothing goes out is told first.
+    fn note_a_pause(&mut self, out: Out) -> Result<(), Cut> {
+        match self.count()?.paused && !out(&json!({ "relay": { "paused": true } })) {
+            true => Err(Cut::Gone),
+            false => Ok(()),
+        }
+    }
+
     fn stats(&mut self, out: Out) -> Result<u64, Cut> {
-        let Answer::Count(counts) = self.source.ask(Question::Count)? else { return Err(misunderstood()) };
+        let counts = self.count()?;
         let mut statuses: BTreeMap<&str, u64> = BTreeMap::new();
         let (mut oldest_s, mut recipients, now) = (0u64, 0u64, now_ms());
         self.each(&Selection::Filter(Default::default()), &mut |one, view, _| {
@@ -122,7 +142,7 @@ impl Answering {
         }
         let stats = json!({ "stats": {
             "messages": counts.messages, "recipients": recipients, "held": counts.held, "unreadable": counts.unreadable,
-            "oldest_s": oldest_s, "status": statuses, "destinations": destinations,
+            "oldest_s": oldest_s, "status": statuses, "destinations": destinations, "paused": counts.paused,
         }});
         if out(&stats) { Ok(counts.messages as u64) } else { Err(Cut::Gone) }
     }
@@ -158,21 +178,16 @@ impl Answering {
         Ok(shown.len() as u64)
     }
 
-    fn act(&mut self, peer: &Peer, deed: Deed, selection: &Selection, bounce: bool, out: Out) -> Result<u64, Cut> {
-        let ids = match selection {
-            Selection::Ids(ids) => ids.clone(),
-            Selection::Filter(_) => {
-                let mut ids = Vec::new();
-                self.each(selection, &mut |one, _, _| {
-                    // Only what is held can be released.
-                    if deed != Deed::Release || one.standing.held_ms.is_some() {
-                        ids.push(one.standing.id);
-                    }
-                    Ok(true)
-                })?;
-                ids
-            }
-        };
+    fn act(
+        &mut self,
+        peer: &Peer,
+        deed: Deed,
+        selection: &Selection,
+        bounce: bool,
+        scheduled: &mut u64,
+        out: Out,
+    ) -> Result<u64, Cut> {
+        let ids = self.meant(deed, selection, scheduled)?;
         let named = matches!(selection, Selection::Ids(_));
         let at_once = match (deed, bounce) {
             (Deed::Delete, true) => 1,
@@ -205,6 +220,26 @@ impl Answering {
             }
         }
         Ok(count)
+    }
+
+    /// The messages of an order. Who names one by its id means it; of all that fit those are left out for which it is nothing,
+    /// and those that would go out before the time that their senders asked for (RFC 4865), which are counted.
+    fn meant(&mut self, deed: Deed, selection: &Selection, scheduled: &mut u64) -> Result<Vec<u64>, Cut> {
+        let (mut ids, now) = (Vec::new(), now_ms());
+        match selection {
+            Selection::Ids(named) => ids.clone_from(named),
+            Selection::Filter(_) => self.each(selection, &mut |one, _, _| {
+                let sends = matches!(deed, Deed::Flush | Deed::Requeue);
+                match () {
+                    () if sends && listing::is_for_later(&one.standing, now) => *scheduled += 1,
+                    // Only what is held can be released.
+                    () if deed == Deed::Release && one.standing.held_ms.is_none() => {}
+                    () => ids.push(one.standing.id),
+                }
+                Ok(true)
+            })?,
+        }
+        Ok(ids)
     }
 
     /// Every act has its line in the log, and what was done is part of what became of the message.
@@ -384,14 +419,15 @@ mod tests {
         let (traces, writer) = TraceWriter::start(options).expect("started");
         let (line, mut asked) = line();
         let relay = std::thread::spawn(move || {
-            for done in answers {
+            let counted = Answer::Count(Counts::default());
+            for said in [counted].into_iter().chain(answers.into_iter().map(Answer::Done)) {
                 let Asked { answer, .. } = loop {
                     match asked.try_recv() {
                         Ok(asked) => break asked,
                         Err(_) => std::thread::sleep(Duration::from_millis(1)),
                     }
                 };
-                answer.try_send(Answer::Done(done)).expect("waited for");
+                answer.try_send(said).expect("waited for");
             }
         });
         let peer = Peer { uid: 1, name: "eve".into(), rank: Rank::Postmaster };

@@ -27,11 +27,17 @@ pub fn status(standing: &Standing<Location>, now: u64) -> Status {
     }
 }
 
+/// Is all that is left of it to be sent later, as its sender wants it?
+pub fn is_for_later(standing: &Standing<Location>, now: u64) -> bool {
+    !standing.parts.is_empty() && standing.parts.iter().all(|part| of_part(part, now) == Status::Scheduled)
+}
+
 fn of_part(part: &Part, now: u64) -> Status {
     match () {
         () if part.flying => Status::Sending,
+        // Whether or not its destination can be reached now: nobody has tried it, nor is to.
+        () if part.attempts == 0 && part.own_due_ms > now => Status::Scheduled,
         () if part.attempts > 0 || part.reason.is_some() => Status::Deferred,
-        () if part.due_ms > now => Status::Scheduled,
         () => Status::Waiting,
     }
 }
@@ -102,9 +108,11 @@ fn open_recipients(Described { standing, destinations, .. }: &Described, view: &
             (status, None) | (status @ Status::Sending, _) => status,
             (_, Some(_)) => Status::Held,
         };
-        let reply = part.reason.as_ref().map(|reason| format!("{} {}", reason.reply.code, reason.reply.text));
-        let server = part.reason.as_ref().and_then(|reason| reason.server.as_deref());
         let next_try_ms = (!part.flying && standing.held_ms.is_none()).then_some(part.due_ms);
+        // Beside what its sender wants it is no news that nobody could be reached so far.
+        let reason = part.reason.as_ref().filter(|_| status != Status::Scheduled);
+        let reply = reason.map(|reason| format!("{} {}", reason.reply.code, reason.reply.text));
+        let server = reason.and_then(|reason| reason.server.as_deref());
         for &recipient in &part.recipients {
             rows.push(json!({
                 "address": address(recipient),
@@ -134,7 +142,11 @@ mod tests {
     use super::*;
 
     fn part(flying: bool, attempts: u16, due_ms: u64) -> Part {
-        Part { recipients: vec![0], destination: 0, flying, attempts, due_ms, reason: None }
+        Part { recipients: vec![0], destination: 0, flying, attempts, due_ms, own_due_ms: due_ms, reason: None }
+    }
+
+    fn standing(parts: Vec<Part>, held_ms: Option<u64>) -> Standing<Location> {
+        Standing { id: 1, at: Location::sample(), expire_ms: 1000, held_ms, parts, recording: vec![] }
     }
 
     #[test]
@@ -150,9 +162,30 @@ mod tests {
             (vec![deferred], Some(1), Status::Held),
             (vec![flying], Some(1), Status::Sending),
         ] {
-            let at = crate::spool::Location::sample();
-            let standing = Standing { id: 1, at, expire_ms: 1000, held_ms: held, parts, recording: vec![] };
+            let standing = standing(parts, held);
             assert_eq!(status(&standing, 10), expected, "{standing:?}");
+        }
+    }
+
+    /// As nobody can be reached, it would be due with its destination's pause.
+    #[test]
+    fn what_its_sender_wants_later_is_so_though_its_destination_is_down() {
+        use crate::relay::queue::Reason;
+        use crate::smtp::client::Reply;
+        let down = |own_due_ms, attempts| {
+            let reason = Some(Reason { reply: Reply::ours(451, "4.4.1 refused".into()), server: None });
+            Part { own_due_ms, reason, ..part(false, attempts, 99) }
+        };
+        for (parts, held, expected, for_later) in [
+            (vec![down(50, 0)], None, Status::Scheduled, true),
+            (vec![down(50, 0)], Some(1), Status::Held, true),
+            (vec![down(5, 0)], None, Status::Deferred, false),
+            (vec![down(50, 1)], None, Status::Deferred, false),
+            (vec![down(50, 0), down(5, 0)], None, Status::Deferred, false),
+            (vec![], None, Status::Recording, false),
+        ] {
+            let standing = standing(parts, held);
+            assert_eq!((status(&standing, 10), is_for_later(&standing, 10)), (expected, for_later), "{standing:?}");
         }
     }
 }

@@ -25,6 +25,7 @@ pub struct Stopped {
     /// Locks the spool.
     examined: Examined,
     names: Vec<String>,
+    paused: bool,
 }
 
 impl Stopped {
@@ -56,7 +57,7 @@ impl Stopped {
         };
         while next() {}
         queue.caught_up();
-        Stopped { queue, examined, names }
+        Stopped { queue, examined, names, paused: config.relay.paused }
     }
 
     fn describe(&self, id: u64) -> Option<Described> {
@@ -74,7 +75,8 @@ impl Stopped {
                 let (messages, unreadable) = self.queue.counts();
                 let names = self.names.iter().cloned().enumerate();
                 let destinations = names.map(|(number, name)| (name, self.queue.waiting(number))).collect();
-                Answer::Count(Counts { messages, unreadable, held: self.queue.held_by_operator(), destinations })
+                let (held, paused) = (self.queue.held_by_operator(), self.paused);
+                Answer::Count(Counts { messages, unreadable, held, destinations, paused })
             }
             Question::Ids => Answer::Ids(self.queue.ids()),
             Question::Describe(ids) => {

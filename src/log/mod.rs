@@ -23,7 +23,7 @@ mod characters;
 mod escape;
 mod queue;
 
-pub use characters::is_dangerous;
+pub use characters::{is_dangerous, is_joiner};
 use escape::Escape;
 use jiff::Timestamp;
 use queue::Queue;

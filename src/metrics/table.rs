@@ -111,6 +111,7 @@ pub const FAMILIES: &[Family] = &[
     gauge("penstock_queue_unreadable_messages", &[], "Messages that stay where they are, because a newer version wrote them or their envelope is damaged"),
     gauge("penstock_queue_transactions", &["route", "state"], "Transactions to be made, for most messages one on one route; ready: wait for their turn; later: for their time; in_flight; resting: on hold, being moved or being recorded"),
     gauge("penstock_queue_oldest_seconds", &["route"], "Age in seconds of the oldest message that waits or is under way, from its acceptance or release; 0 when there is none; what is on hold does not count"),
+    gauge("penstock_relay_paused", &[], "1 while nothing is delivered because of relay.paused, else 0"),
     gauge("penstock_relay_connections", &["route"], "Connections to the next hop that are open or being opened"),
     gauge("penstock_relay_unreachable", &["route"], "1 while no host of the route can be reached and a pause is made before the next attempt, else 0"),
     gauge("penstock_relay_host_up", &["route", "host"], "0 while the host is left out, but for a probe now and then, because it failed; else 1, also before it is first needed"),

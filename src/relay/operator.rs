@@ -64,6 +64,8 @@ pub struct Counts {
     pub unreadable: usize,
     /// Each destination, and how many transactions wait for it.
     pub destinations: Vec<(String, usize)>,
+    /// Nothing is delivered or returned: the configuration says so.
+    pub paused: bool,
 }
 
 /// A message as it stands.

@@ -180,6 +180,11 @@ impl Watch {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
+    /// Does it deliver nothing because the configuration says so?
+    pub fn is_paused(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == Phase::Paused as u8
+    }
+
     /// The spool took outcomes, or did not.
     pub fn recorded(&self, taken: bool) {
         self.unrecorded.store(!taken, Ordering::Relaxed);
@@ -195,7 +200,7 @@ impl Watch {
                 Err("the spool does not take what came of deliveries, so nothing more is delivered".into())
             }
             Phase::Reading => Ok("reading the spool".into()),
-            Phase::Paused => Ok("paused by the configuration".into()),
+            Phase::Paused => Ok(format!("paused by the configuration; {}", self.queue_in_words())),
             Phase::Delivering => Ok(self.queue_in_words()),
         }
     }
@@ -277,6 +282,10 @@ mod tests {
         watch.enters(Phase::Ended);
         assert!(watch.is_moving().is_err());
         watch.enters(Phase::Paused);
-        assert_eq!(watch.is_moving(), Ok("paused by the configuration".into()));
+        let said = watch.is_moving().expect("that is no trouble");
+        assert!(
+            said.starts_with("paused by the configuration; 3 messages in the queue") && watch.is_paused(),
+            "{said}"
+        );
     }
 }

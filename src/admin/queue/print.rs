@@ -8,9 +8,13 @@
 
 use crate::admin::trace;
 use crate::control::request::Request;
-use crate::log::is_dangerous;
+use crate::log::{is_dangerous, is_joiner};
 use serde_json::Value;
 use std::fmt::Write;
+
+/// What stands above all else where nothing goes out.
+const PAUSED: &str = "the relay is paused (relay.paused = true): nothing is delivered or returned until that is changed and \
+                      the server started again\n";
 
 /// Makes text of each line of an answer, and remembers how it ended.
 pub struct Printer {
@@ -44,9 +48,10 @@ impl Printer {
             self.ended = Some(Ok(()));
         }
         if self.json {
-            return format!("{line}\n");
+            return escaped(&line.to_string()) + "\n";
         }
         match line {
+            _ if line["relay"]["paused"] == true => PAUSED.into(),
             _ if line["message"].is_object() && self.whole => self.message(&line["message"]),
             _ if line["message"].is_object() => self.row(&line["message"]),
             _ if acted.is_object() => self.acted(acted),
@@ -164,15 +169,19 @@ impl Printer {
     fn end(&self, end: &Value) -> String {
         match (self.deed, number(&end["messages"])) {
             ("list", 0) => "no messages\n".into(),
-            ("list", 1) => "1 message\n".into(),
-            ("list", count) => format!("{count} messages\n"),
+            ("list", count) => messages(count) + "\n",
             ("trace", 0) => {
                 "nothing is known of it: it was not accepted here in the days that are kept, or not under this name\n"
                     .into()
             }
             ("stats" | "show" | "headers" | "trace", _) => String::new(),
-            (deed, 1) => format!("{deed}: 1 message\n"),
-            (deed, count) => format!("{deed}: {count} messages\n"),
+            (deed, count) => {
+                let left = match number(&end["scheduled"]) {
+                    0 => String::new(),
+                    some => format!("; {} left alone, to be sent later as the sender asked", messages(some)),
+                };
+                format!("{deed}: {}{left}\n", messages(count))
+            }
         }
     }
 
@@ -186,8 +195,16 @@ impl Printer {
     }
 }
 
+fn messages(count: u64) -> String {
+    if count == 1 { "1 message".into() } else { format!("{count} messages") }
+}
+
 fn stats(stats: &Value) -> String {
-    let mut out = format!("messages    {}\n", number(&stats["messages"]));
+    let mut out = String::new();
+    if stats["paused"] == true {
+        out.push_str(PAUSED);
+    }
+    let _ = writeln!(out, "messages    {}", number(&stats["messages"]));
     let _ =
         writeln!(out, "recipients  {}\noldest      {}", number(&stats["recipients"]), age(number(&stats["oldest_s"])));
     let _ = writeln!(out, "on hold     {}", number(&stats["held"]));
@@ -251,6 +268,18 @@ pub fn moment(epoch_ms: &Value) -> String {
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
+/// JSON with everything spelt out that a terminal would obey or not show: outside of strings it has nothing of the kind.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        match is_dangerous(character) || is_joiner(character) {
+            true => character.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
+            false => out.push(character),
+        }
+    }
+    out
+}
+
 /// Without what a terminal would obey, and on one line: the lines of a reply could pretend to be ours.
 pub fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -306,6 +335,32 @@ mod tests {
         assert!(!printer.line(&row).contains("STATUS"), "one heading");
         assert_eq!(printer.line(&json!({ "end": { "messages": 2 } })), "2 messages\n");
         assert_eq!(printer.ended(), Some(Ok(true)));
+    }
+
+    /// For programs, and for whoever looks at what they get.
+    #[test]
+    fn json_has_nothing_that_a_terminal_obeys_and_means_the_same() {
+        let row = json!({ "message": { "sender": "x\u{202e}gpj.\u{9b}2J\u{7f}\u{1b}\u{e0041}é\u{200d}" } });
+        let text = Printer::new(&list(), true, 0).line(&row);
+        assert!(!text.trim_end().chars().any(|one| is_dangerous(one) || is_joiner(one)), "{text}");
+        assert!(text.contains("x\\u202egpj.\\u009b2J\\u007f\\u001b\\udb40\\udc41é\\u200d"), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), row);
+    }
+
+    #[test]
+    fn a_pause_stands_above_everything() {
+        let mut printer = printer(&list());
+        assert!(printer.line(&json!({ "relay": { "paused": true } })).starts_with("the relay is paused"));
+        assert!(stats(&json!({ "messages": 3, "paused": true })).starts_with("the relay is paused"));
+        assert!(stats(&json!({ "messages": 3, "paused": false })).starts_with("messages    3\n"));
+    }
+
+    #[test]
+    fn what_was_left_alone_is_said() {
+        let all = crate::control::request::Selection::Filter(Default::default());
+        let request = Request::Act { deed: crate::control::request::Deed::Requeue, selection: all, bounce: false };
+        let said = printer(&request).line(&json!({ "end": { "messages": 2, "scheduled": 1 } }));
+        assert_eq!(said, "requeue: 2 messages; 1 message left alone, to be sent later as the sender asked\n");
     }
 
     /// A server's reply has as many lines as it likes.

@@ -46,6 +46,8 @@ pub struct Part {
     pub attempts: u16,
     /// Not tried before.
     pub due_ms: u64,
+    /// The same if its destination can be reached: the time that its sender asked for, or its own next try.
+    pub own_due_ms: u64,
     /// Why they were not delivered the last time, or why their destination cannot be reached.
     pub reason: Option<Reason>,
 }
@@ -84,6 +86,7 @@ impl<L: Copy + PartialEq> Queue<L> {
                 flying: job.state == State::Flying,
                 attempts: job.attempts,
                 due_ms: job.due_ms.max(self.sites[destination].down_until_ms),
+                own_due_ms: job.due_ms,
                 reason: self.reason(number),
             }
         };

@@ -88,7 +88,8 @@ impl Worker {
         let named = self.tools.ways.iter().enumerate();
         let waiting = |number| self.queue.waiting(number) + self.waiting_by_domain(number);
         let destinations = named.map(|(number, way)| (task::name(&way.target), waiting(number))).collect();
-        Counts { messages, unreadable, held: self.queue.held_by_operator(), destinations }
+        let (held, paused) = (self.queue.held_by_operator(), self.paused);
+        Counts { messages, unreadable, held, destinations, paused }
     }
 
     fn describe(&self, id: u64) -> Option<Described> {
