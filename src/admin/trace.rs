@@ -117,8 +117,8 @@ fn still_queued(waiting: &Value, queue: &Value, now_ms: u64) -> String {
         seconds => format!("It is tried again in {}", age(seconds)),
     };
     let last = match (waiting["reply"].as_str(), waiting["server"].as_str()) {
-        (Some(reply), Some(server)) => format!(" The last answer, of {}: {}", clean(server), clean(reply)),
-        (Some(reply), None) => format!(" The reason: {}", clean(reply)),
+        (Some(reply), Some(server)) => format!(" The last answer, of {}: {}.", clean(server), sentence(reply)),
+        (Some(reply), None) => format!(" The reason: {}.", sentence(reply)),
         (None, _) => String::new(),
     };
     match string(&waiting["status"]) {
@@ -127,8 +127,13 @@ fn still_queued(waiting: &Value, queue: &Value, now_ms: u64) -> String {
         "scheduled" => format!("not sent yet: its sender asked for {}", moment(&waiting["next_try_ms"])),
         "recording" => "in this moment being written down as done; ask again".into(),
         "deferred" => format!("not delivered yet.{last} {next}; it is given up {}", moment(&queue["expires_ms"])),
-        _ => "waits for its first try".into(),
+        _ => "waits for its turn to be sent".into(),
     }
+}
+
+/// A reply in the middle of other words: its own full stop is not doubled.
+fn sentence(reply: &str) -> String {
+    clean(reply.trim_end().trim_end_matches('.'))
 }
 
 #[cfg(test)]
@@ -153,7 +158,7 @@ mod tests {
         let expected = [
             "0AB12CD34EF56  accepted 2026-11-22T11:00:00Z from 192.0.2.1:4, user anna, sender a@b",
             "  ben@x: delivered 2026-11-22T11:00:00Z. mx took it and said: 250 Ok\\u{1b}",
-            "  cleo@example.org: not delivered yet. The last answer, of mx2: 450 full It is tried again in 12m; it is given up 2026-11-22T11:00:00Z",
+            "  cleo@example.org: not delivered yet. The last answer, of mx2: 450 full. It is tried again in 12m; it is given up 2026-11-22T11:00:00Z",
             "  dan@x: NOT delivered; the sender was told so 2026-11-22T11:00:00Z. mx said: 250 Ok\\u{1b}",
             "  eva@x: not in the queue any more, and what became of it was not kept",
             "  held by root at 2026-11-22T11:00:00Z",

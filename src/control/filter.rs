@@ -13,7 +13,7 @@ const WANTED: [(&str, &str); 4] = [
 /// How a message stands, or one of its recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Waits for its first try.
+    /// Waits for its turn, and was not tried since the server's start.
     Waiting,
     /// Was tried, or its destination cannot be reached: it is tried again.
     Deferred,

@@ -171,8 +171,10 @@ def test_no_more_room_than_the_reserve(trouble, file_system, driver):
             made.promised(10)
             made.disk.fill(left_bytes=32 * MIB)
             made.refused(10, allowed=FULL)
+            made.server.wait_log("spool has no room for new mail, which is refused with 452")
             made.disk.empty()
             made.promised(10)
+            made.server.wait_log("spool has room again, new mail is taken")
         made.books_are_right()
 
 

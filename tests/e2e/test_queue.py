@@ -5,6 +5,8 @@ import os
 import re
 import socket
 import subprocess
+import sys
+import time
 
 import pytest
 
@@ -18,17 +20,18 @@ HELPDESK, POSTMASTER, NOBODY = "mail", "news", "games"
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="becoming somebody else takes root")
 
 
-def submit(server, tag, sender="anna@example.edu", recipients=("ben@example.org",), user="anna", password="sesame"):
+def submit(server, tag, sender="anna@example.edu", recipients=("ben@example.org",), user="anna", password="sesame", asks=""):
     """Sends one message; its queue id."""
-    return submit_all(server, [tag], sender, recipients, user, password)[0]
+    return submit_all(server, [tag], sender, recipients, user, password, asks)[0]
 
 
-def submit_all(server, tags, sender="anna@example.edu", recipients=("ben@example.org",), user="anna", password="sesame"):
+def submit_all(server, tags, sender="anna@example.edu", recipients=("ben@example.org",), user="anna", password="sesame",
+               asks=""):
     ids = []
     with Wire(server.port["submissions"], tls=True) as wire:
         wire.login(user, password)
         for tag in tags:
-            wire.say(f"MAIL FROM:<{sender}>", "250")
+            wire.say(f"MAIL FROM:<{sender}>{asks}", "250")
             for recipient in recipients:
                 wire.say(f"RCPT TO:<{recipient}>", "250")
             wire.say("DATA", "354")
@@ -134,6 +137,67 @@ def test_a_paused_relay_takes_orders_and_delivers_nothing(appliance):
         with server:
             wait_for(lambda: list(rows(server, "list")) == [held], 15, lambda: queue(server, "list"))
             assert [b"Subject: left" in content for *_, content in sink.messages] == [True]
+            assert "paused" not in queue(server, "list") + queue(server, "stats")
+
+
+def test_a_pause_is_seen_wherever_somebody_looks(appliance):
+    server = appliance(relay={"paused": True})
+    with server:
+        one = submit(server, "one")
+        for arguments in (["list"], ["show", one], ["stats"], ["flush"]):
+            assert queue(server, *arguments).startswith("the relay is paused (relay.paused = true): nothing is delivered")
+        assert [json.loads(line) for line in queue(server, "list", "--json").splitlines()][0] == {"relay": {"paused": True}}
+        assert json.loads(queue(server, "stats", "--json").splitlines()[0])["stats"]["paused"] is True
+        server.settings["relay"]["paused"] = False
+        server.stop()
+        server.write_config()
+        server.start()
+        wait_for(lambda: rows(server, "list") == {}, 15, "it is delivered")
+
+
+# covers: 12.7
+def test_after_a_pause_what_is_past_its_time_is_tried_before_it_is_returned(appliance, directory):
+    """As after an outage of the appliance that lasted longer than a message may wait."""
+    inbox = Maildir(directory / "inbox")
+    with Sink(replies={"RCPT TO:<full@": "450 4.2.1 mailbox full"}) as sink:
+        routes = [{"domains": ["example.edu"], "maildir": inbox.path}, {"smarthost": f"127.0.0.1:{sink.port}", "tls": "none"}]
+        server = appliance(routes=routes, relay={"paused": True, "expire_s": 3})
+        with server:
+            submit_all(server, ["one", "two"])
+            last = submit(server, "three", recipients=["ben@example.org", "full@example.org"])
+            end_ms = rows(server, "show", last)[last]["expires_ms"]
+        wait_for(lambda: time.time() * 1000 > end_ms + 100, 15, "its time is not over")
+        assert not sink.messages and not inbox.files()
+        server.settings["relay"]["paused"] = False
+        server.write_config()
+        with server:
+            wait_for(lambda: rows(server, "list") == {}, 15, lambda: queue(server, "list"))
+            assert sorted(re.search(rb"Subject: (\w+)", content)[1] for *_, content in sink.messages) == [b"one", b"three", b"two"]
+            report, = inbox.wait(1)
+            assert b"450 4.2.1 mailbox full" in report and b"full@example.org" in report and b"ben@example.org" not in report
+            # Its log line tells which notification that is, and its trace too.
+            notice = re.search(r'"event":"bounced".*"queue_id":"%s".*"notification":"(\w{13})"' % last, server.log_text())[1]
+            assert f"Message-ID: <{notice}.".encode() in report
+
+
+def test_what_its_sender_wants_later_is_not_sent_by_an_order_for_all(port_and_server):
+    port, server = port_and_server
+    later = submit(server, "later", asks=" HOLDFOR=3600")
+    now = submit(server, "now")
+    deferred(server, [now])
+    assert rows(server, "list")[later]["status"] == "scheduled", "though its destination is down"
+    for order in (["requeue", "--all"], ["requeue", "--user", "anna"], ["flush"]):
+        said = queue(server, *order)
+        assert f"{order[0]}: 1 message; 1 message left alone" in said and later not in said, said
+    assert set(rows(server, "list", "--status", "scheduled")) == {later}
+    with Sink(port=port) as sink:
+        queue(server, "requeue", "--all")
+        wait_for(lambda: list(rows(server, "list")) == [later], 15, lambda: queue(server, "list"))
+        assert [b"Subject: now" in content for *_, content in sink.messages] == [True]
+        assert "nothing to try" in queue(server, "flush", later)
+        queue(server, "requeue", later)
+        wait_for(lambda: rows(server, "list") == {}, 15, "who names it means it")
+        assert len(sink.messages) == 2
 
 
 def test_orders_outlive_many_kills(appliance):
@@ -181,9 +245,20 @@ def test_filters_and_what_is_shown(port_and_server):
         (["--younger", "1h", "--user", "anna"], {one, many}),
         (["--status", "held"], set()),
         (["--status", "deferred", "--user", "ben"], {bens}),
+        (["--recipient", "<dan@example.org>"], {many}),
         ([many], {many}),
     ]:
         assert set(rows(server, "list", *arguments)) == expected, arguments
+    for arguments, wanted in [
+        (["--domain", "dan@example.org"], "behind the @"),
+        (["--sender", "anna"], "an address such as"),
+        (["--recipient", "example.org"], "an address such as"),
+        (["--user", ""], "a user name"),
+        (["--older", "2h", "--younger", "1h"], "no message is older"),
+        (["--older", "1w"], "write 90s, 15m, 3h or 2d"),
+        (["--status", "lost"], "waiting"),
+    ]:
+        assert wanted in queue(server, "list", *arguments, status=2), arguments
     assert len(rows(server, "list", "--limit", "2")) == 2
     text = queue(server, "list", "--user", "anna")
     assert one in text and "cannot be reached" not in text.splitlines()[1] and "4.4.1" in text
@@ -233,8 +308,72 @@ def test_who_may_what(appliance):
         assert [(line["user"], line["act"], line["queue_id"], line["result"]) for line in acts] == [
             ("nobody", "hold", one, "done"), ("nobody", "delete", one, "done")]
         refused = [line for line in log if line["event"] == "operator refused"]
-        assert [line["act"] for line in refused] == ["list", "show", "headers", "hold", "delete", "flush", "requeue", "connect", "connect"]
+        # A stranger who tries again at once is told so and makes no further line.
+        assert [line["act"] for line in refused] == ["list", "show", "headers", "hold", "delete", "flush", "requeue", "connect"]
         assert all(line["uid"] == "65534" for line in refused + acts)
+
+
+FLOOD = """
+import os, socket, sys
+os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(65534)
+while os.getppid() == int(sys.argv[3]):
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(5)
+    try:
+        client.connect(sys.argv[1])
+        client.recv(1)
+    except OSError:
+        pass
+    client.close()
+"""
+
+
+@needs_root
+@pytest.mark.parametrize("group", [NOBODY, HELPDESK])
+def test_others_cannot_keep_root_out(appliance, group):
+    """Strangers who connect without end, or the help desk with connections on which nothing is said."""
+    import grp
+
+    _, settings = nowhere()
+    with appliance(**settings) as server:
+        server.stop()
+        server.settings["control"] = {"socket": control(server), "helpdesk_group": HELPDESK, "postmaster_group": POSTMASTER}
+        server.write_config()
+        server.start()
+        flood = [sys.executable, "-c", FLOOD, str(control(server)), str(grp.getgrnam(group).gr_gid), str(os.getpid())]
+        floods = [subprocess.Popen(flood) for _ in range(12)]
+        try:
+            for _ in range(20):
+                queue(server, "stats")
+                queue(server, "list", group=POSTMASTER)
+        finally:
+            for one in floods:
+                one.kill()
+                one.wait(10)
+
+
+def test_a_name_on_which_somebody_else_listens_is_said_at_once(appliance):
+    _, settings = nowhere()
+    server = appliance(**settings)
+    with server:
+        submit(server, "one")
+    squatter = socket.socket(socket.AF_UNIX)
+    squatter.bind(str(server.directory / "spool/control"))
+    squatter.listen(0)
+    waiting = []
+    for _ in range(100):
+        client = socket.socket(socket.AF_UNIX)
+        client.setblocking(False)
+        waiting.append(client)
+        if client.connect_ex(str(server.directory / "spool/control")):
+            break
+    server.spawn()
+    assert server.process.wait(20) == 1
+    assert "listens on it already" in server.log_text() and "set control.socket to a path" in server.log_text()
+    assert "nobody takes connections there" in queue(server, "list", status=1)
+    squatter.close()
+    server.start()
+    server.stop()
 
 
 @needs_root

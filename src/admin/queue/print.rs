@@ -152,12 +152,13 @@ impl Printer {
         let id = string(&acted["id"]);
         let result = match string(&acted["result"]) {
             "done" => match (self.deed, number(&acted["recipients"]), number(&acted["under_way"])) {
-                ("delete", gone, 0) => format!("deleted for {gone} recipients"),
+                ("delete", gone, 0) => format!("deleted for {}", recipients(gone)),
                 ("delete", gone, late) => {
-                    format!("deleted for {gone} recipients; {late} are being delivered to in this moment, look again")
+                    let late = recipients(late);
+                    format!("deleted for {}; to {late} it is being delivered in this moment, look again", recipients(gone))
                 }
                 ("flush", 0, _) => "nothing to try: held, under way, or its sender asked for a later time".into(),
-                (deed, recipients, _) => format!("{deed}: done for {recipients} recipients"),
+                (deed, count, _) => format!("{deed}: done for {}", recipients(count)),
             },
             "unknown" => "not in the queue: delivered, given up or deleted; penstock trace tells".into(),
             "busy" => "busy; try again in a moment".into(),
@@ -195,6 +196,10 @@ impl Printer {
     }
 }
 
+fn recipients(count: u64) -> String {
+    if count == 1 { "1 recipient".into() } else { format!("{count} recipients") }
+}
+
 fn messages(count: u64) -> String {
     if count == 1 { "1 message".into() } else { format!("{count} messages") }
 }
@@ -211,7 +216,7 @@ fn stats(stats: &Value) -> String {
     if number(&stats["unreadable"]) > 0 {
         let _ = writeln!(out, "unreadable  {} (kept; the log says why)", number(&stats["unreadable"]));
     }
-    for (title, counts) in [("by status", &stats["status"]), ("waiting for", &stats["destinations"])] {
+    for (title, counts) in [("by status", &stats["status"]), ("waiting, by destination", &stats["destinations"])] {
         let _ = writeln!(out, "{title}");
         for (name, count) in counts.as_object().into_iter().flatten() {
             let _ = writeln!(out, "  {:>9}  {}", number(count), clean(name));

@@ -108,6 +108,7 @@ fn a_message_past_its_time_fails_with_its_last_reason() {
     assert_eq!(queue.wake_ms(), None);
 }
 
+// covers: 12.7
 /// RFC 5321 section 4.5.4.1: days on which nobody tried are no days of trying. As after a pause, or an outage of ours, of which
 /// the second is read at a start, with a next try that lies ahead.
 #[test]

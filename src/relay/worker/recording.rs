@@ -55,6 +55,9 @@ enum Unbuilt {
     Unreadable(u64, String),
 }
 
+/// Octets of a reply in a trace that also names a notification, about.
+const TRACED_REPLY_MAX: usize = 165;
+
 impl Worker {
     /// Puts what came of deliveries on its way into the spool.
     pub(super) fn record(&mut self, now: u64) {
@@ -140,8 +143,13 @@ impl Worker {
             (Action::Delayed, true) => What::Late,
             (Action::Delayed, false) | (Action::Relayed | Action::Delivered, _) => return,
         };
-        let told = notification.map(|id| format!(" (notification {id})")).unwrap_or_default();
-        let text = format!("{} {}{told}", verdict.reply.code, verdict.reply.text);
+        let mut text = format!("{} {}", verdict.reply.code, verdict.reply.text);
+        if let Some(id) = notification {
+            // Behind as much of the reply as leaves room in the line.
+            let end = text.char_indices().map(|(at, _)| at).find(|&at| at >= TRACED_REPLY_MAX).unwrap_or(text.len());
+            text.truncate(end);
+            text += &format!(" (notification {id})");
+        }
         self.traces.happened(what, id, &[verdict.recipient], verdict.remote.as_deref().unwrap_or_default(), &text);
     }
 
