@@ -276,7 +276,8 @@ mod tests {
     #[test]
     fn what_is_told_is_bounded_and_of_each_message_as_much_as_of_one_alone() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut text: String = (1..=40).map(|id| accepted(id, "anna", "anna@example.edu", &["ben@example.org"])).collect();
+        let mut text: String =
+            (1..=40).map(|id| accepted(id, "anna", "anna@example.edu", &["ben@example.org"])).collect();
         let reply = "x".repeat(200);
         for id in (0..40 * LINES_MAX as u64).map(|line| 1 + line % 40) {
             text += &line::happened(1_795_345_300_000, What::Deferred, id, &[0], "mx", &reply);

@@ -155,7 +155,10 @@ impl Printer {
                 ("delete", gone, 0) => format!("deleted for {}", recipients(gone)),
                 ("delete", gone, late) => {
                     let late = recipients(late);
-                    format!("deleted for {}; to {late} it is being delivered in this moment, look again", recipients(gone))
+                    format!(
+                        "deleted for {}; to {late} it is being delivered in this moment, look again",
+                        recipients(gone)
+                    )
                 }
                 ("flush", 0, _) => "nothing to try: held, under way, or its sender asked for a later time".into(),
                 (deed, count, _) => format!("{deed}: done for {}", recipients(count)),
