@@ -5,10 +5,10 @@
 //! was not made, as after a standstill of days, is tried once more first. Only where a destination has failed so often in a
 //! row that it is one of those that cannot be reached, a message's own try is not waited for.
 
-use super::flight::LOSSES_MAX;
 use super::message::{Job, Message, State};
 use super::site::{backoff, unreached};
 use super::{Overdue, Queue, Reason};
+use crate::relay::losses::LOSSES_MAX;
 
 /// When a message is overdue and nothing can be said of it now, as nobody has tried it yet: look again after this time.
 pub(super) const LOOK_AGAIN_MS: u64 = 30_000;

@@ -1,10 +1,10 @@
 //! The queue against a naive one that scans everything: whatever happens in whatever order, what is begun may be begun, is the
 //! longest due of its sender, and comes when it is its sender's turn; what may be begun is begun; the counts are right.
 
-use super::flight::LOSSES_MAX;
 use super::tests::{EXPIRY, fates};
 use super::turns::SMALL_IN_ROW;
 use super::*;
+use crate::relay::losses::LOSSES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 
 const SECOND: u64 = 1000;
