@@ -18,6 +18,8 @@ use std::collections::HashMap;
 pub struct Shares {
     places: usize,
     taken: usize,
+    /// How often anything has changed.
+    changes: u64,
     /// By those who hold some.
     held: HashMap<u32, usize>,
 }
@@ -25,12 +27,13 @@ pub struct Shares {
 impl Shares {
     /// So many places, none of them taken.
     pub fn new(places: usize) -> Shares {
-        Shares { places, taken: 0, held: HashMap::new() }
+        Shares { places, taken: 0, changes: 0, held: HashMap::new() }
     }
 
     /// So many from now on, and at least one; what is taken beyond that stays so.
     pub fn limit(&mut self, places: usize) {
         self.places = places.max(1);
+        self.changes += 1;
     }
 
     /// Is one free?
@@ -46,6 +49,7 @@ impl Shares {
     /// `who` takes one, whether or not it may.
     pub fn take(&mut self, who: u32) {
         self.taken += 1;
+        self.changes += 1;
         *self.held.entry(who).or_default() += 1;
     }
 
@@ -57,6 +61,12 @@ impl Shares {
             self.held.remove(&who);
         }
         self.taken -= 1;
+        self.changes += 1;
+    }
+
+    /// As long as it is the same, who may take one still may, and nobody else.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     fn holds(&self, who: u32) -> usize {

@@ -46,8 +46,12 @@ pub struct Crowd {
     /// By when something may begin, milliseconds since the Unix epoch.
     agenda: BTreeSet<(u64, Destination)>,
     turns: Turns,
+    /// Of those that have their turn, where mail of several senders is due.
+    shared: BTreeSet<Destination>,
     /// The connections, by sender.
     shares: Shares,
+    /// `Shares::changes` when it was last seen to it that no shared one has its turn by a sender who may not.
+    turned_at: u64,
     /// For whom the connections to a site were begun, the oldest first: that is taken to be the one that ends.
     openers: HashMap<Destination, VecDeque<u32>>,
 }
@@ -106,8 +110,8 @@ impl Turns {
 impl Crowd {
     /// None yet; their numbers begin at `first`.
     pub fn new(first: Destination) -> Crowd {
-        let (free, idle, agenda, turns, openers) = Default::default();
-        Crowd { first, free, idle, agenda, turns, shares: Shares::new(usize::MAX), openers }
+        let (free, idle, agenda, turns, shared, openers, turned_at) = Default::default();
+        Crowd { first, free, idle, agenda, turns, shared, shares: Shares::new(usize::MAX), turned_at, openers }
     }
 
     /// The number of the first, and of those that are always there.
@@ -219,7 +223,17 @@ impl<L: Copy + PartialEq> Queue<L> {
         if !self.crowd.shares.has_room() {
             return None;
         }
-        // Each of them once when its time has come, however many that are at a time: nobody shall wait behind the first.
+        loop {
+            self.give_turns(now);
+            let found = self.next_in_turn(now);
+            if found.is_some() || !self.turn_shared() {
+                return found;
+            }
+        }
+    }
+
+    /// Each of them has its turn once when its time has come, however many that are at a time: nobody shall wait behind the first.
+    fn give_turns(&mut self, now: u64) {
         while let Some(&(when_ms, site)) = self.crowd.agenda.first().filter(|(when_ms, _)| *when_ms <= now) {
             self.crowd.agenda.remove(&(when_ms, site));
             self.promote(site, now);
@@ -228,17 +242,48 @@ impl<L: Copy + PartialEq> Queue<L> {
             let (sender, since_ms) = chosen.map_or((0, 0), |job| (self.messages[job.message].sender, job.due_ms));
             self.sites[site].place = Place::Turn(sender, since_ms);
             self.crowd.turns.push(sender, since_ms, site);
+            self.look_if_shared(site);
         }
+    }
+
+    fn next_in_turn(&mut self, now: u64) -> Option<Destination> {
         loop {
             let Crowd { turns, shares, .. } = &mut self.crowd;
             let site = turns.pop(|sender| shares.may(sender))?;
-            self.sites[site].place = Place::Nowhere;
+            self.leave_turn(site);
             self.promote(site, now);
             if self.has_room(site) && self.turn_to_who_may(site) && self.due_ms(site, now).is_some() {
                 return Some(site);
             }
             self.touch(site);
         }
+    }
+
+    /// A site with mail of several senders has its turn by one of them. If that one may not begin a connection any more, it is put
+    /// where it has its turn by one who may. Once after each change of who may; says whether there was any.
+    fn turn_shared(&mut self) -> bool {
+        let Crowd { shared, shares, turned_at, .. } = &mut self.crowd;
+        if std::mem::replace(turned_at, shares.changes()) == shares.changes() {
+            return false;
+        }
+        let may_not =
+            |&&site: &&Destination| matches!(self.sites[site].place, Place::Turn(sender, _) if !shares.may(sender));
+        let stuck: Vec<Destination> = shared.iter().filter(may_not).copied().collect();
+        stuck.iter().for_each(|&site| self.touch(site));
+        !stuck.is_empty()
+    }
+
+    fn look_if_shared(&mut self, site: Destination) {
+        if let Place::Turn(sender, _) = self.sites[site].place
+            && self.lanes.has_others(&self.sites[site].rings, sender)
+        {
+            self.crowd.shared.insert(site);
+        }
+    }
+
+    fn leave_turn(&mut self, site: Destination) {
+        self.sites[site].place = Place::Nowhere;
+        self.crowd.shared.remove(&site);
     }
 
     /// At `site` it is the turn of a sender who may begin a connection, if there is one.
@@ -249,8 +294,9 @@ impl<L: Copy + PartialEq> Queue<L> {
 
     /// When [`Queue::start`] may find something at one of them.
     pub(super) fn crowd_wake_ms(&self) -> Option<u64> {
-        let Crowd { agenda, turns, shares, .. } = &self.crowd;
-        let is_now = turns.has_some(|sender| shares.may(sender));
+        let Crowd { agenda, turns, shares, shared, turned_at, .. } = &self.crowd;
+        let is_stuck = *turned_at != shares.changes() && !shared.is_empty();
+        let is_now = is_stuck || turns.has_some(|sender| shares.may(sender));
         let next_ms = if is_now { Some(0) } else { agenda.first().map(|(when_ms, _)| *when_ms) };
         next_ms.filter(|_| shares.has_room())
     }
@@ -263,10 +309,10 @@ impl<L: Copy + PartialEq> Queue<L> {
         // If its sender may not begin anything, what has come may be of one who may.
         if let Place::Turn(sender, since_ms) = self.sites[destination].place {
             if self.crowd.shares.may(sender) {
-                return;
+                return self.look_if_shared(destination);
             }
             self.crowd.turns.remove(sender, since_ms, destination);
-            self.sites[destination].place = Place::Nowhere;
+            self.leave_turn(destination);
         }
         let place = self.begins_ms(destination).map_or(Place::Nowhere, Place::Agenda);
         let before = std::mem::replace(&mut self.sites[destination].place, place);

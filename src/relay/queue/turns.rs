@@ -140,6 +140,14 @@ impl Lanes {
         false
     }
 
+    /// Is anything there of another sender than this one?
+    pub fn has_others(&self, rings: &Rings, sender: u32) -> bool {
+        // A sender has one lane in a ring at most.
+        let has_other =
+            |front: u32| front != NONE && (self.slab[front].sender != sender || self.slab[front].next != front);
+        has_other(rings.small) || has_other(rings.large)
+    }
+
     /// Takes that job out: its sender has had a turn.
     pub fn take_first(&mut self, rings: &mut Rings, jobs: &mut Slab<Job>) -> Option<u32> {
         let front = rings.front();
