@@ -22,6 +22,10 @@
 //! silently; a segment is erased only when nothing in it counts (recycling.rs); a spill file is freed only when its
 //! message is settled, or, found at the start, when no record names it and the whole past has been read undamaged.
 
+mod past;
+
+pub use past::Past;
+
 use super::QueueId;
 use super::disk;
 use super::file::{self, ReadFile};
@@ -29,11 +33,10 @@ use super::published::Started;
 use super::record::{self, Head, KIND_MESSAGE, KIND_SPILLED};
 use super::recovery::{Cursor, Limit, Met};
 use super::recycling::{Recycling, Segment};
-use super::segment::{BLOCK, End, Sealed};
+use super::segment::{BLOCK, End};
 use super::shared::{Erase, Request, Shared};
 use super::spilled::Spilled;
 use super::stored::{Readers, Reference, Stored};
-use crate::clock::now_ms;
 use crate::log::{Level, event};
 use crate::smtp::envelope::View;
 use std::collections::{BTreeSet, VecDeque};
@@ -86,17 +89,6 @@ pub struct Entry<'a> {
     pub is_message: bool,
     /// Content in the record, in octets; that of a spill file is elsewhere.
     pub content_bytes: usize,
-}
-
-/// A segment of an earlier run.
-#[derive(Clone, Copy, Debug)]
-pub struct Past {
-    /// What its header says.
-    pub started: Started,
-    /// Where it ends, if that is known.
-    pub end: Option<End>,
-    /// When it was begun, in milliseconds since the Unix epoch.
-    pub begun_ms: u64,
 }
 
 /// The relay's cursor.
@@ -419,17 +411,6 @@ impl Follower {
         Some(())
     }
 
-    /// The next segment of the past. The one behind it is read ahead meanwhile, by the files thread: what the kernel does for
-    /// that takes as long as what is done here.
-    fn next_past(&mut self) -> Option<Past> {
-        let past = self.past.pop_front()?;
-        if let Some(Past { started, end, .. }) = self.past.front() {
-            let bytes = end.map_or(started.size, |end| end.at);
-            self.shared.ask(Request::ReadAhead(started.number, bytes));
-        }
-        Some(past)
-    }
-
     fn leave(&mut self, track: usize, limit: Limit) {
         let open = self.tracks[track].open.take().expect("it is open");
         let following = track.checked_sub(1).and_then(|writer| self.shared.published[writer].following());
@@ -445,22 +426,6 @@ impl Follower {
             self.tracks[track].memory = cursor.into_memory();
         }
         self.erase_dead();
-    }
-
-    /// For how many seconds nobody has written into a segment of the past: its writer would have left it a quarter of the time
-    /// after which old mail is to be overwritten. Without that time it does not matter.
-    fn age(&self, begun_ms: u64) -> u64 {
-        let written_s = self.shared.wipe_after_s.map_or(u64::MAX, |seconds| seconds / 4);
-        (now_ms().saturating_sub(begun_ms) / 1000).saturating_sub(written_s)
-    }
-
-    /// The end of a segment whose writer had no time to say it was found by reading. From now on, what is bad before it is
-    /// damage and no torn tail.
-    fn close(&self, open: &Open) {
-        if let Some(at) = open.cursor.as_ref().and_then(Cursor::end) {
-            let Started { number, generation, .. } = open.started;
-            self.shared.ask(Request::Close(Sealed { number, generation, end: End { at, failed: false } }));
-        }
     }
 
     /// Copies a damaged range out, so that its segment can be recycled and an operator can still look.
@@ -490,28 +455,6 @@ impl Follower {
         match copied {
             Ok(()) => line.field("copy", path.display()).emit(),
             Err(error) => line.field("error", error).emit(),
-        }
-    }
-
-    /// The whole past has been read: segments may be erased, and spill files that no record names are freed.
-    fn catch_up(&mut self) {
-        if std::mem::replace(&mut self.caught_up, true) {
-            return;
-        }
-        for from in std::mem::take(&mut self.strays) {
-            self.unread.iter().for_each(|&unread| self.recycling.refers(from, unread));
-        }
-        self.recycling.past_is_known();
-        self.erase_dead();
-        let unnamed = self.spilled.found_and_unnamed();
-        if !self.past_is_whole && !unnamed.is_empty() {
-            event(Level::Warning, "spill files that no readable record names are kept, because records were lost")
-                .field("files", unnamed.len())
-                .emit();
-            return;
-        }
-        for number in unnamed {
-            self.shared.ask(Request::SpillBack { number, reusable: true });
         }
     }
 
