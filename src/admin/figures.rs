@@ -391,6 +391,7 @@ mod tests {
         route.deferred.add(451);
         route.transactions[1].set(7);
         status.relay.routes[2].hosts[0].down.set(1);
+        status.relay.enters(crate::relay::watch::Phase::Paused);
         route.oldest_ms.set(now_ms() - 90_500);
         page(&status, &sets())
     }
@@ -446,6 +447,7 @@ mod tests {
             r#"penstock_deliveries_total{route="lmtp.example.edu:24",result="deferred",code="451"} 1"#,
             "penstock_bounces_total 2",
             "penstock_spool_takes_mail 1",
+            "penstock_relay_paused 1",
         ] {
             assert!(text.lines().any(|served| served == line), "no {line} in\n{text}");
         }

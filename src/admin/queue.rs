@@ -29,6 +29,9 @@ use std::time::Duration;
 
 /// While too many others wait to be asked.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Where too many ask at once it is tried so often, with such a pause.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
 /// For the next line of an answer: longer than the server itself looks for one.
 const SILENCE_MAX: Duration = Duration::from_secs(660);
 
@@ -72,8 +75,18 @@ fn ask(server: &Server, request: &Request) -> Result<bool, String> {
     };
     let mut printer = print::Printer::new(request, server.json, now_ms());
     let mut out = |line: &Value| say(&printer.line(line));
-    match (connect(&socket, PATIENCE), config) {
-        (Ok(stream), _) => over(&stream, request, &mut out)?,
+    let mut tries = 1;
+    let mut connected = connect(&socket, PATIENCE);
+    while let Ok(stream) = &connected {
+        if over(stream, request, tries == TRIES, &mut out)? {
+            break;
+        }
+        tries += 1;
+        std::thread::sleep(PAUSE);
+        connected = connect(&socket, PATIENCE);
+    }
+    match (connected, config) {
+        (Ok(_), _) => {}
         (Err(error), Some(config)) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             stopped(&config, &socket, request, &mut out)?;
         }
@@ -106,7 +119,13 @@ fn unreachable(socket: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}; {remedy}", socket.display())
 }
 
-fn over(mut stream: &UnixStream, request: &Request, out: &mut dyn FnMut(&Value) -> bool) -> Result<(), String> {
+/// False: too many ask at once, which `is_last` lets be said.
+fn over(
+    mut stream: &UnixStream,
+    request: &Request,
+    is_last: bool,
+    out: &mut dyn FnMut(&Value) -> bool,
+) -> Result<bool, String> {
     let broken = |error: std::io::Error| match error.kind() {
         ErrorKind::WouldBlock => {
             "the server does not answer; is it a server that listens there? its log may say more".into()
@@ -124,16 +143,19 @@ fn over(mut stream: &UnixStream, request: &Request, out: &mut dyn FnMut(&Value) 
     loop {
         line.clear();
         match lines.read_until(b'\n', &mut line) {
-            Ok(0) => return sent.map_err(broken),
+            Ok(0) => return sent.map(|()| true).map_err(broken),
             Ok(_) => {}
             Err(error) => return Err(broken(error)),
         }
         let value: Value =
             serde_json::from_slice(&line).map_err(|error| format!("the server's answer is no JSON: {error}"))?;
+        if value["again"] == true && !is_last {
+            return Ok(false);
+        }
         // Behind the last line there is nothing but the server's close, which may be a reset if it refused unread.
-        let is_last = value["end"].is_object() || value["error"].is_string();
-        if !out(&value) || is_last {
-            return Ok(());
+        let ends = value["end"].is_object() || value["error"].is_string();
+        if !out(&value) || ends {
+            return Ok(true);
         }
     }
 }

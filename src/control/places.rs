@@ -5,10 +5,12 @@
 //! | root and the server's own user | all, of which two are theirs alone |
 //! | postmasters | the others |
 //! | the help desk | at most four of those |
-//! | strangers | one until their groups have been looked up; for some seconds after that none, and no line in the log |
+//! | strangers | none, and no further line in the log |
+//! | who is not known yet | one, until the user's groups have been looked up |
 //!
 //! User and group of a connection are known as soon as it is there; which other groups a user has takes a look into the user
-//! database, which may take its time, and is done by the client's thread.
+//! database, which may take its time, and is done by the client's thread. What it finds is remembered for some seconds, so
+//! that connections without end do not take places while one after the other is looked up.
 
 use super::peer::Credentials;
 use super::permission::Rank;
@@ -22,9 +24,9 @@ pub const PLACES: usize = 8;
 const KEPT: usize = 2;
 /// The help desk's clients at a time.
 const HELPDESK_MAX: usize = 4;
-/// For so long a stranger is not looked up again: one who was just made a member of a group does not wait for long.
+/// For so long nobody is looked up again by whom to give a place: one who was just made a member of a group does not wait long.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
-/// Strangers that are known; further ones are looked up each time.
+/// So many are remembered; further ones are looked up each time.
 const KNOWN_MAX: usize = 64;
 
 /// Those that are taken. Clones share them.
@@ -32,8 +34,15 @@ const KNOWN_MAX: usize = 64;
 pub struct Places {
     taken: Arc<AtomicUsize>,
     helpdesk: Arc<AtomicUsize>,
-    /// User and group, and until when they are known.
-    strangers: Arc<Mutex<Vec<(u32, u32, Instant)>>>,
+    known: Arc<Mutex<Vec<Known>>>,
+}
+
+/// What a user with that group has turned out to be.
+struct Known {
+    uid: u32,
+    gid: u32,
+    rank: Rank,
+    until: Instant,
 }
 
 /// A place, given back when dropped, by a panic too.
@@ -68,19 +77,20 @@ impl Places {
         (self.taken.fetch_add(1, Ordering::AcqRel) < most).then_some(place)
     }
 
-    /// Somebody turned out to be a stranger.
-    pub fn is_stranger(&self, who: Credentials, now: Instant) {
-        let mut strangers = self.strangers.lock().unwrap_or_else(|broken| broken.into_inner());
-        strangers.retain(|&(uid, gid, until)| (uid, gid) != (who.uid, who.gid) && until > now);
-        if strangers.len() < KNOWN_MAX {
-            strangers.push((who.uid, who.gid, now + KNOWN_FOR));
+    /// Somebody turned out to be of this rank.
+    pub fn learns(&self, who: Credentials, rank: Rank, now: Instant) {
+        let Credentials { uid, gid, .. } = who;
+        let mut known = self.known.lock().unwrap_or_else(|broken| broken.into_inner());
+        known.retain(|one| (one.uid, one.gid) != (uid, gid) && one.until > now);
+        if known.len() < KNOWN_MAX {
+            known.push(Known { uid, gid, rank, until: now + KNOWN_FOR });
         }
     }
 
-    /// Did somebody turn out to be a stranger a moment ago?
-    pub fn knows_as_stranger(&self, who: Credentials, now: Instant) -> bool {
-        let strangers = self.strangers.lock().unwrap_or_else(|broken| broken.into_inner());
-        strangers.iter().any(|&(uid, gid, until)| (uid, gid) == (who.uid, who.gid) && until > now)
+    /// What somebody turned out to be a moment ago.
+    pub fn knows(&self, who: Credentials, now: Instant) -> Option<Rank> {
+        let known = self.known.lock().unwrap_or_else(|broken| broken.into_inner());
+        known.iter().find(|one| (one.uid, one.gid) == (who.uid, who.gid) && one.until > now).map(|one| one.rank)
     }
 }
 
@@ -122,18 +132,20 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_known_for_a_while_and_by_user_and_group() {
+    fn who_was_looked_up_is_known_for_a_while_by_user_and_group() {
         let (all, now) = (Places::default(), Instant::now());
-        let stranger = |gid| Credentials { uid: 65534, gid, pid: 1 };
-        all.is_stranger(stranger(5), now);
-        assert!(all.knows_as_stranger(stranger(5), now) && !all.knows_as_stranger(stranger(6), now));
-        assert!(all.knows_as_stranger(Credentials { pid: 2, ..stranger(5) }, now), "whichever process it is");
-        assert!(!all.knows_as_stranger(stranger(5), now + KNOWN_FOR));
+        let nobody = |gid| Credentials { uid: 65534, gid, pid: 1 };
+        all.learns(nobody(5), Rank::Stranger, now);
+        assert_eq!([5, 6].map(|gid| all.knows(nobody(gid), now)), [Some(Rank::Stranger), None]);
+        assert!(all.knows(Credentials { pid: 2, ..nobody(5) }, now).is_some(), "whichever process it is");
+        assert_eq!(all.knows(nobody(5), now + KNOWN_FOR), None);
+        all.learns(nobody(5), Rank::HelpDesk, now);
+        assert_eq!(all.knows(nobody(5), now), Some(Rank::HelpDesk), "the last counts");
         for gid in 0..1000 {
-            all.is_stranger(stranger(gid), now);
+            all.learns(nobody(gid), Rank::Stranger, now);
         }
-        assert_eq!(all.strangers.lock().expect("whole").len(), KNOWN_MAX, "a thousand cost no more than a few");
-        all.is_stranger(stranger(2000), now + KNOWN_FOR);
-        assert!(all.knows_as_stranger(stranger(2000), now + KNOWN_FOR));
+        assert_eq!(all.known.lock().expect("whole").len(), KNOWN_MAX, "a thousand cost no more than a few");
+        all.learns(nobody(2000), Rank::Stranger, now + KNOWN_FOR);
+        assert!(all.knows(nobody(2000), now + KNOWN_FOR).is_some());
     }
 }

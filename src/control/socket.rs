@@ -37,7 +37,6 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 /// Between tries to connect where too many wait already.
 const CONNECT_PAUSE: Duration = Duration::from_millis(50);
-const TOO_MANY: &str = "too many ask at once; try again in a moment";
 /// Who may ask something.
 const WHO: &str = "members of control.helpdesk_group and control.postmaster_group, root and the server's own user";
 
@@ -177,12 +176,15 @@ fn accept(listener: &UnixListener, shared: &Shared, stop: &AtomicBool) {
             continue;
         };
         let Ok(who) = Credentials::of(&stream) else { continue };
-        if shared.places.knows_as_stranger(who, Instant::now()) {
-            say_one(stream, &format!("user {} may not ask; that is for {WHO}", who.uid));
+        let known = shared.places.knows(who, Instant::now());
+        if known == Some(Rank::Stranger) {
+            say_one(stream, &json!({ "error": format!("user {} may not ask; that is for {WHO}", who.uid) }));
             continue;
         }
-        let Some(place) = shared.places.take(who.is_own()) else {
-            say_one(stream, TOO_MANY);
+        let place = shared.places.take(who.is_own());
+        let Some(place) = place.and_then(|mut place| known.is_none_or(|rank| place.is_of(rank)).then_some(place))
+        else {
+            say_one(stream, &too_many());
             continue;
         };
         let mine = shared.clone();
@@ -193,10 +195,15 @@ fn accept(listener: &UnixListener, shared: &Shared, stop: &AtomicBool) {
     }
 }
 
-/// A refusal that fits into any socket's buffer.
-fn say_one(mut stream: UnixStream, reason: &str) {
+/// One line, which fits into any socket's buffer.
+fn say_one(mut stream: UnixStream, line: &Value) {
     let _ = stream.set_nonblocking(true);
-    let _ = stream.write_all(format!("{}\n", json!({ "error": reason })).as_bytes());
+    let _ = stream.write_all(format!("{line}\n").as_bytes());
+}
+
+/// `penstock` itself tries again a few times.
+fn too_many() -> Value {
+    json!({ "error": "too many ask at once; try again in a moment", "again": true })
 }
 
 fn serve(stream: UnixStream, who: Credentials, mut place: Place, shared: Shared) {
@@ -204,18 +211,18 @@ fn serve(stream: UnixStream, who: Credentials, mut place: Place, shared: Shared)
         return;
     }
     let peer = peer::of(who, shared.groups);
+    shared.places.learns(who, peer.rank, Instant::now());
     if peer.rank == Rank::Stranger {
-        shared.places.is_stranger(who, Instant::now());
         let line = event(Level::Warning, "operator refused").field("uid", peer.uid).field("user", &peer.name);
         line.field("act", "connect").emit();
-        return say_one(stream, &format!("{} may not ask; that is for {WHO}", peer.name));
+        return say_one(stream, &json!({ "error": format!("{} may not ask; that is for {WHO}", peer.name) }));
     }
     if !place.is_of(peer.rank) {
-        return say_one(stream, TOO_MANY);
+        return say_one(stream, &too_many());
     }
     let request = match read_request(&stream, REQUEST_LIMIT) {
         Ok(request) => request,
-        Err(why) => return say_one(stream, &why),
+        Err(why) => return say_one(stream, &json!({ "error": why })),
     };
     let mut writer = BufWriter::with_capacity(64 << 10, &stream);
     let mut answering = Answering { source: Source::Relay(shared.line), spool: shared.spool, traces: shared.traces };

@@ -164,6 +164,8 @@ impl<L: Copy + PartialEq> Queue<L> {
             self.rest(job);
             let job = &mut self.jobs[job];
             (job.due_ms, job.attempts) = (at_ms, 0);
+            // Now is now, as with a flush.
+            self.sites[job.destination as usize].down_until_ms = 0;
         }
         self.go_on(slot);
         self.look_anew(slot);
@@ -303,7 +305,11 @@ mod tests {
         let standing = queue.standing(7).expect("there");
         assert_eq!((standing.expire_ms, standing.held_ms, standing.parts[0].attempts), (HOUR + EXPIRY, None, 0));
         assert_eq!(standing.parts[0].reason.as_ref().expect("what was said stays").reply, reply(450));
-        assert!(queue.start(HOUR).is_some());
+        let delivery = queue.start(HOUR).expect("due");
+        queue.unreachable(&delivery, "no route to host", HOUR);
+        queue.disconnected(0);
+        queue.order(act(Order::Requeue, HOUR + 1), 22);
+        assert!(queue.start(HOUR + 1).is_some(), "whatever pause its destination has");
     }
 
     #[test]
