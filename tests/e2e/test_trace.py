@@ -63,7 +63,7 @@ def test_what_was_accepted_before_a_kill_is_known_after_it(appliance):
         server.start()
         for one in (ids[0], ids[-1]):
             told(server, one, f"{one}  accepted 20", "ben@example.org: not delivered yet")
-        assert len(re.findall("accepted 20", trace(server, "anna", "--limit", "100"))) == 50
+        wait_for(lambda: len(re.findall("accepted 20", trace(server, "anna", "--limit", "100"))) == 50, 15, "all of them")
         assert len(re.findall("accepted 20", trace(server, "anna"))) == 20
         # What is told comes from the queue, too; all of it is in the files when the server has ended.
         server.stop()
