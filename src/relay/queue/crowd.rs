@@ -22,6 +22,10 @@ use super::{Delivery, Destination, Message, Queue, State};
 use crate::shares::Shares;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+/// Shared sites that are looked at in one turn: two mailings to the same domains share 50,000, and each connection that begins or
+/// ends changes who may.
+const TURNED_AT_ONCE: usize = 1024;
+
 /// Where a site stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
@@ -50,8 +54,11 @@ pub struct Crowd {
     shared: BTreeSet<Destination>,
     /// The connections, by sender.
     shares: Shares,
-    /// `Shares::changes` when it was last seen to it that no shared one has its turn by a sender who may not.
+    /// `Shares::changes` when it was last seen to it that no shared one has its turn by a sender who may not, if another may.
     turned_at: u64,
+    /// So many of those are still to be looked at for that, from this one on.
+    to_turn: usize,
+    turn_from: Destination,
     /// For whom the connections to a site were begun, the oldest first: that is taken to be the one that ends.
     openers: HashMap<Destination, VecDeque<u32>>,
 }
@@ -110,8 +117,9 @@ impl Turns {
 impl Crowd {
     /// None yet; their numbers begin at `first`.
     pub fn new(first: Destination) -> Crowd {
-        let (free, idle, agenda, turns, shared, openers, turned_at) = Default::default();
-        Crowd { first, free, idle, agenda, turns, shared, shares: Shares::new(usize::MAX), turned_at, openers }
+        let (free, idle, agenda, turns, shared, openers) = Default::default();
+        let (shares, turned_at, to_turn, turn_from) = (Shares::new(usize::MAX), 0, 0, 0);
+        Crowd { first, free, idle, agenda, turns, shared, shares, turned_at, to_turn, turn_from, openers }
     }
 
     /// The number of the first, and of those that are always there.
@@ -259,25 +267,39 @@ impl<L: Copy + PartialEq> Queue<L> {
         }
     }
 
-    /// A site with mail of several senders has its turn by one of them. If that one may not begin a connection any more, it is put
-    /// where it has its turn by one who may. Once after each change of who may; says whether there was any.
+    /// A site with mail of several senders has its turn by one of them. If that one may not begin a connection any more and another
+    /// may, it is put where it has its turn by that one. The first such; says whether there was any. Each is looked at once
+    /// after a change of who may, and not all of them in one turn.
     fn turn_shared(&mut self) -> bool {
-        let Crowd { shared, shares, turned_at, .. } = &mut self.crowd;
-        if std::mem::replace(turned_at, shares.changes()) == shares.changes() {
-            return false;
+        let Crowd { shared, shares, turned_at, to_turn, turn_from, .. } = &mut self.crowd;
+        if std::mem::replace(turned_at, shares.changes()) != shares.changes() {
+            *to_turn = shared.len();
         }
-        let may_not =
-            |&&site: &&Destination| matches!(self.sites[site].place, Place::Turn(sender, _) if !shares.may(sender));
-        let stuck: Vec<Destination> = shared.iter().filter(may_not).copied().collect();
-        stuck.iter().for_each(|&site| self.touch(site));
-        !stuck.is_empty()
+        let is_stuck = |site: Destination| {
+            let Site { place, rings, .. } = &self.sites[site];
+            matches!(*place, Place::Turn(sender, _) if !shares.may(sender))
+                && self.lanes.has_who(rings, |sender| shares.may(sender))
+        };
+        let most = TURNED_AT_ONCE.min(*to_turn);
+        for (looked, &site) in shared.range(*turn_from..).chain(shared.range(..*turn_from)).take(most).enumerate() {
+            if is_stuck(site) {
+                (*to_turn, *turn_from) = (*to_turn - looked - 1, site + 1);
+                self.touch(site);
+                return true;
+            }
+        }
+        *turn_from = shared.range(*turn_from..).chain(shared.range(..*turn_from)).nth(most).copied().unwrap_or_default();
+        *to_turn = to_turn.saturating_sub(most).min(shared.len());
+        false
     }
 
     fn look_if_shared(&mut self, site: Destination) {
         if let Place::Turn(sender, _) = self.sites[site].place
             && self.lanes.has_others(&self.sites[site].rings, sender)
         {
-            self.crowd.shared.insert(site);
+            let Crowd { shared, to_turn, .. } = &mut self.crowd;
+            // It may stand between those that are still to be looked at.
+            *to_turn += usize::from(shared.insert(site) && *to_turn > 0);
         }
     }
 
@@ -294,8 +316,8 @@ impl<L: Copy + PartialEq> Queue<L> {
 
     /// When [`Queue::start`] may find something at one of them.
     pub(super) fn crowd_wake_ms(&self) -> Option<u64> {
-        let Crowd { agenda, turns, shares, shared, turned_at, .. } = &self.crowd;
-        let is_stuck = *turned_at != shares.changes() && !shared.is_empty();
+        let Crowd { agenda, turns, shares, shared, turned_at, to_turn, .. } = &self.crowd;
+        let is_stuck = (*turned_at != shares.changes() || *to_turn > 0) && !shared.is_empty();
         let is_now = is_stuck || turns.has_some(|sender| shares.may(sender));
         let next_ms = if is_now { Some(0) } else { agenda.first().map(|(when_ms, _)| *when_ms) };
         next_ms.filter(|_| shares.has_room())

@@ -117,19 +117,30 @@ impl Lanes {
     /// Lets those whose senders may not be served now stand back, so that the job whose turn it is is of one who may. False, and
     /// nothing is changed: there is none.
     pub fn turn_to(&self, rings: &mut Rings, may: impl Fn(u32) -> bool) -> bool {
+        let Some((small, lane)) = self.first_who(rings, may) else { return false };
+        *rings.ring(small) = lane;
+        rings.small_in_row = match small {
+            true => rings.small_in_row.min(SMALL_IN_ROW - 1),
+            false => SMALL_IN_ROW,
+        };
+        true
+    }
+
+    /// Is anything there of a sender who may?
+    pub fn has_who(&self, rings: &Rings, may: impl Fn(u32) -> bool) -> bool {
+        self.first_who(rings, may).is_some()
+    }
+
+    /// In which ring the next turn of one who may is, and whose lane has it.
+    fn first_who(&self, rings: &Rings, may: impl Fn(u32) -> bool) -> Option<(bool, u32)> {
         let front = rings.front();
         let small_first = front != NONE && self.slab[front].small;
         for small in [small_first, !small_first] {
-            let first = *rings.ring(small);
+            let first = if small { rings.small } else { rings.large };
             let mut lane = first;
             while lane != NONE {
                 if may(self.slab[lane].sender) {
-                    *rings.ring(small) = lane;
-                    rings.small_in_row = match small {
-                        true => rings.small_in_row.min(SMALL_IN_ROW - 1),
-                        false => SMALL_IN_ROW,
-                    };
-                    return true;
+                    return Some((small, lane));
                 }
                 lane = self.slab[lane].next;
                 if lane == first {
@@ -137,7 +148,7 @@ impl Lanes {
                 }
             }
         }
-        false
+        None
     }
 
     /// Is anything there of another sender than this one?

@@ -134,6 +134,51 @@ fn what_may_begin_is_begun() {
     }
 }
 
+/// Each connection that ends makes room for one, and that costs no look at all of the domains.
+#[test]
+fn mailings_to_the_same_domains_cost_no_more_than_one() {
+    const SITES: usize = 3000;
+    let mut queue = crowd(SITES);
+    queue.limit_crowd(20);
+    (1..=3).for_each(|id| drop(queue.add(from(id, id as u32, &(1..=SITES).collect::<Vec<_>>()))));
+    let mut open = VecDeque::from(begun(&mut queue));
+    assert!(open.len() > 15 && [1, 2, 3].iter().all(|id| open.iter().any(|one| one.id == *id)), "{open:?}");
+    let places = |queue: &Queue<u32>| queue.sites.iter().map(|site| site.place).collect::<Vec<_>>();
+    for turn in 0..100 {
+        let (before, held) = (places(&queue), open.len());
+        ended(&mut queue, &open.pop_front().expect("open"));
+        open.extend(begun(&mut queue));
+        let moved = places(&queue).into_iter().zip(before).filter(|(now, before)| now != before).count();
+        assert!(moved < 10, "turn {turn}: {moved} places have changed");
+        assert!(open.len() >= held.min(15), "turn {turn}: {} are open", open.len());
+    }
+}
+
+/// Others' mailings stand before it at the last of very many domains, and they may not begin anything.
+#[test]
+fn who_may_again_is_found_among_very_many_domains() {
+    const SITES: usize = 5000;
+    let mut queue = crowd(SITES + 10);
+    queue.limit_crowd(20);
+    queue.add(from(1, 1, &(SITES + 1..=SITES + 10).collect::<Vec<_>>()));
+    let held = begun(&mut queue);
+    (2..=3).for_each(|id| drop(queue.add(from(id, id as u32, &(1..=SITES).collect::<Vec<_>>()))));
+    begun(&mut queue);
+    queue.add(from(4, 1, &[SITES]));
+    assert_eq!((held.len(), begun(&mut queue).len()), (10, 0));
+    let (mut found, mut looks) = (Vec::new(), 0);
+    for one in &held {
+        ended(&mut queue, one);
+        found.extend(begun(&mut queue));
+        while queue.wake_ms() == Some(0) {
+            found.extend(begun(&mut queue));
+            looks += 1;
+            assert!(looks < 1000, "it never rests");
+        }
+    }
+    assert!(found.iter().any(|one| one.id == 4), "it waits");
+}
+
 #[test]
 fn a_domain_that_is_down_is_asked_by_one_connection_when_its_pause_is_over() {
     let mut queue = crowd(2);
