@@ -130,7 +130,15 @@ fn what_name_servers_say_and_what_becomes_of_the_mail() {
         ),
         (
             "we, and those behind us",
-            &[("d", "MX 10 a"), ("d", "MX 20 relay.test"), ("d", "MX 20 b"), ("d", "MX 30 c"), ("a", "A 11.0.0.1")],
+            &[
+                ("d", "MX 10 a"),
+                ("d", "MX 20 relay.test"),
+                ("d", "MX 20 b"),
+                ("d", "MX 30 c"),
+                ("a", "A 11.0.0.1"),
+                ("b", "A 11.0.0.2"),
+                ("c", "A 11.0.0.3"),
+            ],
             "10 a [11.0.0.1]",
         ),
         (
