@@ -200,7 +200,12 @@ fn spool(page: &mut Page, status: &Status) {
             family.histogram(&[&writer], &total(scale, writers.iter().map(of)));
         }
     }
-    values(page, "penstock_spool_failures_total", &counts(|writer| &writer.failures));
+    let failures = counts(|writer| &writer.failures);
+    values(
+        page,
+        "penstock_spool_failures_total",
+        &[failures[0], failures[1], ("ahead", status.spool.stock().failures.get())],
+    );
     stock(page, status);
     page.family("penstock_spool_free_bytes").value(&[], status.spool.free_bytes());
     page.family("penstock_spool_reserve_bytes").value(&[], status.spool.reserve_bytes());

@@ -94,7 +94,7 @@ pub const FAMILIES: &[Family] = &[
     histogram("penstock_spool_commit_seconds", &["writer"], "Time of each durable write of a group of records"),
     histogram("penstock_spool_commit_records", &["writer"], "Records in each durable write"),
     histogram("penstock_spool_commit_bytes", &["writer"], "Octets of each durable write"),
-    counter("penstock_spool_failures_total", &["writer"], "Durable writes that failed, and segments that could not be begun"),
+    counter("penstock_spool_failures_total", &["writer"], "Durable writes that failed, and segments that could not be begun; ahead: nor be prepared for whoever needs one next"),
     gauge("penstock_spool_segments", &["state"], "Segment files; free; written: or not yet read to its end by the relay; mail: pinned by mail that is not done; outcomes: pinned by outcomes of mail in another one; damaged: kept for the operator"),
     gauge("penstock_spool_used_bytes", &["files"], "Octets on disk: segments, free ones too; spills: of large messages, ten seconds late"),
     gauge("penstock_spool_size_max_bytes", &[], "spool.size_max_mib in octets, which segments and spill files together do not exceed; +Inf: none is set"),

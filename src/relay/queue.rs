@@ -39,6 +39,7 @@ pub use watched::Seen;
 mod crowd;
 mod flight;
 mod heap;
+mod heard;
 mod late;
 mod message;
 mod moving;
@@ -363,7 +364,7 @@ impl<L: Copy + PartialEq> Queue<L> {
         tally.count(State::Later) + tally.count(State::Ready)
     }
 
-    /// Messages not settled, and messages held.
+    /// Messages not settled, and messages that this version must not deliver.
     pub fn counts(&self) -> (usize, usize) {
         (self.messages.len(), self.held)
     }

@@ -254,9 +254,9 @@ impl Worker {
         }
         self.queue.caught_up();
         self.tools.watch.enters(if self.paused { Phase::Paused } else { Phase::Delivering });
-        let (queued, held) = self.queue.counts();
-        let event = log::event(Level::Info, "relay started").field("records", records);
-        event.field("queued", queued).field("held", held).emit();
+        let (queued, unreadable) = self.queue.counts();
+        let event = log::event(Level::Info, "relay started").field("records", records).field("queued", queued);
+        event.field("held", self.queue.held_by_operator()).field("unreadable", unreadable).emit();
     }
 
     async fn deliver_until_stopped(&mut self) {

@@ -93,6 +93,8 @@ pub struct Stock {
     pub to_wipe_for_s: Counter,
     /// Segments and spill files that were overwritten.
     pub wiped: Counter,
+    /// Attempts to prepare a segment that failed.
+    pub failures: Counter,
 }
 
 impl Stock {

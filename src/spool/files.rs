@@ -305,6 +305,7 @@ impl Files {
     }
 
     fn note_failure(&mut self, error: &io::Error) {
+        self.shared.stock.failures.add(1);
         let starved = self.shared.spares().len() <= RELAY_SPARES;
         if !self.shared.starved.swap(starved, Ordering::Relaxed) || !starved {
             event(Level::Error, "spool segment cannot be prepared").field("error", error).emit();

@@ -215,7 +215,7 @@ impl<L: Copy + PartialEq> Queue<L> {
             let Job { due_ms, attempts, .. } = self.jobs[delivery.job];
             let job = self.insert_job(slot, recipients, destination, due_ms);
             self.jobs[job].attempts = attempts;
-            self.jobs[job].reason = self.jobs[delivery.job].reason.clone();
+            self.jobs[job].heard = self.jobs[delivery.job].heard.clone();
             self.wait(job);
         }
         let is_gone = self.jobs[delivery.job].recipients.is_empty();
@@ -288,7 +288,8 @@ impl<L: Copy + PartialEq> Queue<L> {
                 return true;
             }
         }
-        *turn_from = shared.range(*turn_from..).chain(shared.range(..*turn_from)).nth(most).copied().unwrap_or_default();
+        *turn_from =
+            shared.range(*turn_from..).chain(shared.range(..*turn_from)).nth(most).copied().unwrap_or_default();
         *to_turn = to_turn.saturating_sub(most).min(shared.len());
         false
     }

@@ -3,8 +3,9 @@
 //! A job is resting, waits for its time (`Site::later`), for its turn (`Site::rings`), or is under way; `Queue::enter` moves
 //! it from one to another and is the only one to do so.
 
+use super::heard::Heard;
 use super::message::{Job, Message, State};
-use super::{Blame, Deferral, Delivery, Destination, Queue, Reason, Site, Tried, backoff};
+use super::{Blame, Deferral, Delivery, Destination, Queue, Site, Tried, backoff};
 use crate::relay::losses::Broken;
 use crate::smtp::client::Fate;
 
@@ -87,11 +88,10 @@ impl<L: Copy + PartialEq> Queue<L> {
         let done: Vec<u32> = tried.delivered.iter().chain(&tried.failed).map(|(recipient, _)| *recipient).collect();
         job.recipients.remove_all(&done);
         self.commit(slot, done);
-        if let Some((_, reply)) = tried.deferred.last() {
-            let server = Some(server.into()).filter(|_| !reply.ours);
-            let reason = self.sites[delivery.destination].share(Reason { reply: reply.clone(), server });
+        if let Some(heard) = Heard::new(&tried.deferred, server) {
+            let heard = self.sites[delivery.destination].share(heard);
             let job = &mut self.jobs[delivery.job];
-            job.reason = Some(reason);
+            job.heard = Some(heard);
             let (first_ms, max_ms) = (self.settings.retry_first_ms, self.settings.retry_max_ms);
             job.due_ms = now + backoff(first_ms, max_ms, job.attempts.into(), &mut self.random);
             tried.retry_ms = Some(job.due_ms).filter(|&due_ms| due_ms < self.messages[slot].expire_ms);

@@ -106,9 +106,9 @@ impl<L: Copy + PartialEq> Queue<L> {
     /// Is this part, whose message is past its time, to be tried first? Not what is under way, nor what has just failed, whose
     /// next try lies ahead.
     pub(super) fn has_last_try(&self, job: u32, now: u64) -> bool {
-        let Job { state, destination, due_ms, reason, recipients, .. } = &self.jobs[job];
+        let Job { state, destination, due_ms, heard, recipients, .. } = &self.jobs[job];
         let is_hopeless = self.sites[*destination as usize].failures >= LOSSES_MAX;
-        let is_owed = reason.is_none() || *due_ms <= now;
+        let is_owed = heard.is_none() || *due_ms <= now;
         *state != State::Flying && !recipients.is_empty() && is_owed && !is_hopeless
     }
 
@@ -121,9 +121,12 @@ impl<L: Copy + PartialEq> Queue<L> {
             }
             self.rest(job);
             // It has not been tried, and there is no answer that could be told: its destination's connections all break.
-            let reason = self.reason(job).unwrap_or_else(|| unreached("4.4.2 its server breaks every connection off"));
-            let given_up = self.jobs[job].recipients.take();
-            recipients.extend(given_up.into_iter().map(|recipient| (recipient, reason.clone())));
+            let unheard = || unreached("4.4.2 its server breaks every connection off");
+            for (reason, its) in self.reasons(job) {
+                let reason = reason.unwrap_or_else(unheard);
+                recipients.extend(its.into_iter().map(|recipient| (recipient, reason.clone())));
+            }
+            self.jobs[job].recipients.take();
         }
         self.commit(slot, recipients.iter().map(|(recipient, _)| *recipient).collect());
         recipients
@@ -133,17 +136,23 @@ impl<L: Copy + PartialEq> Queue<L> {
     fn late(&self, slot: u32) -> Vec<(u32, Reason)> {
         let mut recipients = Vec::new();
         for job in self.jobs_of(slot).into_iter().filter(|_| !self.messages[slot].warned) {
-            if let Some(reason) = self.reason(job) {
-                let waiting = self.jobs[job].recipients.as_slice();
-                recipients.extend(waiting.iter().map(|&recipient| (recipient, reason.clone())));
+            for (reason, its) in self.reasons(job) {
+                recipients.extend(its.into_iter().filter_map(|recipient| Some((recipient, reason.clone()?))));
             }
         }
         recipients
     }
 
-    /// Why a job was not delivered.
-    pub(super) fn reason(&self, job: u32) -> Option<Reason> {
-        let job = &self.jobs[job];
-        job.reason.as_deref().cloned().or_else(|| self.sites[job.destination as usize].reason())
+    /// The recipients of a job by why they were not delivered to. None: nobody has tried yet.
+    pub(super) fn reasons(&self, job: u32) -> Vec<(Option<Reason>, Vec<u32>)> {
+        let Job { heard, destination, recipients, .. } = &self.jobs[job];
+        match heard {
+            _ if recipients.is_empty() => Vec::new(),
+            None => vec![(self.sites[*destination as usize].reason(), recipients.as_slice().to_vec())],
+            Some(heard) => {
+                let groups = heard.groups(recipients.as_slice()).into_iter();
+                groups.map(|(reason, its)| (Some(reason.clone()), its)).collect()
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! How much memory messages take, as they do by the million: `benches/queue.rs` prints the same for that many.
 
+use super::heard::Heard;
 use super::tests::{arrival, fates};
 use super::*;
 use crate::smtp::client::Fate;
@@ -64,6 +65,6 @@ fn the_reason_for_which_messages_wait_is_shared() {
         queue.tried(&delivery, fates(&[450]), Blame::Nobody, "mx", 0);
     }
     let reasons: HashSet<_> =
-        queue.jobs.range(0).filter_map(|(_, job)| Some(job.reason.as_deref()? as *const Reason)).collect();
+        queue.jobs.range(0).filter_map(|(_, job)| Some(job.heard.as_deref()? as *const Heard)).collect();
     assert_eq!((reasons.len(), queue.jobs.len()), (1, 100));
 }

@@ -2,8 +2,9 @@
 //! [`crate::spool::Location`] of 16.
 
 use super::heap::{ALONE, Link, Linked};
+use super::heard::Heard;
 use super::slab::NONE;
-use super::{Deferral, Destination, Reason};
+use super::{Deferral, Destination};
 use std::sync::Arc;
 
 /// A message with recipients that are not settled. Times are milliseconds since the Unix epoch.
@@ -42,7 +43,7 @@ pub struct Job {
     /// Not before; its key where it waits.
     pub due_ms: u64,
     /// Why it was not delivered the last time; none: it has not been tried since the start.
-    pub reason: Option<Arc<Reason>>,
+    pub heard: Option<Arc<Heard>>,
     link: Link,
     /// Its message.
     pub message: u32,
@@ -84,8 +85,8 @@ impl Job {
     /// For `message`; it stands nowhere.
     pub fn new(message: u32, recipients: Vec<u32>, destination: Destination, due_ms: u64) -> Job {
         let destination = u32::try_from(destination).expect("routes are few");
-        let (recipients, reason, link, next, lane) = (Recipients::new(recipients), None, ALONE, NONE, NONE);
-        Job { recipients, due_ms, reason, link, message, next, destination, lane, attempts: 0, state: State::Resting }
+        let (recipients, heard, link, next, lane) = (Recipients::new(recipients), None, ALONE, NONE, NONE);
+        Job { recipients, due_ms, heard, link, message, next, destination, lane, attempts: 0, state: State::Resting }
     }
 
     /// How often it has been tried, if it has.

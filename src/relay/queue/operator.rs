@@ -228,6 +228,12 @@ impl<L: Copy + PartialEq> Queue<L> {
         self.look_in_time(slot);
     }
 
+    /// From when the time of message `id` counts: it was accepted then, or is to be sent then, or was requeued; time on hold does
+    /// not count. Milliseconds since the Unix epoch.
+    pub fn message_counts_from_ms(&self, id: u64) -> Option<u64> {
+        Some(self.ordered(&self.messages[self.slot(id)?]).0)
+    }
+
     /// What a survivor's record must say of orders: from when the message's time counts, and since when it is on hold.
     pub(super) fn ordered(&self, message: &Message<L>) -> (u64, Option<u64>) {
         (message.expire_ms.saturating_sub(self.settings.expire_ms), self.orders.held_ms(message.id))

@@ -1,6 +1,7 @@
 //! A destination as the queue knows it: what waits for it, whether it can be reached, and pauses.
 
 use super::crowd::Place;
+use super::heard::Heard;
 use super::slab::NONE;
 use super::turns::{Rings, Tally};
 use super::watched::Ages;
@@ -11,9 +12,6 @@ use std::sync::Arc;
 
 /// Longest pause before a destination is tried again. Shorter than a message's, because it is one connection only.
 const DESTINATION_RETRY_MAX_MS: u64 = 300_000;
-
-/// Octets that are kept of why a job waits: more than any reply of one line.
-const REASON_BYTES_MAX: usize = 512;
 
 /// A destination as the queue knows it.
 #[derive(Debug)]
@@ -45,7 +43,7 @@ pub struct Site {
     /// It is in the list of those that have become idle.
     pub is_noted: bool,
     /// Why a job was last deferred here: many have the same reason, and share it.
-    heard: Option<Arc<Reason>>,
+    heard: Option<Arc<Heard>>,
 }
 
 /// What the destinations at one address have in common.
@@ -110,16 +108,11 @@ impl Site {
         Some(unreached(self.trouble.as_deref()?))
     }
 
-    /// The reason, shared with the job before if that has the same, and cut: a server may say kilobytes, and to each message
-    /// something else.
-    pub fn share(&mut self, mut reason: Reason) -> Arc<Reason> {
-        let text = &mut reason.reply.text;
-        let end = (0..=REASON_BYTES_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-        text.truncate(end);
-        text.shrink_to_fit();
+    /// What was said, shared with the job before if that was told the same.
+    pub fn share(&mut self, heard: Heard) -> Arc<Heard> {
         match &self.heard {
-            Some(heard) if **heard == reason => heard.clone(),
-            _ => self.heard.insert(Arc::new(reason)).clone(),
+            Some(before) if **before == heard => before.clone(),
+            _ => self.heard.insert(Arc::new(heard)).clone(),
         }
     }
 }

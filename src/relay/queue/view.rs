@@ -33,7 +33,7 @@ pub struct Standing<L> {
     pub recording: Vec<u32>,
 }
 
-/// Recipients of one transaction.
+/// Recipients of one transaction, to whom the same was said when they were last tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Indices in the envelope.
@@ -76,23 +76,24 @@ impl<L: Copy + PartialEq> Queue<L> {
     }
 
     fn stands(&self, slot: u32, message: &Message<L>) -> Standing<L> {
-        let jobs = self.jobs_of(slot).into_iter().filter(|&job| !self.jobs[job].recipients.is_empty());
-        let part = |number: u32| {
+        let part = |number: u32, recipients: Vec<u32>, reason: Option<Reason>| {
             let job: &Job = &self.jobs[number];
             let destination = job.destination as usize;
             Part {
-                recipients: job.recipients.as_slice().to_vec(),
+                recipients,
                 destination,
                 flying: job.state == State::Flying,
                 attempts: job.attempts,
                 due_ms: job.due_ms.max(self.sites[destination].down_until_ms),
                 own_due_ms: job.due_ms,
-                reason: self.reason(number),
+                reason,
             }
         };
+        let parts_of = |job: u32| self.reasons(job).into_iter().map(move |(reason, its)| part(job, its, reason));
+        let parts = self.jobs_of(slot).into_iter().flat_map(parts_of).collect();
         let recording = self.committing.get(&slot).cloned().unwrap_or_default();
         let &Message { id, at, expire_ms, .. } = message;
         let held_ms = self.orders.held_ms(id);
-        Standing { id, at, expire_ms, held_ms, parts: jobs.map(part).collect(), recording }
+        Standing { id, at, expire_ms, held_ms, parts, recording }
     }
 }

@@ -150,11 +150,12 @@ impl Worker {
         if let Some(Deferral { recipient, attempts, next_ms }) = tried.keep {
             self.records.deferred(Deferred { queue_id: delivery.id, recipient, attempts, next_ms }, now);
         }
+        let counts_from_ms = self.queue.message_counts_from_ms(delivery.id).unwrap_or_else(|| release_ms(&view));
         let mut reported = Vec::new();
         for (recipient, reply) in tried.delivered {
             self.counters.delivered.add(1);
             route.delivered.add(reply.code);
-            route.queued.count(now.saturating_sub(release_ms(&view)));
+            route.queued.count(now.saturating_sub(counts_from_ms));
             journal::delivered(&about(&recipient), &reply);
             let action = handover.action().filter(|&action| notification::is_wanted(&view, recipient, action));
             match action {

@@ -190,8 +190,11 @@ impl Worker {
                 (original, whole) =
                     content::beginning(&view, &mut again, false, RETURNED_BYTES_MAX).map_err(unreadable)?;
             }
+            let retry_until_ms = late.then(|| {
+                let counts_from_ms = self.queue.message_counts_from_ms(*about).unwrap_or_else(|| release_ms(&view));
+                counts_from_ms.saturating_add(self.expire_ms)
+            });
             let (id, about) = (id.to_string(), QueueId(*about).to_string());
-            let retry_until_ms = late.then(|| release_ms(&view).saturating_add(self.expire_ms));
             let hostname = &self.hostname;
             let notice =
                 Notice { hostname, id: &id, about: &about, now_ms: now, original: &original, whole, retry_until_ms };

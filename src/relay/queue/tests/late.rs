@@ -20,6 +20,25 @@ fn a_message_past_its_time_fails_with_its_last_reason() {
     assert_eq!(queue.wake_ms(), None);
 }
 
+/// A report says of each recipient what the server has said of it (RFC 3464 section 2.3.6), and the operator sees that too.
+#[test]
+fn each_recipient_has_the_answer_that_was_given_for_it() {
+    let late_ms = 3600 * SECOND;
+    let mut queue = wary(late_ms);
+    queue.add(arrival(1, 0, &[0, 0, 0, 0]));
+    let delivery = queue.start(0).expect("due");
+    queue.tried(&delivery, fates(&[451, 452, 250, 451]), Blame::Nobody, "mx", 10);
+    let expected = vec![(0, heard(451)), (3, heard(451)), (1, heard(452))];
+    assert_eq!(queue.overdue(late_ms).expect("late").recipients, expected);
+    let parts = queue.standing(1).expect("there").parts;
+    let told: Vec<_> = parts.into_iter().map(|part| (part.recipients, part.reason)).collect();
+    assert_eq!(told, [(vec![0, 3], Some(heard(451))), (vec![1], Some(heard(452)))]);
+    let delivery = queue.start(EXPIRY - 1).expect("due");
+    queue.tried(&delivery, fates(&[452, 451, 452]), Blame::Nobody, "mx", EXPIRY - 1);
+    let expected = vec![(0, heard(452)), (3, heard(452)), (1, heard(451))];
+    assert_eq!(queue.overdue(EXPIRY).expect("its time is over").recipients, expected);
+}
+
 // covers: 12.7
 /// RFC 5321 section 4.5.4.1: days on which nobody tried are no days of trying. As after a pause, or an outage of ours, of which
 /// the second is read at a start, with a next try that lies ahead.
