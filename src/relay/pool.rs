@@ -281,8 +281,9 @@ impl Pools {
 
     /// The host has enough of us. What was open when the limit fell may complain too: that counts once.
     pub fn throttled(&mut self, seat: Seat) {
+        let most = self.most(self.pools[seat.destination][seat.member].host);
         let host = self.host_of(seat);
-        if host.connections <= host.limit {
+        if host.connections <= most {
             (host.answered, host.limit) = (0, (host.limit / 2).max(1));
         }
     }

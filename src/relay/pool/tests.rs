@@ -150,6 +150,18 @@ fn a_limit_grows_one_by_one_and_falls_by_half_and_never_below_one() {
     assert_eq!(all.room(0), 1);
 }
 
+/// It may have three of its limit of eight beside one of three times its weight.
+#[test]
+fn what_complains_together_counts_once_at_a_host_of_little_weight_too() {
+    let mut all = pools(8, &[&[("a", 3), ("b", 1)]]);
+    let here = seat(0, 1);
+    (0..100).for_each(|_| all.answered(here));
+    (0..3).for_each(|_| assert_eq!(all.choose(0, &[0]), Choice::Seat(here)));
+    assert_eq!(all.choose(0, &[0]), Choice::Full);
+    (0..3).for_each(|_| all.throttled(here));
+    assert_eq!(all.hosts().nth(1), Some(("b", 3, 4)));
+}
+
 #[test]
 fn a_busy_host_is_not_down_as_long_as_we_have_a_connection_there() {
     let mut all = pools(8, &[&[("a", 1), ("b", 1)]]);
