@@ -109,17 +109,17 @@ impl<W> Table<W> {
         self.tidy(to);
     }
 
-    /// It took a connection.
+    /// It took a connection. If it has broken too many, it is up when it has answered a transaction.
     fn worked(&mut self, to: SocketAddr) {
-        if let Some(known) = self.known.get_mut(&to) {
+        if let Some(known) = self.known.get_mut(&to).filter(|known| !known.losses.are_too_many()) {
             (known.failures, known.why) = (0, String::new());
         }
     }
 
     /// It answered a whole transaction.
     fn answered(&mut self, to: SocketAddr) {
-        self.worked(to);
         self.known.get_mut(&to).into_iter().for_each(|known| known.losses.end());
+        self.worked(to);
     }
 
     /// It took no connection. Returns who waited for a place: they are told why.
@@ -207,6 +207,8 @@ impl Addresses {
             known.waiting.retain(|(.., wake)| !wake.is_canceled());
         });
         self.0.borrow_mut().wait(to, most, sender, wake);
+        // Those before may be of a route that allows fewer.
+        self.hand_on(to);
         match monoio::time::timeout(PATIENCE, woken).await {
             Ok(Ok(Ok(place))) => Ok(place),
             Ok(Ok(Err(why))) => Err(NoPlace::Down(why)),
@@ -355,6 +357,28 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_connections_and_breaks_them_is_asked_ever_more_rarely_too() {
+        let (mut table, here) = (Table::<u32>::new(SECOND), address("192.0.2.1:25"));
+        let (mut now, mut pauses) = (0, Vec::new());
+        for turn in 0..6 {
+            assert_eq!(table.enter(here, 2, 7, now), Entry::Place);
+            table.worked(here);
+            if turn > 0 {
+                assert!(matches!(table.enter(here, 2, 8, now), Entry::Down(_)), "one");
+            }
+            (0..3).for_each(|_| drop(table.lost(here, None, now)));
+            table.left(here, 7);
+            let retry_ms = table.known[&here].retry_ms;
+            pauses.push(retry_ms - now);
+            now = retry_ms;
+        }
+        assert_eq!(pauses, [750, 1500, 3000, 6000, 12_000, 24_000]);
+        assert_eq!(table.enter(here, 2, 7, now), Entry::Place);
+        table.answered(here);
+        assert_eq!(table.enter(here, 2, 8, now), Entry::Place, "it is up");
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let mut table = Table::<u32>::new(SECOND);
         for number in 0..2 * DOWN_MAX as u32 {
@@ -374,6 +398,26 @@ mod tests {
             table.left(to, 7);
         });
         assert_eq!(table.known.len(), DOWN_MAX);
+    }
+
+    /// By one route it may have one, by another two.
+    #[test]
+    fn who_waits_by_one_route_holds_up_nobody_of_another_that_may_have_more() {
+        let here = address("192.0.2.1:25");
+        let driver = if crate::net::probe_io_uring().is_ok() { Driver::IoUring } else { Driver::Epoll };
+        crate::net::run(driver, None, async move {
+            let addresses = Addresses::new(SECOND);
+            let first = addresses.enter(here, 1, 7).await.expect("a place");
+            let waiting = monoio::spawn({
+                let addresses = addresses.clone();
+                async move { addresses.enter(here, 1, 8).await.map(drop) }
+            });
+            monoio::time::sleep(Duration::from_millis(1)).await;
+            let other = addresses.enter(here, 2, 9).await.expect("there is room");
+            drop((first, other));
+            assert_eq!(waiting.await, Ok(()));
+        })
+        .expect("a runtime");
     }
 
     /// Given back, handed on, and told, by those who hold places and wait for them.
