@@ -1,5 +1,6 @@
 //! The relay on its thread, with a real spool, against a server that misbehaves on request.
 
+mod addresses;
 mod fake;
 mod lingering;
 mod login;

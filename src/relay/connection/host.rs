@@ -56,12 +56,18 @@ impl Host<'_> {
         let login = self.login.clone();
         let options = Options { lmtp: self.lmtp, starttls, verifies, login, ..Options::new(&context.hostname) };
         let mut trouble: Option<(OpenError, String)> = None;
-        for address in &self.addresses {
+        let mut has_waited = false;
+        for address in self.roomy_first(context) {
+            if has_waited && self.is_full(address, context) {
+                continue;
+            }
             let place = match self.enter(address, context).await {
                 Ok(place) => place,
-                Err(_) if trouble.as_ref().is_some_and(|(known, _)| !known.is_lasting()) => continue,
                 Err(no_place) => {
-                    trouble = Some((unentered(no_place), address.shown(&self.name)));
+                    has_waited |= no_place == NoPlace::Full;
+                    if trouble.as_ref().is_none_or(|(known, _)| known.is_lasting()) {
+                        trouble = Some((unentered(no_place), address.shown(&self.name)));
+                    }
                     continue;
                 }
             };
@@ -78,14 +84,7 @@ impl Host<'_> {
                 options.starttls = StartTls::Never;
                 opened = Connection::open_at(address, &self.name, &options, None, self.hurried, context).await;
             }
-            if let Some(place) = &place {
-                match &opened {
-                    // It is there; that it is not for this message says nothing to others.
-                    Ok(_) | Err(OpenError::Certificate(_) | OpenError::NoTls(_) | OpenError::Loop) => place.worked(),
-                    Err(OpenError::Busy(why)) => place.failed(why, true),
-                    Err(OpenError::Handshake(why) | OpenError::Other(why)) => place.failed(why, false),
-                }
-            }
+            place.iter().for_each(|place| tell(place, &opened));
             match opened {
                 Ok(connection) => return Ok(Connection { place, ..connection }),
                 // An address that may be better another time counts for more than one that never will be.
@@ -96,12 +95,36 @@ impl Host<'_> {
         Err(trouble.unwrap_or_else(|| (OpenError::Other("it has no address".into()), self.name.clone())))
     }
 
+    /// The addresses in order, and last those where one has to wait for a place. One waits once.
+    fn roomy_first(&self, context: &Context) -> Vec<&Address> {
+        let mut all: Vec<&Address> = self.addresses.iter().collect();
+        all.sort_by_key(|address| self.is_full(address, context));
+        all
+    }
+
+    fn is_full(&self, address: &Address, context: &Context) -> bool {
+        match (self.shared, address) {
+            (Some((most, _)), Address::Tcp(to)) => context.addresses.is_full(*to, most),
+            _ => false,
+        }
+    }
+
     /// A place at an address that may be other hosts' too.
     async fn enter(&self, address: &Address, context: &Context) -> Result<Option<Place>, NoPlace> {
         match (self.shared, address) {
             (Some((most, sender)), Address::Tcp(to)) => context.addresses.enter(*to, most, sender).await.map(Some),
             _ => Ok(None),
         }
+    }
+}
+
+/// Others who want to connect to an address hear what came of it.
+fn tell(place: &Place, opened: &Result<Connection, OpenError>) {
+    match opened {
+        // It is there; that it is not for this message says nothing to others.
+        Ok(_) | Err(OpenError::Certificate(_) | OpenError::NoTls(_) | OpenError::Loop) => place.worked(),
+        Err(OpenError::Busy(why)) => place.failed(why, true),
+        Err(OpenError::Handshake(why) | OpenError::Other(why)) => place.failed(why, false),
     }
 }
 

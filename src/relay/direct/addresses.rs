@@ -76,7 +76,7 @@ impl<W> Table<W> {
         if known.failures > 0 && (known.retry_ms > now || !known.senders.is_empty()) {
             return Entry::Down(known.why.clone());
         }
-        if !known.waiting.is_empty() || known.senders.len() >= most.max(1) {
+        if known.is_full(most) {
             return Entry::Full;
         }
         known.senders.push(sender);
@@ -163,6 +163,11 @@ impl<W> Known<W> {
         let (losses, why) = Default::default();
         Known { senders: Vec::new(), waiting: Vec::new(), failures: 0, losses, retry_ms: 0, why }
     }
+
+    /// Has it as many connections as there may be, or does somebody wait before?
+    fn is_full(&self, most: usize) -> bool {
+        !self.waiting.is_empty() || self.senders.len() >= most.max(1)
+    }
 }
 
 type Wake = oneshot::Sender<Result<Place, String>>;
@@ -214,6 +219,11 @@ impl Addresses {
             Ok(Ok(Err(why))) => Err(NoPlace::Down(why)),
             Ok(Err(_)) | Err(_) => Err(NoPlace::Full),
         }
+    }
+
+    /// Would one have to wait for a place at `to` now?
+    pub fn is_full(&self, to: SocketAddr, most: usize) -> bool {
+        self.0.borrow().known.get(&to).is_some_and(|known| known.failures == 0 && known.is_full(most))
     }
 
     /// Who waits for a place at `to` gets what is free.
