@@ -397,9 +397,12 @@ impl Files {
             let begun = Wiping::spill(&self.shared.layout, number);
             return begun.inspect_err(|error| self.cannot_wipe(What::Spill(number), error)).ok();
         }
-        let before_ms = now_ms().saturating_sub(after.as_millis() as u64 / 4);
+        let now_ms = now_ms();
+        let before_ms = now_ms.saturating_sub(after.as_millis() as u64 / 4);
         let is_due = |spare: &Spare| spare.dirty.is_some_and(|since| since <= before_ms);
         let mut spares = self.shared.spares();
+        // The clock may have been set back since one was erased.
+        spares.iter_mut().for_each(|spare| spare.dirty = spare.dirty.map(|since| since.min(now_ms)));
         let place = spares.iter().position(is_due)?;
         let spare = spares.remove(place);
         drop(spares);
@@ -408,7 +411,7 @@ impl Files {
             event(Level::Warning, "delivered mail cannot be overwritten, tried again later")
                 .field("error", error)
                 .emit();
-            self.shared.spares().push(Spare { dirty: Some(now_ms()), ..spare });
+            self.shared.spares().push(Spare { dirty: Some(now_ms), ..spare });
         };
         begun.map_err(later).ok()
     }

@@ -183,8 +183,11 @@ impl Writer {
     pub fn change_old_segment(&self) {
         let inner = &self.inner;
         let Some(wipe_after_s) = inner.shared.wipe_after_s else { return };
-        let before_ms = now_ms().saturating_sub(wipe_after_s.saturating_mul(1000) / 4);
-        let is_old = inner.header.get().is_some_and(|header| header.created_ms < before_ms);
+        let now_ms = now_ms();
+        let before_ms = now_ms.saturating_sub(wipe_after_s.saturating_mul(1000) / 4);
+        // What was begun later than now was begun before the clock was set back: nobody knows when.
+        let is_old = |begun_ms: u64| begun_ms < before_ms || begun_ms > now_ms;
+        let is_old = inner.header.get().is_some_and(|header| is_old(header.created_ms));
         if is_old && inner.core.borrow_mut().change_segment() && !inner.running.replace(true) {
             disk::spawn(run(inner.clone()));
         }

@@ -145,6 +145,7 @@ mod tests {
     use super::super::super::shared::{Erase, Request};
     use super::super::{Disk, Trouble, install};
     use super::*;
+    use crate::clock::SIMULATED_MS;
 
     /// A spool with a segment that was written, and whose writer has ended.
     fn begun(seed: u64) -> (Machine, PathBuf, Header) {
@@ -181,6 +182,22 @@ mod tests {
             assert!(with(|disk| disk.is_durable(&path, 0, BLOCK as usize)), "seed {seed}: a power cut would change it");
         }
         assert!(stale > 10, "{stale}");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_does_not_put_off_what_is_to_be_overwritten() {
+        let now_ms = 1_800_000_000_000;
+        SIMULATED_MS.set(Some(now_ms));
+        install(Disk::new(1));
+        let mut machine = Machine::open(1, 4).expect("opens");
+        machine.spool.shared.spares()[0].dirty = Some(now_ms + 86_400_000);
+        while machine.step() {}
+        let dirty = |machine: &Machine| machine.spool.shared.spares().iter().filter(|one| one.dirty.is_some()).count();
+        assert_eq!(dirty(&machine), 1, "a quarter of the time is to pass");
+        SIMULATED_MS.set(Some(now_ms + 1000));
+        while machine.step() {}
+        assert_eq!(dirty(&machine), 0);
+        SIMULATED_MS.set(None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is left of delivered mail, and how large the spool may grow.
 
 use super::*;
+use crate::clock::{SIMULATED_MS, now_ms};
 use std::time::Duration;
 
 const TEXT: &[u8] = b"nobody may read this for ever";
@@ -182,4 +183,25 @@ fn beyond_its_largest_size_the_spool_grows_for_the_relay_alone() {
         let answer = answer.try_recv().expect("it is there").expect("answered");
         assert_eq!(answer.is_ok(), for_relay);
     }
+}
+
+/// Its segment was begun tomorrow.
+#[test]
+fn a_clock_that_was_ahead_does_not_put_it_off() {
+    on_both(async |driver, directory| {
+        let mut spool = wiping(&directory, 4);
+        SIMULATED_MS.set(Some(now_ms() + 86_400_000));
+        let core = start(spool.core_writers().remove(0), driver);
+        let (_seed, mut follower) = spool.relay_side();
+        commit(&core, TEXT).await.expect("durable");
+        SIMULATED_MS.set(None);
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        while holding(&directory) > 0 && std::time::Instant::now() < end {
+            core.change_old_segment();
+            entries(&mut follower).iter().for_each(|(_, at)| follower.settled(*at));
+            monoio::time::sleep(Duration::from_millis(100)).await;
+        }
+        core.drain().await;
+        assert_eq!(holding(&directory), 0);
+    });
 }
