@@ -270,8 +270,8 @@ fn unsent(task: u64, work: Work, unopened: Unopened, way: &Way) -> Report {
     }
 }
 
-/// Tells the pool, and whoever else is at the address, what came of an attempt. Whose fault it was for the queue: not the destination's while another of its hosts
-/// is up.
+/// Tells the pool, and whoever else is at the address, what came of an attempt. Whose fault it was for the queue: not the
+/// destination's while another of its hosts is up.
 fn blamed(attempt: &Attempt, delivery: &Delivery<Location>, lease: &Lease, place: Option<&Place>) -> Blame {
     let is_enough = is_enough(&attempt.fates);
     if is_enough || attempt.blame == Blame::Nobody {

@@ -71,8 +71,8 @@ impl Site {
         known.as_ref().map_or(1, |known| known.hosts.rooms().iter().map(|(_, room)| room).sum::<usize>().max(1))
     }
 
-    /// A connection to one of its servers for mail of `sender`, by preference; each is tried once. Errors: that of a server that may be better
-    /// another time, else of one that never will be.
+    /// A connection to one of its servers for mail of `sender`, by preference; each is tried once. Errors: that of a server that
+    /// may be better another time, else of one that never will be.
     pub async fn open(&self, sender: u32, tools: &Rc<Tools>) -> Result<(Lease, Connection), Unopened> {
         let known = self.look_up(sender, tools).await.map_err(|nobody| match nobody {
             Nobody::Refused(reply) => Unopened::Refused(reply),

@@ -22,8 +22,8 @@ use super::{Delivery, Destination, Message, Queue, State};
 use crate::shares::Shares;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-/// Shared sites that are looked at in one turn: two mailings to the same domains share 50,000, and each connection that begins or
-/// ends changes who may.
+/// Shared sites that are looked at in one turn: two mailings to the same domains may share 50,000, and each connection that
+/// begins or ends changes who may.
 const TURNED_AT_ONCE: usize = 1024;
 
 /// Where a site stands.
@@ -267,9 +267,9 @@ impl<L: Copy + PartialEq> Queue<L> {
         }
     }
 
-    /// A site with mail of several senders has its turn by one of them. If that one may not begin a connection any more and another
-    /// may, it is put where it has its turn by that one. The first such; says whether there was any. Each is looked at once
-    /// after a change of who may, and not all of them in one turn.
+    /// A site with mail of several senders has its turn by one of them. If that one may not begin a connection any more and
+    /// another may, it is put where it has its turn by that one. The first such; says whether there was any. Each is looked at
+    /// once after a change of who may, and not all of them in one turn.
     fn turn_shared(&mut self) -> bool {
         let Crowd { shared, shares, turned_at, to_turn, turn_from, .. } = &mut self.crowd;
         if std::mem::replace(turned_at, shares.changes()) != shares.changes() {
