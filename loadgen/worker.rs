@@ -132,6 +132,8 @@ async fn session(thread: &Thread, message: &mut Message) -> Result<(), Failure> 
             break;
         }
         connection.send(message).await?;
+        // With a refusal the server may have ended the session: 421, or what is no SMTP.
+        connection.until_ready().await?;
     }
     connection.quit().await
 }
@@ -210,7 +212,7 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Greeting, EHLO, STARTTLS, AUTH.
+    /// Greeting, EHLO, STARTTLS, AUTH; or the end of a transaction. Errors: the session is over.
     async fn until_ready(&mut self) -> Result<(), Failure> {
         loop {
             match self.event().await? {

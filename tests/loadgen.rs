@@ -2,7 +2,7 @@
 //! the clear and in TLS, on io_uring and on epoll; and what was refused or lost is called so.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -117,6 +117,32 @@ fn refusals_are_entered_and_strict_minds_them() {
     assert_eq!(sent["accepted"], received["received"]);
     let text = String::from_utf8(output.stdout).expect("JSON");
     assert!(text.contains(r#""content 451":{"count":10"#), "{text}");
+}
+
+/// As a server without room does, and one that has had enough of somebody's mistakes.
+#[test]
+fn a_server_that_refuses_mail_and_ends_the_session_ends_no_run() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let serving = std::thread::spawn(move || {
+        for ending in ["452 4.3.1 no room\r\n421 4.3.2 enough\r\n", "452 4.3.1 no room\r\nnonsense\r\n"] {
+            let (stream, _) = listener.accept().expect("a client");
+            let (mut lines, mut say) = (BufReader::new(&stream).lines(), &stream);
+            say.write_all(b"220 here.example\r\n").expect("said");
+            lines.next();
+            say.write_all(b"250-here.example\r\n250 PIPELINING\r\n").expect("said");
+            lines.by_ref().take(3).for_each(drop);
+            say.write_all(ending.as_bytes()).expect("said");
+            lines.for_each(drop);
+        }
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let output = run(&address, &directory.path().join("sent"), &["--messages", "2"]);
+    serving.join().expect("served");
+    let text = String::from_utf8(output.stdout).expect("JSON");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(r#""refused":2"#) && text.contains(r#""envelope 452":{"count":2"#), "{text}{said}");
+    assert!(!said.contains("panicked"), "{said}");
 }
 
 #[test]
