@@ -11,6 +11,7 @@
 
 use crate::admin::status::Status;
 use crate::auth::Authenticator;
+use crate::auth::users::Names;
 use crate::clock::now_ms;
 use crate::config::{Config, Io};
 use crate::control::socket::ControlSocket;
@@ -76,7 +77,8 @@ impl Appliance {
             retention_days: config.trace.retention_days,
             reserve_bytes: config.spool.reserve_bytes,
         })?;
-        let control = ControlSocket::start(&config.control, &config.spool.directory, line, traces.clone())?;
+        let names = Names::of(config.auth.as_ref());
+        let control = ControlSocket::start(&config.control, &config.spool.directory, line, traces.clone(), names)?;
         // Whatever cannot be had is said before anybody is served.
         let admin = config.admin.as_ref().map(|admin| Http::bind(admin.listen)).transpose()?;
         let cores = server::start(setup)?;

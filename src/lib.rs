@@ -36,7 +36,7 @@
 //! | [`net`] | bytes: buffers, TCP and TLS streams, the runtime | of `services` how files are read |
 //! | [`server`] | the appliance: core threads, listeners, connections, what they share | `net`, `spool`, `auth`, `policy`, `message`, `smtp` |
 //! | [`services`] | what is slow: name resolution, name servers, files that an operator writes | `metrics`, for what name servers say |
-//! | [`control`] | the operator's way into a running server: a Unix socket | `relay`, `spool`, `smtp::envelope`, `trace` |
+//! | [`control`] | the operator's way into a running server: a Unix socket | `relay`, `spool`, `smtp::envelope`, `trace`, `auth` |
 //! | [`trace`] | what became of each message, kept for some days | `smtp::envelope`, `spool::QueueId` |
 //! | [`admin`] | what the operator does: queue, user commands, demo | all |
 //! | [`appliance`] | all of it put together, started and stopped | all |

@@ -34,7 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["net", "spool", "auth", "policy", "message", "smtp", "sasl", "services", "config", "log", "metrics", "clock"],
     ),
     ("services", &["config", "log", "metrics", "shares"]),
-    ("control", &["relay", "spool", "smtp::envelope", "trace", "config", "log", "clock"]),
+    ("control", &["relay", "spool", "smtp::envelope", "trace", "auth::users::Names", "config", "log", "clock"]),
     ("trace", &["smtp::envelope", "spool::QueueId", "log", "clock"]),
     ("config", &["policy", "sasl::Mechanism", "sasl::Mechanisms", "log"]),
     ("log", &[]),

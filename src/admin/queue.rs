@@ -12,6 +12,7 @@ pub mod command;
 pub mod print;
 
 use super::{complain, say};
+use crate::auth::users::Names;
 use crate::clock::now_ms;
 use crate::config::{self, Config};
 use crate::control::answer::{self, Answering};
@@ -184,7 +185,8 @@ fn stopped(
         complain(&format!("penstock: {}: damaged or set aside, messages in it are not shown\n", path.display()));
     }
     let source = Source::Spool(Box::new(Stopped::read(examined, config, now_ms())));
-    let mut answering = Answering { source, spool: directory.clone(), traces: Traces::off() };
+    let names = Names::of(config.auth.as_ref());
+    let mut answering = Answering { source, spool: directory.clone(), traces: Traces::off(), names };
     answer::carry_out(&mut answering, None, request, out);
     Ok(())
 }

@@ -60,7 +60,9 @@ pub fn message(trace: &Value, now_ms: u64) -> String {
             };
             let _ = writeln!(out, "  accepted {} {client}{user}, sender {}", moment(accepted), sender(known));
         }
-        false => out.push_str("  accepted before the days that are kept\n"),
+        false => out.push_str(
+            "  its acceptance was not kept: it was before the days that are kept, or the disk had no room then\n",
+        ),
     }
     for recipient in trace["recipients"].as_array().into_iter().flatten() {
         out.push_str(&of_recipient(recipient, queue, now_ms));

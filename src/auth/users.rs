@@ -76,6 +76,11 @@ impl Names {
         Names { form: config.username_form, domain: config.domain.clone() }
     }
 
+    /// As configured, or, where nobody logs in here, as a proxy's users are named.
+    pub fn of(config: Option<&config::Auth>) -> Names {
+        config.map_or(Names { form: UsernameForm::Either, domain: None }, Names::new)
+    }
+
     /// The one name of the account that `name` names: prepared (RFC 4013), lower case, in the configured form. Errors:
     /// why it is no name, for people.
     pub fn account(&self, name: &str) -> Result<String, &'static str> {

@@ -3,10 +3,10 @@
 //! ```text
 //!  {"relay":{"paused":true}}      first, if it is so
 //!  {"message":{..}}   {"acted":{"id":..,"result":..}}   {"stats":{..}}   {"trace":{..}}
-//!  {"end":{"messages":12,"scheduled":0}}   or   {"error":".."}
+//!  {"end":{"messages":12,"scheduled":0,..}}   or   {"error":".."}
 //! ```
 //!
-//! `scheduled`: messages that an order for all that fit has left alone, because their senders want them later.
+//! What stands in the last one, [`Tally`] says.
 
 use super::filter::Filter;
 use super::listing::{self, text};
@@ -14,7 +14,9 @@ use super::peer::Peer;
 use super::permission;
 use super::request::{Deed, Request, Selection};
 use super::source::Source;
+use super::tally::{self, Tally};
 use super::tracing;
+use crate::auth::users::Names;
 use crate::clock::now_ms;
 use crate::log::{Level, event};
 use crate::relay::content;
@@ -25,7 +27,7 @@ use crate::trace::line::What;
 use crate::trace::search::{self, Traced};
 use crate::trace::{self, Traces};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -35,6 +37,8 @@ const HEADER_BYTES_MAX: usize = 256 << 10;
 const TRACED_AT_ONCE: usize = 16;
 /// Why an order ended early, and of which messages it is not known whether it was done.
 type Unanswered = (Cut, Vec<u64>);
+/// Messages, and how many recipients of some were not asked for.
+type Meant = (Vec<u64>, HashMap<u64, usize>);
 /// Messages of which one record of deletions may tell.
 const DELETED_AT_ONCE: usize = 32;
 /// What is busy is asked again after this time, so many times.
@@ -51,6 +55,8 @@ pub struct Answering {
     pub spool: PathBuf,
     /// Where acts are kept.
     pub traces: Traces,
+    /// Which names are the same account.
+    pub names: Names,
 }
 
 /// Why an answer ends early.
@@ -87,20 +93,20 @@ pub fn answer(answering: &mut Answering, peer: &Peer, request: &Request, out: Ou
 
 /// Answers `request`, whoever asks. Without a peer nothing is changed, and no line in the log says so.
 pub fn carry_out(answering: &mut Answering, peer: Option<&Peer>, request: &Request, out: Out) {
-    let (mut scheduled, is_stats) = (0, *request == Request::Stats);
+    let (mut tally, is_stats) = (Tally::default(), *request == Request::Stats);
     let noted = if is_stats { Ok(()) } else { answering.note_a_pause(out) };
     let ended = noted.and_then(|()| match request {
-        Request::Stats => answering.stats(out),
-        Request::List { selection, limit } => answering.list(selection, *limit, out),
-        Request::Show { ids, headers } => answering.show(ids, *headers, out),
+        Request::Stats => answering.stats(&mut tally, out),
+        Request::List { selection, limit } => answering.list(selection, *limit, &mut tally, out),
+        Request::Show { ids, headers } => answering.show(ids, *headers, &mut tally, out),
         Request::Act { deed, selection, bounce } => match peer {
-            Some(peer) => answering.act(peer, *deed, selection, *bounce, &mut scheduled, out),
+            Some(peer) => answering.act(peer, *deed, selection, *bounce, &mut tally, out),
             None => Err(Cut::Because(format!("{} takes a running server", deed.name()))),
         },
-        Request::Trace { what, limit } => answering.trace(what, *limit, out),
+        Request::Trace { what, limit } => answering.trace(what, *limit, &mut tally, out),
     });
     match ended {
-        Ok(messages) => drop(out(&json!({ "end": { "messages": messages, "scheduled": scheduled } }))),
+        Ok(()) => drop(out(&tally.to_json())),
         Err(Cut::Because(reason)) => drop(out(&json!({ "error": reason }))),
         Err(Cut::Gone) => {}
     }
@@ -126,7 +132,7 @@ impl Answering {
         }
     }
 
-    fn stats(&mut self, out: Out) -> Result<u64, Cut> {
+    fn stats(&mut self, tally: &mut Tally, out: Out) -> Result<(), Cut> {
         let counts = self.count()?;
         let mut statuses: BTreeMap<&str, u64> = BTreeMap::new();
         let (mut oldest_s, mut recipients, now) = (0u64, 0u64, now_ms());
@@ -144,20 +150,27 @@ impl Answering {
             "messages": counts.messages, "recipients": recipients, "held": counts.held, "unreadable": counts.unreadable,
             "oldest_s": oldest_s, "status": statuses, "destinations": destinations, "paused": counts.paused,
         }});
-        if out(&stats) { Ok(counts.messages as u64) } else { Err(Cut::Gone) }
+        tally.messages = counts.messages as u64;
+        if out(&stats) { Ok(()) } else { Err(Cut::Gone) }
     }
 
-    fn list(&mut self, selection: &Selection, limit: u64, out: Out) -> Result<u64, Cut> {
-        let (mut count, now) = (0, now_ms());
+    fn list(&mut self, selection: &Selection, limit: u64, tally: &mut Tally, out: Out) -> Result<(), Cut> {
+        let now = now_ms();
+        if matches!(selection, Selection::Filter(filter) if filter.is_all()) {
+            tally.of = Some(self.count()?.messages as u64);
+        }
         self.each(selection, &mut |one, view, bytes| {
-            count += 1;
+            tally.more = limit > 0 && tally.messages == limit;
+            if tally.more {
+                return Ok(false);
+            }
+            tally.messages += 1;
             let row = listing::row(one, view, bytes, false, now);
-            if out(&json!({ "message": row })) { Ok(limit == 0 || count < limit) } else { Err(Cut::Gone) }
-        })?;
-        Ok(count)
+            if out(&json!({ "message": row })) { Ok(true) } else { Err(Cut::Gone) }
+        })
     }
 
-    fn show(&mut self, ids: &[u64], headers: bool, out: Out) -> Result<u64, Cut> {
+    fn show(&mut self, ids: &[u64], headers: bool, tally: &mut Tally, out: Out) -> Result<(), Cut> {
         let mut reader = Reader::new(&self.spool);
         let (mut shown, now) = (Vec::new(), now_ms());
         self.each(&Selection::Ids(ids.to_vec()), &mut |one, view, bytes| {
@@ -175,7 +188,8 @@ impl Answering {
                 return Err(Cut::Gone);
             }
         }
-        Ok(shown.len() as u64)
+        tally.messages = shown.len() as u64;
+        Ok(())
     }
 
     fn act(
@@ -184,17 +198,16 @@ impl Answering {
         deed: Deed,
         selection: &Selection,
         bounce: bool,
-        scheduled: &mut u64,
+        tally: &mut Tally,
         out: Out,
-    ) -> Result<u64, Cut> {
-        let ids = self.meant(deed, selection, scheduled)?;
+    ) -> Result<(), Cut> {
+        let (ids, others) = self.meant(deed, selection, tally)?;
         let named = matches!(selection, Selection::Ids(_));
         let at_once = match (deed, bounce) {
             (Deed::Delete, true) => 1,
             (Deed::Delete, false) => DELETED_AT_ONCE,
             _ => IDS_MAX,
         };
-        let mut count = 0;
         for some in ids.chunks(at_once) {
             let (mut all, ended) = self.do_to(deed, some.to_vec(), bounce);
             // Delivered since it was found: nobody has asked for this one.
@@ -202,10 +215,14 @@ impl Answering {
             // Whether or not anybody hears of it.
             all.iter().for_each(|&(id, done)| self.keep(peer, deed, bounce, id, done));
             for (id, done) in all {
-                let (result, recipients, under_way) = result(done);
-                count += u64::from(result == "done");
+                tally.count(deed, done);
+                let (recipients, under_way) = match done {
+                    Done::Done { recipients, under_way } => (recipients, under_way),
+                    _ => (0, 0),
+                };
                 let row = json!({ "acted": {
-                    "id": QueueId(id).to_string(), "result": result, "recipients": recipients, "under_way": under_way,
+                    "id": QueueId(id).to_string(), "result": tally::result(deed, done), "recipients": recipients,
+                    "under_way": under_way, "others": others.get(&id).copied().unwrap_or(0),
                 }});
                 if !out(&row) {
                     return Err(Cut::Gone);
@@ -219,19 +236,24 @@ impl Answering {
                 return Err(cut);
             }
         }
-        Ok(count)
+        Ok(())
     }
 
     /// The messages of an order. Who names one by its id means it; of all that fit those are left out for which it is nothing,
-    /// and those that would go out before the time that their senders asked for (RFC 4865), which are counted.
-    fn meant(&mut self, deed: Deed, selection: &Selection, scheduled: &mut u64) -> Result<Vec<u64>, Cut> {
-        let (mut ids, now) = (Vec::new(), now_ms());
+    /// and those that would go out before the time that their senders asked for (RFC 4865), which are counted. Beside them, of
+    /// whom a message is chosen by a recipient, how many others it is for.
+    fn meant(&mut self, deed: Deed, selection: &Selection, tally: &mut Tally) -> Result<Meant, Cut> {
+        let (mut ids, mut others, now) = (Vec::new(), HashMap::new(), now_ms());
         match selection {
             Selection::Ids(named) => ids.clone_from(named),
-            Selection::Filter(_) => self.each(selection, &mut |one, _, _| {
+            Selection::Filter(filter) => self.each(selection, &mut |one, view, _| {
+                let beside = listing::beside(filter, one, view);
+                if beside > 0 {
+                    others.insert(one.standing.id, beside);
+                }
                 let sends = matches!(deed, Deed::Flush | Deed::Requeue);
                 match () {
-                    () if sends && listing::is_for_later(&one.standing, now) => *scheduled += 1,
+                    () if sends && listing::is_for_later(&one.standing, now) => tally.scheduled += 1,
                     // Only what is held can be released.
                     () if deed == Deed::Release && one.standing.held_ms.is_none() => {}
                     () => ids.push(one.standing.id),
@@ -239,14 +261,16 @@ impl Answering {
                 Ok(true)
             })?,
         }
-        Ok(ids)
+        Ok((ids, others))
     }
 
     /// Every act has its line in the log, and what was done is part of what became of the message.
     fn keep(&self, peer: &Peer, deed: Deed, bounce: bool, id: u64, done: Done) {
-        let (result, ..) = result(done);
+        let result = tally::result(deed, done);
         audit("operator acts", peer, deed).field("queue_id", QueueId(id)).field("result", result).emit();
         let what = match (deed, done) {
+            // Nobody's copy was taken out.
+            _ if result != "done" => return,
             (Deed::Hold, Done::Done { .. }) => What::Held,
             (Deed::Release, Done::Done { .. }) => What::Released,
             (Deed::Requeue, Done::Done { .. }) => What::Requeued,
@@ -258,19 +282,27 @@ impl Answering {
     }
 
     /// What became of messages, from the traces, and how those stand that are still queued.
-    fn trace(&mut self, what: &str, limit: u64, out: Out) -> Result<u64, Cut> {
+    fn trace(&mut self, what: &str, limit: u64, tally: &mut Tally, out: Out) -> Result<(), Cut> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut traced = search::find(&self.spool.join(trace::DIRECTORY), what, limit);
+        let account = self.names.account(what).ok();
+        // One more tells whether there are more; that is the oldest.
+        let one_more = limit.saturating_add(1);
+        let mut traced = search::find(&self.spool.join(trace::DIRECTORY), what, account.as_deref(), one_more);
         if traced.is_empty() {
-            traced = self.queued_about(what, limit)?;
+            traced = self.queued_about(what, one_more)?;
         }
-        let (count, now) = (traced.len() as u64, now_ms());
+        tally.more = traced.len() > limit;
+        if tally.more {
+            traced.pop_first();
+        }
+        tally.messages = traced.len() as u64;
+        let now = now_ms();
         let mut traced = traced.into_iter();
         loop {
             // A row tells of each recipient: some are made at a time.
             let some: Vec<_> = traced.by_ref().take(TRACED_AT_ONCE).collect();
             if some.is_empty() {
-                return Ok(count);
+                return Ok(());
             }
             let mut rows = BTreeMap::new();
             self.each(&Selection::Ids(some.iter().map(|(id, _)| *id).collect()), &mut |one, view, bytes| {
@@ -298,7 +330,7 @@ impl Answering {
         let now = now_ms();
         let named = Some(what.to_owned());
         let filters = [
-            Filter { user: named.clone(), ..Filter::default() },
+            Filter { user: named.clone(), ..Filter::default() }.of_account(&self.names),
             Filter { sender: named.clone(), ..Filter::default() },
             Filter { recipient: named, ..Filter::default() },
         ];
@@ -350,12 +382,11 @@ impl Answering {
         f: &mut dyn FnMut(&Described, &View, usize) -> Result<bool, Cut>,
     ) -> Result<(), Cut> {
         let (begun, now) = (Instant::now(), now_ms());
-        let all = Default::default();
         let (mut ids, filter) = match selection {
-            Selection::Ids(ids) => (ids.clone(), &all),
+            Selection::Ids(ids) => (ids.clone(), Filter::default()),
             Selection::Filter(filter) => {
                 let Answer::Ids(ids) = self.source.ask(Question::Ids)? else { return Err(misunderstood()) };
-                (ids, filter)
+                (ids, filter.clone().of_account(&self.names))
             }
         };
         ids.sort_unstable();
@@ -373,7 +404,7 @@ impl Answering {
                 // Gone since, or set aside as damaged: the log has it.
                 let Ok((envelope, bytes)) = reader.envelope(one.reference) else { continue };
                 let Ok(view) = View::parse(&envelope) else { continue };
-                if listing::matches(filter, &one, &view, now) && !f(&one, &view, bytes)? {
+                if listing::matches(&filter, &one, &view, now) && !f(&one, &view, bytes)? {
                     return Ok(());
                 }
             }
@@ -385,16 +416,6 @@ impl Answering {
 /// The relay answers what it is asked; anything else is a bug, and no reason to stop.
 fn misunderstood() -> Cut {
     Cut::Because("the relay answered something else".into())
-}
-
-fn result(done: Done) -> (&'static str, usize, usize) {
-    match done {
-        Done::Done { recipients, under_way } => ("done", recipients, under_way),
-        Done::Unknown => ("unknown", 0, 0),
-        Done::Busy => ("busy", 0, 0),
-        Done::Refused(_) => ("the disk refused, nothing was changed", 0, 0),
-        Done::Unreadable => ("the message cannot be read, nothing was changed", 0, 0),
-    }
 }
 
 fn header(reader: &mut Reader, one: &Described, view: &View) -> Result<String, String> {
@@ -431,7 +452,8 @@ mod tests {
             }
         });
         let peer = Peer { uid: 1, name: "eve".into(), rank: Rank::Postmaster };
-        let mut answering = Answering { source: Source::Relay(line), spool: directory.path().into(), traces };
+        let mut answering =
+            Answering { source: Source::Relay(line), spool: directory.path().into(), traces, names: names() };
         let request = Request::Act { deed: Deed::Hold, selection: Selection::Ids(vec![1, 2, 3]), bounce: false };
         answer(&mut answering, &peer, &request, &mut |_| {
             let is_read = lines > 0;
@@ -445,6 +467,10 @@ mod tests {
             text.lines().filter_map(|line| trace::line::parse(line.as_bytes())).collect::<Vec<_>>()
         });
         lines.map(|line| line.id).collect()
+    }
+
+    fn names() -> Names {
+        Names { form: crate::policy::UsernameForm::Either, domain: Some("example.edu".into()) }
     }
 
     fn done(id: u64) -> (u64, Done) {

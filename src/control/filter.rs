@@ -1,5 +1,6 @@
 //! Which messages are meant: by sender, recipient, domain, user, age and status, all of which must fit.
 
+use crate::auth::users::Names;
 use serde_json::{Map, Value, json};
 
 /// What each text must be, in words.
@@ -81,9 +82,28 @@ pub struct Filter {
     pub younger_s: Option<u64>,
     /// How it stands.
     pub status: Option<Status>,
+    /// The account of that user, which fits too: set where it is known which names are the same account, not in a request.
+    pub account: Option<String>,
 }
 
 impl Filter {
+    /// The same, for messages of the account that a login as its user is in.
+    pub fn of_account(self, names: &Names) -> Filter {
+        let account = self.user.as_deref().and_then(|user| names.account(user).ok());
+        Filter { account, ..self }
+    }
+
+    /// Is it for messages of some recipients?
+    pub fn names_recipients(&self) -> bool {
+        self.recipient.is_some() || self.domain.is_some()
+    }
+
+    /// Does it name this recipient, or none?
+    pub fn names_recipient(&self, path: &[u8]) -> bool {
+        self.recipient.as_deref().is_none_or(|wanted| is_address(wanted, path))
+            && self.domain.as_deref().is_none_or(|wanted| is_in(wanted, path))
+    }
+
     /// The filter, if there is anything that it could fit. Errors: what was wanted, for whoever has typed it: an empty list
     /// would say that nothing is queued.
     pub fn checked(mut self) -> Result<Filter, String> {
@@ -117,7 +137,7 @@ impl Filter {
     pub fn matches(&self, facts: &Facts) -> bool {
         let fits = |wanted: &Option<String>, fits: &dyn Fn(&str) -> bool| wanted.as_deref().is_none_or(fits);
         fits(&self.sender, &|wanted| is_address(wanted, facts.sender))
-            && fits(&self.user, &|wanted| facts.user.is_some_and(|user| is_user(wanted, user)))
+            && fits(&self.user, &|wanted| facts.user.is_some_and(|user| is_user(wanted, user) || self.is_account(user)))
             && fits(&self.recipient, &|wanted| facts.recipients.iter().any(|path| is_address(wanted, path)))
             && fits(&self.domain, &|wanted| facts.recipients.iter().any(|path| is_in(wanted, path)))
             && self.older_s.is_none_or(|least| facts.age_s >= least)
@@ -170,6 +190,10 @@ impl Filter {
     /// For the log.
     pub fn describe(&self) -> String {
         if self.is_all() { "all".into() } else { self.to_json().to_string() }
+    }
+
+    fn is_account(&self, user: &[u8]) -> bool {
+        self.account.as_ref().is_some_and(|account| account.as_bytes() == user)
     }
 
     fn texts(&self) -> [(&'static str, Option<&String>); 4] {
@@ -274,6 +298,33 @@ mod tests {
         let bounce = Facts { sender: b"", user: None, ..facts };
         assert!(filter(r#"{"sender":"<>"}"#).matches(&bounce));
         assert!(!filter(r#"{"user":"anna"}"#).matches(&bounce));
+    }
+
+    /// As a login does it.
+    #[test]
+    fn who_is_named_in_another_form_is_the_same_account() {
+        use crate::policy::UsernameForm::{self, AppendDomain, Either};
+        let domain = Some("example.edu".to_owned());
+        let names = |form: UsernameForm| Names { form, domain: domain.clone() };
+        for (form, wanted, user, expected) in [
+            (Either, "Anna@Example.edu", "anna", true),
+            (Either, "anna@example.edu", "anna@example.edu", true),
+            (Either, "anna@example.org", "anna", false),
+            (Either, "anna@example.edu", "joanna", false),
+            (Either, "anna@example.edu", "anna@example.org", false),
+            (AppendDomain, "anna", "anna@example.edu", true),
+            (AppendDomain, "anna@example.edu", "anna", false),
+        ] {
+            let filter = Filter { user: Some(wanted.into()), ..Filter::default() }.of_account(&names(form));
+            let facts = Facts {
+                sender: b"",
+                user: Some(user.as_bytes()),
+                recipients: vec![],
+                age_s: 0,
+                status: Status::Waiting,
+            };
+            assert_eq!(filter.matches(&facts), expected, "{form:?} {wanted} {user}");
+        }
     }
 
     #[test]

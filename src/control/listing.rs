@@ -56,6 +56,16 @@ pub fn matches(filter: &Filter, described: &Described, view: &View, now: u64) ->
     })
 }
 
+/// How many recipients, for whom something is left to do, the filter does not name: what is ordered is for them too.
+pub fn beside(filter: &Filter, described: &Described, view: &View) -> usize {
+    if !filter.names_recipients() {
+        return 0;
+    }
+    let open = described.standing.parts.iter().flat_map(|part| &part.recipients);
+    let path = |&recipient: &u32| view.recipients.get(recipient as usize).map(|recipient| recipient.path);
+    open.filter_map(path).filter(|path| !filter.names_recipient(path)).count()
+}
+
 /// The row of a message; `content_bytes`: what its record holds. With `whole` all recipients, and all of the envelope.
 pub fn row(described: &Described, view: &View, content_bytes: usize, whole: bool, now: u64) -> Value {
     let standing = &described.standing;

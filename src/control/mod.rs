@@ -33,4 +33,5 @@ pub mod places;
 pub mod request;
 pub mod socket;
 pub mod source;
+pub mod tally;
 pub mod tracing;

@@ -193,6 +193,12 @@ impl Request {
                 if what.is_empty() {
                     return Err("a trace is of a queue id, a user or an address".into());
                 }
+                if what.starts_with('@') || what.ends_with('@') {
+                    return Err(format!(
+                        "a trace is of a queue id, a user, or an address such as ben@example.org, not {what:?}; penstock \
+                         queue list --domain shows what is queued for all of a domain"
+                    ));
+                }
                 Request::Trace { what, limit: limit(TRACED_MAX).max(1) }
             }
             deed => {
@@ -286,6 +292,9 @@ mod tests {
             r#"{"do":"show"}"#,
             r#"{"do":"trace"}"#,
             r#"{"do":"trace","what":" "}"#,
+            r#"{"do":"trace","what":"@far.example"}"#,
+            r#"{"do":"trace","what":"<@far.example>"}"#,
+            r#"{"do":"trace","what":"ben@"}"#,
             r#"{"do":"hold","filter":{"domain":"ben@example.org"}}"#,
         ] {
             assert!(Request::parse(line.as_bytes()).is_err(), "{line}");

@@ -12,6 +12,7 @@ use super::permission::{Groups, Rank};
 use super::places::{Place, Places};
 use super::request::{REQUEST_BYTES_MAX, Request};
 use super::source::Source;
+use crate::auth::users::Names;
 use crate::config;
 use crate::log::{Level, event};
 use crate::relay::operator::Line;
@@ -47,6 +48,7 @@ struct Shared {
     groups: Groups,
     spool: PathBuf,
     traces: Traces,
+    names: Names,
     places: Places,
 }
 
@@ -69,7 +71,13 @@ pub fn groups(config: &config::Control) -> Result<Groups, String> {
 
 impl ControlSocket {
     /// Listens on `config.socket`. Errors: one line with a remedy.
-    pub fn start(config: &config::Control, spool: &Path, line: Line, traces: Traces) -> Result<ControlSocket, String> {
+    pub fn start(
+        config: &config::Control,
+        spool: &Path,
+        line: Line,
+        traces: Traces,
+        names: Names,
+    ) -> Result<ControlSocket, String> {
         let groups = groups(config)?;
         let path = config.socket.clone();
         let listener = listen(&path, groups).map_err(|error| {
@@ -81,7 +89,7 @@ impl ControlSocket {
         })?;
         let accepting =
             listener.try_clone().map_err(|error| format!("no control socket: {error}; raise LimitNOFILE"))?;
-        let shared = Shared { line, groups, spool: spool.to_owned(), traces, places: Places::default() };
+        let shared = Shared { line, groups, spool: spool.to_owned(), traces, names, places: Places::default() };
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
         let thread =
@@ -225,7 +233,8 @@ fn serve(stream: UnixStream, who: Credentials, mut place: Place, shared: Shared)
         Err(why) => return say_one(stream, &json!({ "error": why })),
     };
     let mut writer = BufWriter::with_capacity(64 << 10, &stream);
-    let mut answering = Answering { source: Source::Relay(shared.line), spool: shared.spool, traces: shared.traces };
+    let Shared { line, spool, traces, names, .. } = shared;
+    let mut answering = Answering { source: Source::Relay(line), spool, traces, names };
     let mut out = |line: &Value| {
         let written = serde_json::to_writer(&mut writer, line).is_ok() && writer.write_all(b"\n").is_ok();
         if !written {
@@ -317,7 +326,8 @@ mod tests {
         let config =
             config::Control { socket: directory.path().join("control"), helpdesk_group: None, postmaster_group: None };
         let (line, _asked) = crate::relay::operator::line();
-        let socket = ControlSocket::start(&config, directory.path(), line, Traces::off()).expect("listens");
+        let socket =
+            ControlSocket::start(&config, directory.path(), line, Traces::off(), Names::of(None)).expect("listens");
         std::fs::remove_file(&config.socket).expect("removed");
         let squatter = UnixListener::bind(&config.socket).expect("bound");
         drop(socket);

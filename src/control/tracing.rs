@@ -11,7 +11,9 @@ pub fn row(id: u64, traced: &Traced, queued: Option<Value>) -> Value {
         .recipients
         .iter()
         .map(|(&index, address)| {
-            let last = traced.last_of(index);
+            let is_waiting = queued.as_ref().is_some_and(|queued| waits(queued, address));
+            // A delivery was under way when the others were deleted.
+            let last = traced.last_of(index).filter(|line| !(is_waiting && line.recipients.is_empty()));
             json!({
                 "address": address,
                 "now": fate(last.map(|line| line.what), queued.is_some()),
@@ -42,6 +44,14 @@ pub fn row(id: u64, traced: &Traced, queued: Option<Value>) -> Value {
     })
 }
 
+/// Is this recipient still to be served? In traces addresses are in small letters.
+fn waits(queued: &Value, address: &str) -> bool {
+    let is_it = |one: &Value| {
+        one["status"] != "recording" && one["address"].as_str().is_some_and(|text| text.eq_ignore_ascii_case(address))
+    };
+    queued["recipients"].as_array().is_some_and(|all| all.iter().any(is_it))
+}
+
 /// What is to be said of a recipient whose last event was this.
 fn fate(last: Option<What>, is_queued: bool) -> &'static str {
     match (last, is_queued) {
@@ -58,6 +68,24 @@ fn fate(last: Option<What>, is_queued: bool) -> &'static str {
 mod tests {
     use super::*;
     use crate::trace::line::Line;
+
+    #[test]
+    fn who_was_being_delivered_to_was_not_deleted() {
+        let line = Line {
+            at_ms: 5,
+            what: What::Deleted,
+            id: 7,
+            envelope: None,
+            recipients: vec![],
+            who: "root".into(),
+            text: "".into(),
+        };
+        let recipients = (0..).zip(["a@b", "c@d"].map(str::to_owned)).collect();
+        let traced = Traced { recipients, events: vec![line], ..Traced::default() };
+        let queued = json!({ "recipients": [{ "address": "C@d", "status": "sending" }] });
+        let row = row(7, &traced, Some(queued));
+        assert_eq!((&row["recipients"][0]["now"], &row["recipients"][1]["now"]), (&json!("deleted"), &json!("queued")));
+    }
 
     #[test]
     fn each_recipient_has_what_is_known_of_it_now() {

@@ -19,7 +19,7 @@ use crate::config;
 use crate::log::Level;
 use crate::net::Stream;
 use crate::net::proxy::{NoHeader, Proxied, Scanner};
-use crate::policy::{TlsMode, UsernameForm};
+use crate::policy::TlsMode;
 use crate::smtp::reply;
 use crate::smtp::session::{Answer, MayXclient};
 use crate::smtp::xclient::Xclient;
@@ -159,8 +159,7 @@ impl Connection {
 
 /// The account that a proxy says is logged in: by the rules for those who log in here. None: it cannot be one.
 fn canonical(auth: Option<&config::Auth>, login: &str) -> Option<String> {
-    let names = auth.map_or(Names { form: UsernameForm::Either, domain: None }, Names::new);
-    names.account(login).ok()
+    Names::of(auth).account(login).ok()
 }
 
 /// Reads the header and nothing behind it.
@@ -187,7 +186,7 @@ async fn read_header(stream: &mut Stream) -> io::Result<Proxied> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Networks;
+    use crate::policy::{Networks, UsernameForm};
 
     fn address(text: &str) -> SocketAddr {
         text.parse().expect("address")

@@ -40,12 +40,12 @@ pub struct Traced {
     pub events: Vec<Line>,
 }
 
-/// The latest `limit` messages that `what` is about: a queue id, a user (`anna` is also anna of any domain) or an address. By
-/// queue id, which is the order of their arrival on each core.
-pub fn find(directory: &Path, what: &str, limit: usize) -> BTreeMap<u64, Traced> {
+/// The latest `limit` messages that `what` is about: a queue id, a user (`anna` is also anna of any domain) or an address; and
+/// those of `account`, which is the same user's. By queue id, which is the order of their arrival on each core.
+pub fn find(directory: &Path, what: &str, account: Option<&str>, limit: usize) -> BTreeMap<u64, Traced> {
     let files = writer::files(directory);
     let id: Option<QueueId> = what.parse().ok();
-    let needles: Vec<String> = match id {
+    let mut needles: Vec<String> = match id {
         Some(id) => vec![format!("\t{id}\t")],
         // With the names of their fields, because an address may have a `=` and another one behind it.
         None if what.contains('@') => {
@@ -54,6 +54,10 @@ pub fn find(directory: &Path, what: &str, limit: usize) -> BTreeMap<u64, Traced>
         }
         None => vec![format!("\tu={}\t", line::written(what)), format!("\tu={}@", line::written(what))],
     };
+    let own = account.filter(|_| id.is_none()).map(|account| format!("\tu={}\t", line::written(account)));
+    if let Some(own) = own.filter(|own| !needles.contains(own)) {
+        needles.push(own);
+    }
     // Never more than are wanted: somebody may have sent a million.
     let mut ids = BTreeSet::new();
     let mut days = 0;
@@ -225,16 +229,17 @@ mod tests {
             ("bounce=ben@example.org", &[4]),
             ("", &[]),
         ] {
-            let found: Vec<u64> = find(kept.path(), what, 20).into_keys().collect();
+            let found: Vec<u64> = find(kept.path(), what, None, 20).into_keys().collect();
             assert_eq!(found, expected, "{what}");
         }
-        assert_eq!(find(kept.path(), "anna", 1).into_keys().collect::<Vec<_>>(), [3], "the latest");
+        assert_eq!(find(kept.path(), "eve@example.edu", Some("eve"), 9).into_keys().collect::<Vec<_>>(), [4]);
+        assert_eq!(find(kept.path(), "anna", None, 1).into_keys().collect::<Vec<_>>(), [3], "the latest");
     }
 
     #[test]
     fn what_happened_on_other_days_is_found_too() {
         let kept = kept();
-        let found = find(kept.path(), "cleo@example.org", 20).remove(&1).expect("found");
+        let found = find(kept.path(), "cleo@example.org", None, 20).remove(&1).expect("found");
         assert_eq!((found.accepted_ms, found.user.as_deref()), (Some(1_795_345_200_001), Some("anna")));
         let whats: Vec<What> = found.events.iter().map(|line| line.what).collect();
         assert_eq!(whats, [What::Deferred, What::Delivered]);
@@ -265,9 +270,9 @@ mod tests {
         }
         std::fs::write(directory.path().join("2026-11-22.trace"), text).expect("written");
         let count = (id - 10) as usize;
-        assert_eq!(find(directory.path(), "somebody@example.org", count + 1).len(), count);
+        assert_eq!(find(directory.path(), "somebody@example.org", None, count + 1).len(), count);
         assert_eq!(
-            find(directory.path(), "ben@example.edu", 20).into_keys().collect::<Vec<_>>(),
+            find(directory.path(), "ben@example.edu", None, 20).into_keys().collect::<Vec<_>>(),
             (id - 20..id).collect::<Vec<_>>()
         );
     }
@@ -283,10 +288,10 @@ mod tests {
             text += &line::happened(1_795_345_300_000, What::Deferred, id, &[0], "mx", &reply);
         }
         std::fs::write(directory.path().join("2026-11-22.trace"), text).expect("written");
-        let found = find(directory.path(), "anna", 1000);
+        let found = find(directory.path(), "anna", None, 1000);
         let first = *found.keys().next().expect("some");
         assert!((10..40).contains(&found.len()) && found.keys().copied().eq(first..=40), "{:?}", found.keys());
         assert!(found.values().all(|traced| traced.events.len() == LINES_MAX));
-        assert_eq!(find(directory.path(), &QueueId(1).to_string(), 1)[&1].events.len(), LINES_MAX);
+        assert_eq!(find(directory.path(), &QueueId(1).to_string(), None, 1)[&1].events.len(), LINES_MAX);
     }
 }

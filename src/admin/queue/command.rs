@@ -17,7 +17,7 @@ pub enum QueueCommand {
         server: Server,
         #[command(flatten)]
         which: Which,
-        /// At most so many
+        /// At most so many; 0, as without it: all
         #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         limit: u64,
     },
@@ -107,13 +107,13 @@ pub struct FilterArguments {
     /// From this address, @domain, or <> for notifications
     #[arg(long, value_name = "ADDRESS")]
     sender: Option<String>,
-    /// To this address or @domain
+    /// To this address or @domain. An order is for the whole message, all its recipients
     #[arg(long, value_name = "ADDRESS")]
     recipient: Option<String>,
-    /// To anyone in this domain
+    /// To anyone in this domain. An order is for the whole message, all its recipients
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
-    /// Submitted by this user
+    /// Submitted by this user, in any form that is taken at login
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// Here for longer than this: 90s, 15m, 3h, 2d
@@ -164,7 +164,8 @@ impl Which {
         }
         let FilterArguments { sender, recipient, domain, user, older, younger, status } = self.filter;
         let status = status.and_then(|name| Status::named(&name));
-        let filter = Filter { sender, recipient, domain, user, older_s: older, younger_s: younger, status };
+        let filter =
+            Filter { sender, recipient, domain, user, older_s: older, younger_s: younger, status, account: None };
         Ok(Selection::Filter(filter.checked()?))
     }
 }

@@ -8,6 +8,7 @@
 
 use crate::admin::trace;
 use crate::control::request::Request;
+use crate::control::tally::{NOTHING, UNDER_WAY};
 use crate::log::{is_dangerous, is_joiner};
 use serde_json::Value;
 use std::fmt::Write;
@@ -15,6 +16,13 @@ use std::fmt::Write;
 /// What stands above all else where nothing goes out.
 const PAUSED: &str = "the relay is paused (relay.paused = true): nothing is delivered or returned until that is changed and \
                       the server started again\n";
+
+/// What an order has left as it was.
+const LEFT: [(&str, &str); 3] = [
+    ("scheduled", "left alone, to be sent later as the sender asked"),
+    ("under_way", "left alone, being delivered in this moment"),
+    ("nothing", "with nothing to try"),
+];
 
 /// Makes text of each line of an answer, and remembers how it ended.
 pub struct Printer {
@@ -39,7 +47,7 @@ impl Printer {
     /// What is to be printed of a line; it may be nothing.
     pub fn line(&mut self, line: &Value) -> String {
         let acted = &line["acted"];
-        self.failed |= acted.is_object() && acted["result"] != "done";
+        self.failed |= acted.is_object() && acted["result"] != "done" && acted["result"] != NOTHING;
         if let Some(reason) = line["error"].as_str() {
             self.ended = Some(Err(reason.to_owned()));
             return String::new();
@@ -160,30 +168,47 @@ impl Printer {
                         recipients(gone)
                     )
                 }
-                ("flush", 0, _) => "nothing to try: held, under way, or its sender asked for a later time".into(),
                 (deed, count, _) => format!("{deed}: done for {}", recipients(count)),
             },
+            NOTHING => "nothing to try: held, under way, or its sender asked for a later time".into(),
+            UNDER_WAY => {
+                "not deleted: in this moment it is being delivered, or written down as done; look again".into()
+            }
             "unknown" => "not in the queue: delivered, given up or deleted; penstock trace tells".into(),
             "busy" => "busy; try again in a moment".into(),
             other => clean(other),
         };
-        format!("{id}  {result}\n")
+        let others = match number(&acted["others"]) {
+            0 => String::new(),
+            others => format!(" ({} in it beside those that were chosen)", recipients(others)),
+        };
+        format!("{id}  {result}{others}\n")
     }
 
     fn end(&self, end: &Value) -> String {
         match (self.deed, number(&end["messages"])) {
             ("list", 0) => "no messages\n".into(),
+            ("list", count) if end["more"] == true => match end["of"].as_u64() {
+                Some(all) => format!("the first {count} of {}\n", messages(all)),
+                None => format!("the first {}; more fit\n", messages(count)),
+            },
             ("list", count) => messages(count) + "\n",
             ("trace", 0) => {
                 "nothing is known of it: it was not accepted here in the days that are kept, or not under this name\n"
                     .into()
             }
+            ("trace", count) if end["more"] == true => {
+                format!("these are the latest {count}; there are more, ask with a larger --limit\n")
+            }
             ("stats" | "show" | "headers" | "trace", _) => String::new(),
             (deed, count) => {
-                let left = match number(&end["scheduled"]) {
-                    0 => String::new(),
-                    some => format!("; {} left alone, to be sent later as the sender asked", messages(some)),
-                };
+                let left: String = LEFT
+                    .iter()
+                    .map(|(name, why)| match number(&end[name]) {
+                        0 => String::new(),
+                        some => format!("; {} {why}", messages(some)),
+                    })
+                    .collect();
                 format!("{deed}: {}{left}\n", messages(count))
             }
         }
@@ -371,6 +396,33 @@ mod tests {
         assert_eq!(said, "requeue: 2 messages; 1 message left alone, to be sent later as the sender asked\n");
     }
 
+    #[test]
+    fn what_was_not_done_and_what_is_not_shown_is_said() {
+        use crate::control::request::{Deed, Selection};
+        let all = || Selection::Filter(Default::default());
+        let act = |deed| Request::Act { deed, selection: all(), bounce: false };
+        for (request, end, expected) in [
+            (
+                act(Deed::Delete),
+                json!({ "messages": 0, "under_way": 1 }),
+                "delete: 0 messages; 1 message left alone, being delivered in this moment\n",
+            ),
+            (
+                act(Deed::Flush),
+                json!({ "messages": 1, "nothing": 2 }),
+                "flush: 1 message; 2 messages with nothing to try\n",
+            ),
+            (list(), json!({ "messages": 2, "more": true, "of": 9 }), "the first 2 of 9 messages\n"),
+            (list(), json!({ "messages": 2, "more": true, "of": null }), "the first 2 messages; more fit\n"),
+            (list(), json!({ "messages": 2, "more": false, "of": 2 }), "2 messages\n"),
+        ] {
+            assert_eq!(printer(&request).line(&json!({ "end": end })), expected);
+        }
+        let acted = json!({ "acted": { "id": "0AB12CD34EF56", "result": "done", "recipients": 3, "others": 2 } });
+        let said = printer(&act(Deed::Delete)).line(&acted);
+        assert!(said.contains("deleted for 3 recipients (2 recipients in it beside"), "{said}");
+    }
+
     /// A server's reply has as many lines as it likes.
     #[test]
     fn a_reply_cannot_pretend_to_be_another_row() {
@@ -382,7 +434,9 @@ mod tests {
 
     #[test]
     fn what_was_not_done_fails_the_command() {
-        for (result, expected) in [("done", true), ("unknown", false), ("busy", false)] {
+        for (result, expected) in
+            [("done", true), ("unknown", false), ("busy", false), (UNDER_WAY, false), (NOTHING, true)]
+        {
             let mut printer = printer(&list());
             printer.line(&json!({ "acted": { "id": "0AB12CD34EF56", "result": result } }));
             printer.line(&json!({ "end": { "messages": 1 } }));
