@@ -18,6 +18,7 @@ use crate::server::recipients;
 use machine::Machine;
 use nix::errno::Errno;
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 use std::fs;
 use std::net::IpAddr;
@@ -82,6 +83,9 @@ pub fn files(loaded: &mut Loaded, file: &Path) {
 /// Looks at all of them but certificates, which `serve` makes in between.
 pub fn beside_certificates(loaded: &mut Loaded, file: &Path) {
     machine::check(loaded, &Machine::this());
+    let there = loaded.config.spool.directory.ancestors().find(|there| there.is_dir());
+    let free = there.and_then(|there| statvfs(there).ok()).map(|free| free.blocks_available() * free.fragment_size());
+    machine::flow(loaded, free);
     users_file(loaded, file);
     local_recipients(loaded);
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);

@@ -28,6 +28,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// What else there is where the configuration cannot be used: for whoever may not read it, and while it has a mistake.
+const WITHOUT_CONFIG: &str =
+    "a server that runs can be asked without its configuration: --socket PATH, with the path of its control socket";
 /// While too many others wait to be asked.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Where too many ask at once it is tried so often, with such a pause.
@@ -66,7 +69,7 @@ pub fn run(server: &Server, request: &Request) -> ExitCode {
 /// False: something of it could not be done.
 fn ask(server: &Server, request: &Request) -> Result<bool, String> {
     let config = match &server.config {
-        Some(file) => Some(read_config(file)?),
+        Some(file) => Some(read_config(file).map_err(|why| format!("{why}\n{WITHOUT_CONFIG}"))?),
         None => None,
     };
     let socket = match (&server.socket, &config) {

@@ -177,6 +177,7 @@ fn help(top: &Section<'_>, notices: &mut Notices) -> String {
 
 fn spool(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Spool {
     marks.files.spool_directory = section.at("directory");
+    marks.files.spool_reserve = section.at("reserve_mib");
     marks.spill = section.at("spill_kib");
     marks.size_max = section.at("size_max_mib");
     Spool {
@@ -420,6 +421,7 @@ fn listener(
 
 fn relay(section: &Section<'_>, directory: &Path, marks: &mut Marks, notices: &mut Notices) -> Relay {
     marks.relay = section.at("route");
+    marks.files.paused = section.at("paused");
     marks.retry = section.at("retry_max_s");
     marks.expire = section.at("expire_s");
     let tables = section.tables("route");

@@ -65,6 +65,10 @@ pub struct Places {
     pub listeners: Vec<Range<usize>>,
     /// `spool.directory`
     pub spool_directory: Range<usize>,
+    /// `spool.reserve_mib`
+    pub spool_reserve: Range<usize>,
+    /// `relay.paused`
+    pub paused: Range<usize>,
     /// `tls.certificate`
     pub certificate: Range<usize>,
     /// `tls.key`

@@ -1,7 +1,7 @@
 //! What is no TOML, in the words of an operator: one mistake a line, because the parser, once astray, finds one behind each
 //! character, with the value as it should be written where that can be told; and a section that must be in double brackets is named where it is not, rather than where it is.
 
-use super::keys::{self, Kind};
+use super::keys::{self, Key, Kind};
 use super::notice::Notices;
 use std::ops::Range;
 use std::path::Path;
@@ -56,10 +56,29 @@ fn words(text: &str, message: &str, at: &Range<usize>, line: usize) -> (String, 
         return (format!("no valid TOML: duplicate key: {name} stands{there}"), remedy.to_owned());
     }
     let remedy = match unquoted(whole) {
-        Some((key, value)) => format!("write {key} = \"{value}\""),
+        Some((name, value)) => {
+            let section = text.lines().take(line).filter_map(head).last().unwrap_or_default();
+            written(keys::find(section, name), name, value)
+        }
         None => "see https://toml.io for the notation".to_owned(),
     };
     (format!("no valid TOML: {message}"), remedy)
+}
+
+/// As a value of its kind is written; of a key that nobody knows, as a string.
+fn written(key: Option<&Key>, name: &str, value: &str) -> String {
+    match key.map(|key| (&key.kind, key.example)) {
+        Some((Kind::Flag, _)) => match value.to_lowercase().as_str() {
+            "yes" | "on" | "y" | "1" | "true" => format!("write {name} = true"),
+            "no" | "off" | "n" | "0" | "false" => format!("write {name} = false"),
+            _ => format!("write {name} = true or {name} = false"),
+        },
+        Some((Kind::Count { .. }, example)) => {
+            format!("write a whole number alone, for example {name} = {example}; its unit is in the name of the key")
+        }
+        Some((Kind::List, example)) => format!("write for example {name} = {example}"),
+        _ => format!("write {name} = \"{value}\""),
+    }
 }
 
 /// The line, counted from 0, in which `key` stands first in the section of `line`.

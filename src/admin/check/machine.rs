@@ -41,6 +41,25 @@ fn effective(status: &str) -> Option<u64> {
     u64::from_str_radix(digits.trim(), 16).ok()
 }
 
+/// Notes mail that stays: the relay is paused, or there is no room for any. `free`: octets of the spool's file system.
+pub fn flow(loaded: &mut Loaded, free: Option<u64>) {
+    let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
+    if config.relay.paused {
+        let what = "the relay is paused: mail is accepted and kept, and nothing is delivered or returned";
+        notices.warning(&places.paused, what, "remove paused = true, unless that is meant");
+    }
+    let reserve = config.spool.reserve_bytes;
+    if let Some(free) = free.filter(|free| *free <= reserve) {
+        let what = format!(
+            "the disk of {} has {} MiB free, and reserve_mib is {}: all mail would be refused with 452",
+            config.spool.directory.display(),
+            free >> 20,
+            reserve >> 20
+        );
+        notices.warning(&places.spool_reserve, what, "make room, or write a smaller reserve_mib");
+    }
+}
+
 /// Notes what `machine` does not have.
 pub fn check(loaded: &mut Loaded, machine: &Machine) {
     let (config, places, notices) = (&loaded.config, &loaded.places, &mut loaded.notices);
@@ -63,6 +82,22 @@ mod tests {
     use super::*;
     use crate::config;
     use std::path::Path;
+
+    #[test]
+    fn mail_that_would_stay_is_named() {
+        let text = config::example::find("toronto").expect("there").text;
+        let said = |text: &str, free| {
+            let mut loaded = config::parse(text, Path::new("/x/penstock.toml")).expect("no mistakes");
+            flow(&mut loaded, free);
+            loaded.notices.to_string()
+        };
+        assert_eq!(said(text, Some(u64::MAX)), "");
+        assert_eq!(said(text, None), "");
+        let full = said(text, Some(1 << 20));
+        assert!(full.contains("has 1 MiB free") && full.contains("refused with 452"), "{full}");
+        let paused = said(&text.replace("[relay]\n", "[relay]\npaused = true\n"), None);
+        assert!(paused.contains("warning: the relay is paused"), "{paused}");
+    }
 
     #[test]
     fn processors_and_ports_that_are_not_there_are_named() {

@@ -46,7 +46,8 @@ fn directory(loaded: &mut Loaded) {
         }
         Ok(metadata) => metadata,
         Err(error) => {
-            let what = format!("no control socket can be made in {named}: {error}");
+            let what =
+                format!("no control socket can be made in {named}, and without it serve does not start: {error}");
             let remedy = format!("make it and chown it to the user that penstock runs as; {RUNTIME_DIRECTORY}");
             return notices.warning(at, what, remedy);
         }
@@ -129,7 +130,7 @@ mod tests {
             (of_mode(0o700, ""), "", ""),
             (of_mode(0o700, group), "can enter it, so the groups", "chmod a+x"),
             (of_mode(0o1777, ""), "others may write into", "chmod go-w"),
-            (said(&socket("none/control")), "warning: no control socket can be made in", "RuntimeDirectory=penstock"),
+            (said(&socket("none/control")), "serve does not start: ", "RuntimeDirectory=penstock"),
             (said(&socket("file/control")), "is no directory", "name a path"),
         ] {
             assert!(said.contains(what) && said.contains(remedy), "{what}: {said}");

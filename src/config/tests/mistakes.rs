@@ -60,6 +60,15 @@ fn each_mistake_names_its_line_and_its_remedy() {
         ("\"smtp.example.edu\"", "\"smtp example\"", "1", "is no domain name", "letters, digits and hyphens"),
         ("[spool]", "cores = 0\n[spool]", "2", "cores = 0 is out of range", "write 1 to 254 core threads"),
         ("[spool]", "drain_s = 3\n[spool]", "2", "unknown key \"drain_s\"", "it belongs to [limits]"),
+        ("[spool]", "[relay]\npaused = yes\n[spool]", "3", "no valid TOML", "write paused = true"),
+        ("[spool]", "[relay]\npaused = Off\n[spool]", "3", "no valid TOML", "write paused = false"),
+        (
+            "[spool]",
+            "[spool]\nreserve_mib = 16 GB\n",
+            "3",
+            "no valid TOML",
+            "a whole number alone, for example reserve_mib =",
+        ),
         ("[spool]", "io = \"iouring\"\n[spool]", "2", "\"iouring\" is no io", "did you mean \"io_uring\"?"),
         (
             "[spool]",
