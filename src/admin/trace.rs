@@ -44,8 +44,9 @@ pub fn trace(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// A message, for people.
-pub fn message(trace: &Value, now_ms: u64) -> String {
+/// A message, for people. `paused`: the relay is, and delivers nothing.
+pub fn message(trace: &Value, now_ms: u64, paused: bool) -> String {
+    let at = (now_ms, paused);
     let (queue, mut out) = (&trace["queue"], String::new());
     let known = if trace["accepted_ms"].is_u64() || queue.is_null() { trace } else { queue };
     let accepted = if known["accepted_ms"].is_u64() { &known["accepted_ms"] } else { &known["arrival_ms"] };
@@ -65,11 +66,11 @@ pub fn message(trace: &Value, now_ms: u64) -> String {
         ),
     }
     for recipient in trace["recipients"].as_array().into_iter().flatten() {
-        out.push_str(&of_recipient(recipient, queue, now_ms));
+        out.push_str(&of_recipient(recipient, queue, at));
     }
     if trace["recipients"].as_array().is_none_or(Vec::is_empty) {
         for waiting in queue["recipients"].as_array().into_iter().flatten() {
-            let _ = writeln!(out, "  {}: {}", clean(string(&waiting["address"])), still_queued(waiting, queue, now_ms));
+            let _ = writeln!(out, "  {}: {}", clean(string(&waiting["address"])), still_queued(waiting, queue, at));
         }
     }
     for act in trace["events"].as_array().into_iter().flatten().filter(|event| is_order(string(&event["what"]))) {
@@ -83,22 +84,22 @@ fn is_order(what: &str) -> bool {
     ["held", "released", "requeued", "deleted", "sent_back"].contains(&what)
 }
 
-fn of_recipient(recipient: &Value, queue: &Value, now_ms: u64) -> String {
+fn of_recipient(recipient: &Value, queue: &Value, at: (u64, bool)) -> String {
     let (who, text) = (clean(string(&recipient["who"])), clean(string(&recipient["text"])));
-    let (at, address) = (moment(&recipient["at_ms"]), clean(string(&recipient["address"])));
+    let (then, address) = (moment(&recipient["at_ms"]), clean(string(&recipient["address"])));
     let said = match (who.is_empty(), text.is_empty()) {
         (_, true) => String::new(),
         (true, false) => format!(" The reason: {text}"),
         (false, false) => format!(" {who} said: {text}"),
     };
     let words = match string(&recipient["now"]) {
-        "delivered" => format!("delivered {at}. {who} took it and said: {text}"),
-        "failed" => format!("NOT delivered; the sender was told so {at}.{said}"),
-        "failed_silently" => format!("NOT delivered {at}; the sender must not be told.{said}"),
-        "deleted" => format!("NOT delivered; {who} deleted it {at}"),
-        "sent_back" => format!("NOT delivered; {who} sent it back {at}"),
+        "delivered" => format!("delivered {then}. {who} took it and said: {text}"),
+        "failed" => format!("NOT delivered; the sender was told so {then}.{said}"),
+        "failed_silently" => format!("NOT delivered {then}; the sender must not be told.{said}"),
+        "deleted" => format!("NOT delivered; {who} deleted it {then}"),
+        "sent_back" => format!("NOT delivered; {who} sent it back {then}"),
         "queued" => match waiting_for(queue, string(&recipient["address"])) {
-            Some(waiting) => still_queued(waiting, queue, now_ms),
+            Some(waiting) => still_queued(waiting, queue, at),
             // Done, and in this moment being written down.
             None => "in this moment being written down as done; ask again".into(),
         },
@@ -113,10 +114,11 @@ fn waiting_for<'a>(queue: &'a Value, address: &str) -> Option<&'a Value> {
     recipients.iter().find(|recipient| string(&recipient["address"]).eq_ignore_ascii_case(address))
 }
 
-fn still_queued(waiting: &Value, queue: &Value, now_ms: u64) -> String {
+fn still_queued(waiting: &Value, queue: &Value, (now_ms, paused): (u64, bool)) -> String {
     let next = match number(&waiting["next_try_ms"]).saturating_sub(now_ms) / 1000 {
-        0 => "It is tried again now".to_owned(),
-        seconds => format!("It is tried again in {}", age(seconds)),
+        _ if paused => "The relay is paused: it is neither tried nor given up until that ends".to_owned(),
+        0 => format!("It is tried again now; it is given up {}", moment(&queue["expires_ms"])),
+        seconds => format!("It is tried again in {}; it is given up {}", age(seconds), moment(&queue["expires_ms"])),
     };
     let last = match (waiting["reply"].as_str(), waiting["server"].as_str()) {
         (Some(reply), Some(server)) => format!(" The last answer, of {}: {}.", clean(server), sentence(reply)),
@@ -128,7 +130,8 @@ fn still_queued(waiting: &Value, queue: &Value, now_ms: u64) -> String {
         "sending" => "being delivered in this moment".into(),
         "scheduled" => format!("not sent yet: its sender asked for {}", moment(&waiting["next_try_ms"])),
         "recording" => "in this moment being written down as done; ask again".into(),
-        "deferred" => format!("not delivered yet.{last} {next}; it is given up {}", moment(&queue["expires_ms"])),
+        "deferred" => format!("not delivered yet.{last} {next}"),
+        _ if paused => "waits, as the relay is paused".into(),
         _ => "waits for its turn to be sent".into(),
     }
 }
@@ -156,7 +159,7 @@ mod tests {
             "events": [{ "what": "held", "who": "root", "at_ms": 1_795_345_200_000u64 }, { "what": "late", "who": "x" }],
             "queue": { "recipients": [waiting], "expires_ms": 1_795_345_200_000u64 },
         });
-        let text = message(&trace, 0);
+        let text = message(&trace, 0, false);
         let expected = [
             "0AB12CD34EF56  accepted 2026-11-22T11:00:00Z from 192.0.2.1:4, user anna, sender a@b",
             "  ben@x: delivered 2026-11-22T11:00:00Z. mx took it and said: 250 Ok\\u{1b}",
@@ -166,6 +169,8 @@ mod tests {
             "  held by root at 2026-11-22T11:00:00Z",
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+        let paused = message(&trace, 0, true);
+        assert!(paused.contains("450 full. The relay is paused") && !paused.contains("tried again in"), "{paused}");
     }
 
     #[test]
@@ -174,7 +179,7 @@ mod tests {
             "arrival_ms": 1_795_345_200_000u64, "sender": "", "client": "", "held_since_ms": 1_795_345_200_000u64,
             "recipients": [{ "address": "ben@x", "status": "held" }],
         });
-        let text = message(&json!({ "id": "0AB12CD34EF56", "recipients": [], "queue": queue }), 0);
+        let text = message(&json!({ "id": "0AB12CD34EF56", "recipients": [], "queue": queue }), 0, false);
         assert!(text.contains("accepted 2026-11-22T11:00:00Z by this server itself, sender <>"), "{text}");
         assert!(text.contains("ben@x: on hold since 2026-11-22T11:00:00Z"), "{text}");
     }

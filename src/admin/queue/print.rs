@@ -33,6 +33,8 @@ pub struct Printer {
     now_ms: u64,
     /// What was asked, for what is said of one message.
     deed: &'static str,
+    /// The relay delivers nothing and gives nothing up.
+    paused: bool,
     failed: bool,
     ended: Option<Result<(), String>>,
 }
@@ -41,7 +43,8 @@ impl Printer {
     /// For the answer to `request`, at `now_ms`.
     pub fn new(request: &Request, json: bool, now_ms: u64) -> Printer {
         let whole = matches!(request, Request::Show { .. });
-        Printer { json, whole, headed: false, now_ms, deed: request.deed().name(), failed: false, ended: None }
+        let deed = request.deed().name();
+        Printer { json, whole, headed: false, now_ms, deed, paused: false, failed: false, ended: None }
     }
 
     /// What is to be printed of a line; it may be nothing.
@@ -55,6 +58,7 @@ impl Printer {
         if line["end"].is_object() {
             self.ended = Some(Ok(()));
         }
+        self.paused |= line["relay"]["paused"] == true;
         if self.json {
             return escaped(&line.to_string()) + "\n";
         }
@@ -64,7 +68,7 @@ impl Printer {
             _ if line["message"].is_object() => self.row(&line["message"]),
             _ if acted.is_object() => self.acted(acted),
             _ if line["stats"].is_object() => stats(&line["stats"]),
-            _ if line["trace"].is_object() => trace::message(&line["trace"], self.now_ms),
+            _ if line["trace"].is_object() => trace::message(&line["trace"], self.now_ms, self.paused),
             _ => self.end(&line["end"]),
         }
     }
@@ -80,7 +84,7 @@ impl Printer {
             out.push_str("ID             AGE     SIZE  STATUS     NEXT  FROM -> TO\n");
         }
         let first = &row["recipients"][0];
-        let next = self.until(&first["next_try_ms"]);
+        let next = if self.paused { "-".into() } else { self.until(&first["next_try_ms"]) };
         let more = match number(&row["recipients_left"]) {
             0 | 1 => String::new(),
             count => format!(" (+{})", count - 1),
@@ -119,7 +123,7 @@ impl Printer {
         if row["held_since_ms"].is_u64() {
             fact("held since", moment(&row["held_since_ms"]));
         } else {
-            fact("given up", format!("{}, in {}", moment(&row["expires_ms"]), self.until(&row["expires_ms"])));
+            fact("given up", format!("{}, {}", moment(&row["expires_ms"]), self.when(&row["expires_ms"])));
         }
         if row["hold_until_ms"].is_u64() {
             fact("not before", moment(&row["hold_until_ms"]));
@@ -148,7 +152,7 @@ impl Printer {
             let _ = write!(out, ", goes to {}", clean(destination));
         }
         if recipient["next_try_ms"].is_u64() {
-            let _ = write!(out, ", next try in {}", self.until(&recipient["next_try_ms"]));
+            let _ = write!(out, ", next try {}", self.when(&recipient["next_try_ms"]));
         }
         if let Some(reply) = recipient["reply"].as_str() {
             let _ = write!(out, "\n      {}{}", said_by(recipient), clean(reply));
@@ -211,6 +215,15 @@ impl Printer {
                     .collect();
                 format!("{deed}: {}{left}\n", messages(count))
             }
+        }
+    }
+
+    /// When something comes that does not come while the relay is paused.
+    fn when(&self, moment_ms: &Value) -> String {
+        match self.until(moment_ms) {
+            _ if self.paused => "not while the relay is paused".into(),
+            now if now == "now" => now,
+            later => format!("in {later}"),
         }
     }
 
@@ -386,6 +399,20 @@ mod tests {
         assert!(printer.line(&json!({ "relay": { "paused": true } })).starts_with("the relay is paused"));
         assert!(stats(&json!({ "messages": 3, "paused": true })).starts_with("the relay is paused"));
         assert!(stats(&json!({ "messages": 3, "paused": false })).starts_with("messages    3\n"));
+    }
+
+    #[test]
+    fn nothing_is_next_while_the_relay_is_paused() {
+        let show = Request::Show { ids: vec![1], headers: false };
+        let one = json!({ "message": {
+            "expires_ms": 1_720_000, "recipients": [{ "address": "ben@example.org", "next_try_ms": 5 }],
+        }});
+        let text = printer(&show).line(&one);
+        assert!(text.contains(", next try now\n") && text.contains("Z, in 12m\n"), "{text}");
+        let mut paused = printer(&show);
+        paused.line(&json!({ "relay": { "paused": true } }));
+        let text = paused.line(&one);
+        assert_eq!(text.matches("not while the relay is paused").count(), 2, "{text}");
     }
 
     #[test]
