@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Promises: a message is durable in our spool before theirs says that it is done; so nothing is lost, whatever ends this,
-//! and it may be run again: only what was under way at that moment is there twice, as with every hand-over (RFC 1047). The
-//! server that owns our spool must not run, nor the other.
+//! and it may be run again: only what was under way at that moment, [`BATCH`] messages at most, is there twice, as with every
+//! hand-over (RFC 1047). The server that owns our spool must not run, nor the other.
 
 use crate::clock::now_ms;
 use crate::config;
@@ -21,7 +21,9 @@ use crate::smtp::envelope::{self, Act, Damage, Envelope, Fields, Order, Outcome,
 use crate::spool::{self, CommitError, Content, Follower, Location, QueueId, Spool, Stored, Writer};
 use crate::trace::Traces;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,23 +70,18 @@ async fn take_all(into: &mut Spool, from: &mut Spool, driver: Driver) -> Result<
     }
     let held = take_off_hold(&mut queue);
     let mut messages = Vec::new();
-    while let Some(delivery) = queue.start(NOW) {
-        let theirs = QueueId(delivery.id);
-        match take_one(&delivery, held.get(&delivery.id).copied(), &mut follower, &writer).await {
-            Ok(id) => {
-                let mut outcome = Envelope::default();
-                let text = format!("adopted as {id}");
-                for &recipient in &delivery.recipients {
-                    let (queue_id, fate) = (delivery.id, envelope::Fate::Delivered);
-                    Outcome { queue_id, recipient, fate, text: text.as_bytes() }.push_to(&mut outcome);
-                }
-                // The reserve is the relay's: there is room for it.
-                let own = outcomes.begin(0).map_err(|error| full(&messages, error))?;
-                outcomes.commit(own, &outcome, b"").await.map_err(|error| full(&messages, error))?;
-                messages.push((theirs, id));
-            }
-            Err(Trouble::Spool(error)) => return Err(full(&messages, error)),
-            Err(Trouble::Unreadable(why)) => left.push(format!("{theirs}: {why}")),
+    loop {
+        let (batch, trouble) = next_batch(&mut queue, &held, &mut follower, &writer, &mut left).await;
+        if batch.is_empty() && trouble.is_none() {
+            break;
+        }
+        let written = all(batch.iter().map(|one| writer.commit(one.id, &one.envelope, &one.content))).await;
+        let (is_ours, failed): (Vec<_>, Vec<_>) = batch.iter().zip(&written).partition(|(_, result)| result.is_ok());
+        let noted = all(is_ours.iter().map(|(one, _)| note(one, &outcomes))).await;
+        messages.extend(is_ours.iter().map(|(one, _)| (QueueId(one.delivery.id), one.id)));
+        let failures = failed.into_iter().map(|(_, result)| result).chain(&noted);
+        if let Some(error) = failures.filter_map(|result| result.err()).chain(trouble).next() {
+            return Err(full(&messages, error));
         }
     }
     writer.close().await;
@@ -101,6 +98,77 @@ fn full(messages: &[(QueueId, QueueId)], error: CommitError) -> String {
         CommitError::Disk => "the disk has failed; look at the log of the kernel",
     };
     format!("{} messages are adopted, then {what}, and run this again", messages.len())
+}
+
+/// Records that are waited for at once: one sync is for all of them.
+const BATCH: usize = 64;
+
+/// A message of theirs, with what is to be written of it as ours.
+struct Taken {
+    delivery: Delivery<Location>,
+    id: QueueId,
+    envelope: Envelope,
+    content: Vec<u8>,
+}
+
+/// The next messages, of as many octets as may wait together; and why there are no more, if that is our spool's trouble.
+async fn next_batch(
+    queue: &mut Queue<Location>,
+    held: &HashMap<u64, u64>,
+    follower: &mut Follower,
+    writer: &Writer,
+    left: &mut Vec<String>,
+) -> (Vec<Taken>, Option<CommitError>) {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    // One message has half of it at most.
+    while batch.len() < BATCH && bytes < writer.record_bytes_max() / 4 {
+        let Some(delivery) = queue.start(NOW) else { break };
+        let theirs = QueueId(delivery.id);
+        match take_one(delivery, held.get(&theirs.0).copied(), follower, writer).await {
+            Ok(taken) => {
+                bytes += taken.envelope.as_bytes().len() + taken.content.len() + RECORD_BYTES;
+                bytes += taken.delivery.recipients.len() * OUTCOME_BYTES;
+                batch.push(taken);
+            }
+            Err(Trouble::Spool(error)) => return (batch, Some(error)),
+            Err(Trouble::Unreadable(why)) => left.push(format!("{theirs}: {why}")),
+        }
+    }
+    (batch, None)
+}
+
+/// What a record has beside envelope and content, with room to spare.
+const RECORD_BYTES: usize = 256;
+/// What one recipient's outcome has at most.
+const OUTCOME_BYTES: usize = 80;
+
+/// Says in their spool that a message is done there. It must be durable in ours.
+async fn note(Taken { delivery, id, .. }: &Taken, outcomes: &Writer) -> Result<(), CommitError> {
+    let mut outcome = Envelope::default();
+    let text = format!("adopted as {id}");
+    for &recipient in &delivery.recipients {
+        let (queue_id, fate) = (delivery.id, envelope::Fate::Delivered);
+        Outcome { queue_id, recipient, fate, text: text.as_bytes() }.push_to(&mut outcome);
+    }
+    // The reserve is the relay's: there is room for it.
+    outcomes.commit(outcomes.begin(0)?, &outcome, b"").await
+}
+
+/// Waits for all of them together.
+async fn all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        let mut is_over = true;
+        for (future, output) in waiting.iter_mut().filter(|(_, output)| output.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(value) => *output = Some(value),
+                Poll::Pending => is_over = false,
+            }
+        }
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 enum Trouble {
@@ -155,13 +223,13 @@ fn take_off_hold(queue: &mut Queue<Location>) -> HashMap<u64, u64> {
     held.into_iter().map(|(id, at_ms, _)| (id, at_ms)).collect()
 }
 
-/// Writes a message, with the recipients that are left, as one of ours. Returns its queue id.
+/// Reads a message, with the recipients that are left, to be written as one of ours.
 async fn take_one(
-    delivery: &Delivery<Location>,
+    delivery: Delivery<Location>,
     held_ms: Option<u64>,
     follower: &mut Follower,
     writer: &Writer,
-) -> Result<QueueId, Trouble> {
+) -> Result<Taken, Trouble> {
     let Stored { envelope: stored, content, .. } = follower.read(delivery.at).map_err(Trouble::Unreadable)?;
     let mut envelope = of_ours(&stored, &delivery.recipients).map_err(|damage| Trouble::Unreadable(words(damage)))?;
     let content = match content {
@@ -186,8 +254,7 @@ async fn take_one(
     if let Some(at_ms) = held_ms {
         Act { order: Order::Hold, queue_id: id.0, at_ms }.push_to(&mut envelope);
     }
-    writer.commit(id, &envelope, &content).await.map_err(Trouble::Spool)?;
-    Ok(id)
+    Ok(Taken { delivery, id, envelope, content })
 }
 
 /// Copies a large content into a spill file of ours, which the envelope names then.
@@ -354,6 +421,26 @@ mod tests {
         let again = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
         assert_eq!((again.messages.len(), again.left.len()), (0, 1));
         assert_eq!(to_do(ours.path()), expected);
+    }
+
+    #[test]
+    fn more_than_are_waited_for_at_once_are_all_adopted() {
+        let (ours, theirs) = directories();
+        let many = async {
+            let core = Writer::start(open(theirs.path()).core_writers().remove(0), Driver::Epoll).expect("starts");
+            for number in 0..2 * BATCH + 9 {
+                let mut envelope = Envelope::default();
+                envelope.push(Tag::ReversePath, b"anna@example.edu");
+                envelope.push(Tag::Recipient, format!("{number}@example.edu").as_bytes());
+                let id = core.begin(0).expect("room");
+                core.commit(id, &envelope, format!("{number:04}").as_bytes()).await.expect("durable");
+            }
+        };
+        net::run(Driver::Epoll, None, many).expect("a runtime");
+        let expected = to_do(theirs.path());
+        let adopted = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
+        assert_eq!((adopted.messages.len(), expected.len()), (2 * BATCH + 9, 2 * BATCH + 9));
+        assert_eq!((to_do(ours.path()), to_do(theirs.path())), (expected, BTreeMap::new()));
     }
 
     #[test]
