@@ -34,8 +34,8 @@ pub struct Adopted {
     pub left: Vec<String>,
 }
 
-/// Takes over all that is left to do in the spool `theirs`. Errors: one line with a remedy; what was adopted before stays
-/// adopted.
+/// Takes over all that is left to do in the spool `theirs`; where our disk fails or is full, what went before. Errors: one line
+/// with a remedy; nothing was adopted.
 pub fn adopt(ours: &config::Spool, theirs: &Path) -> Result<Adopted, String> {
     let driver = if net::probe_io_uring().is_ok() { Driver::IoUring } else { Driver::Epoll };
     if theirs.canonicalize().ok() == ours.directory.canonicalize().ok() {
@@ -81,7 +81,8 @@ async fn take_all(into: &mut Spool, from: &mut Spool, driver: Driver) -> Result<
         messages.extend(is_ours.iter().map(|(one, _)| (QueueId(one.delivery.id), one.id)));
         let failures = failed.into_iter().map(|(_, result)| result).chain(&noted);
         if let Some(error) = failures.filter_map(|result| result.err()).chain(trouble).next() {
-            return Err(full(&messages, error));
+            left.push(full(error));
+            break;
         }
     }
     writer.close().await;
@@ -92,12 +93,12 @@ async fn take_all(into: &mut Spool, from: &mut Spool, driver: Driver) -> Result<
 /// After every release and before every end: all that is left is due.
 const NOW: u64 = u64::MAX - 1;
 
-fn full(messages: &[(QueueId, QueueId)], error: CommitError) -> String {
+fn full(error: CommitError) -> String {
     let what = match error {
-        CommitError::NoRoom => "there is no room; make some",
-        CommitError::Disk => "the disk has failed; look at the log of the kernel",
+        CommitError::NoRoom => "there is no room here; make some",
+        CommitError::Disk => "the disk here has failed; look at the log of the kernel",
     };
-    format!("{} messages are adopted, then {what}, and run this again", messages.len())
+    format!("all others: {what}, and run this again")
 }
 
 /// Records that are waited for at once: one sync is for all of them.
@@ -441,6 +442,18 @@ mod tests {
         let adopted = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
         assert_eq!((adopted.messages.len(), expected.len()), (2 * BATCH + 9, 2 * BATCH + 9));
         assert_eq!((to_do(ours.path()), to_do(theirs.path())), (expected, BTreeMap::new()));
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_left_there() {
+        let (ours, theirs) = directories();
+        net::run(Driver::Epoll, None, fill(theirs.path())).expect("a runtime");
+        let expected = to_do(theirs.path());
+        drop(open(ours.path()));
+        let full = config::Spool { reserve_bytes: u64::MAX, ..of(ours.path()) };
+        let adopted = adopt(&full, &theirs.path().join("spool")).expect("tried");
+        assert!(adopted.messages.is_empty() && adopted.left.iter().any(|why| why.contains("make some")), "{adopted:?}");
+        assert_eq!(to_do(theirs.path()), expected);
     }
 
     #[test]
