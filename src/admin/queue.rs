@@ -69,7 +69,7 @@ pub fn run(server: &Server, request: &Request) -> ExitCode {
 /// False: something of it could not be done.
 fn ask(server: &Server, request: &Request) -> Result<bool, String> {
     let config = match &server.config {
-        Some(file) => Some(read_config(file).map_err(|why| format!("{why}\n{WITHOUT_CONFIG}"))?),
+        Some(file) => Some(read_config(file).map_err(|why| format!("{}\n{WITHOUT_CONFIG}", why.trim_end()))?),
         None => None,
     };
     let socket = match (&server.socket, &config) {
