@@ -196,7 +196,7 @@ def small_disk(directory):
 def test_a_spool_on_a_full_disk(appliance, small_disk):
     (small_disk / "ballast").write_bytes(b"x" * (23 << 20))
     server = appliance(spool={"directory": small_disk / "spool", "reserve_mib": 1})
-    refusal(server, complaint="spool", remedy="(?i)space|full|room")
+    refusal(server, complaint="cannot prepare a segment", remedy="(?i)space|full|room")
 
 
 def test_a_spool_on_a_read_only_disk(appliance, small_disk):
