@@ -242,17 +242,29 @@ enum Woken {
     Gone,
 }
 
+/// A question that is under way, until this is dropped: by a panic too, or its place would be lost for good.
+struct UnderWay {
+    asker: u32,
+    end: mpsc::UnboundedSender<u32>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        // The thread may be about to end.
+        let _ = self.end.send(self.asker);
+    }
+}
+
 impl Server {
     async fn serve(self, mut asked: mpsc::Receiver<Question>) {
         let (end, mut ended) = mpsc::unbounded_channel();
         let mut turns = Turns::new(QUEUE, UNDER_WAY);
         loop {
             while let Some((asker, question)) = turns.next() {
-                let (server, end) = (self.clone(), end.clone());
+                let (server, under_way) = (self.clone(), UnderWay { asker, end: end.clone() });
                 tokio::spawn(async move {
                     server.answer(question).await;
-                    // The thread may be about to end.
-                    let _ = end.send(asker);
+                    drop(under_way);
                 });
             }
             let woken = poll_fn(|context| match ended.poll_recv(context) {

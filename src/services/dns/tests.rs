@@ -210,3 +210,15 @@ fn names_whose_servers_are_silent_do_not_hold_all_places() {
     assert_eq!((counts.found.get(), counts.none.get()), (12 + UNDER_WAY as u64, 0));
     assert!(counts.failed.get() >= 1 && counts.failed.get() <= UNDER_WAY as u64, "{counts:?}");
 }
+
+#[test]
+fn a_question_that_panics_gives_its_place_back() {
+    let (end, mut ended) = mpsc::unbounded_channel();
+    let under_way = UnderWay { asker: 7, end };
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _under_way = under_way;
+        panic!("as a library might");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(ended.try_recv(), Ok(7));
+}
