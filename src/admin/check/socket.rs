@@ -58,9 +58,12 @@ fn directory(loaded: &mut Loaded) {
             format!("others may write into {named}, and so listen in the server's place and keep it from starting");
         notices.warning(at, what, format!("run: chmod go-w {named}, or name another directory; {RUNTIME_DIRECTORY}"));
     }
-    if mode & OTHERS_ENTER == 0 && asked.is_some() {
-        let what = format!("only root and the owner of {named} can enter it, {shut_out}");
-        notices.warning(at, what, format!("run: chmod a+x {named}"));
+    // Whoever may not enter one of those above does not come here either.
+    let is_shut = |above: &&Path| fs::metadata(above).is_ok_and(|above| above.permissions().mode() & OTHERS_ENTER == 0);
+    if let (Some(shut), Some(_)) = (directory.ancestors().find(is_shut), asked) {
+        let shut = shut.display();
+        let what = format!("only root and the owner of {shut} can enter it, {shut_out}");
+        notices.warning(at, what, format!("run: chmod a+x {shut}"));
     }
     match access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
         Ok(()) => {}
@@ -123,6 +126,13 @@ mod tests {
             std::fs::set_permissions(there, PermissionsExt::from_mode(mode)).expect("set");
             said(&(socket("control") + groups))
         };
+        let below = |mode: u32| {
+            let inner = there.join("inner");
+            std::fs::create_dir_all(&inner).expect("made");
+            std::fs::set_permissions(&inner, PermissionsExt::from_mode(0o755)).expect("set");
+            std::fs::set_permissions(there, PermissionsExt::from_mode(mode)).expect("set");
+            said(&(socket("inner/control") + group))
+        };
         for (said, what, remedy) in [
             (said(""), "", ""),
             (said(group), "so the groups of [control] cannot ask", "socket = \"/run/penstock/control\""),
@@ -130,6 +140,8 @@ mod tests {
             (of_mode(0o700, ""), "", ""),
             (of_mode(0o700, group), "can enter it, so the groups", "chmod a+x"),
             (of_mode(0o1777, ""), "others may write into", "chmod go-w"),
+            (below(0o755), "", ""),
+            (below(0o700), "can enter it, so the groups", &format!("chmod a+x {}", there.display())),
             (said(&socket("none/control")), "serve does not start: ", "RuntimeDirectory=penstock"),
             (said(&socket("file/control")), "is no directory", "name a path"),
         ] {
