@@ -17,6 +17,7 @@
 //! | [`source`] | the queue of a running server, or of a stopped one's spool |
 //! | [`listing`] | messages as rows |
 //! | [`answer`] | a request's answer, line by line |
+//! | [`tally`] | what its last line says: how many, and of which not |
 //! | [`tracing`] | what became of a message, as a row |
 //! | [`socket`] | the socket, its clients, their limits |
 //!

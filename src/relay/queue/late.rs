@@ -54,7 +54,7 @@ impl<L: Copy + PartialEq> Queue<L> {
     /// A message is looked at when it will be late, or past its time.
     pub(super) fn look_anew(&mut self, slot: u32) {
         let Message { expire_ms, warned, .. } = self.messages[slot];
-        let counts_from_ms = expire_ms.saturating_sub(self.settings.expire_ms);
+        let counts_from_ms = self.age_from_ms(&self.messages[slot]);
         let warn_ms = self.settings.warn_ms.filter(|_| !warned);
         let look_ms = warn_ms.map_or(expire_ms, |warn_ms| counts_from_ms.saturating_add(warn_ms).min(expire_ms));
         self.look_at(slot, look_ms);

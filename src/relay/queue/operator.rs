@@ -231,12 +231,17 @@ impl<L: Copy + PartialEq> Queue<L> {
     /// From when the time of message `id` counts: it was accepted then, or is to be sent then, or was requeued; time on hold does
     /// not count. Milliseconds since the Unix epoch.
     pub fn message_counts_from_ms(&self, id: u64) -> Option<u64> {
-        Some(self.ordered(&self.messages[self.slot(id)?]).0)
+        Some(self.age_from_ms(&self.messages[self.slot(id)?]))
+    }
+
+    /// The same of a message at hand.
+    pub(super) fn age_from_ms(&self, message: &Message<L>) -> u64 {
+        message.expire_ms.saturating_sub(self.settings.expire_ms)
     }
 
     /// What a survivor's record must say of orders: from when the message's time counts, and since when it is on hold.
     pub(super) fn ordered(&self, message: &Message<L>) -> (u64, Option<u64>) {
-        (message.expire_ms.saturating_sub(self.settings.expire_ms), self.orders.held_ms(message.id))
+        (self.age_from_ms(message), self.orders.held_ms(message.id))
     }
 
     /// Its jobs that are not under way and have recipients.

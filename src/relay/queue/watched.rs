@@ -116,7 +116,7 @@ impl<L: Copy + PartialEq> Queue<L> {
     }
 
     fn counts_from_ms(&self, job: u32) -> u64 {
-        self.messages[self.jobs[job].message].expire_ms.saturating_sub(self.settings.expire_ms)
+        self.age_from_ms(&self.messages[self.jobs[job].message])
     }
 
     /// Those that a scan finds; for tests.
