@@ -14,6 +14,8 @@ mod waiting;
 
 use crate::config::{Direct, Relay, Route, RouteTls, Smarthost, Target};
 use crate::net::Driver;
+use crate::relay::connection::{Context, Limits};
+use crate::relay::direct::addresses::Addresses;
 use crate::relay::{RelayHandle, RelayOptions};
 use crate::smtp::envelope::{Deferred, Envelope, Tag};
 use crate::spool::{self, Spool, Writer};
@@ -179,6 +181,17 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 fn to(received: &[Received], recipient: &str) -> usize {
     received.iter().filter(|message| message.to.iter().any(|to| to == recipient)).count()
+}
+
+/// What a connection needs of its thread, which is running.
+fn context(limits: Limits) -> Context {
+    Context {
+        hostname: "penstock.example".into(),
+        resolver: crate::services::Resolver::start().expect("a resolver"),
+        shared: crate::net::Shared::start(),
+        addresses: Addresses::new(1000),
+        limits,
+    }
 }
 
 fn driver() -> Driver {

@@ -275,14 +275,19 @@ def test_filters_and_what_is_shown(port_and_server):
     assert set(rows(server, "list", "--status", "held")) == {one, many}
 
 
+def let_groups_ask(server):
+    """From its next start on, which is now."""
+    server.stop()
+    server.settings["control"] = {"socket": control(server), "helpdesk_group": HELPDESK, "postmaster_group": POSTMASTER}
+    server.write_config()
+    server.start()
+
+
 @needs_root
 def test_who_may_what(appliance):
     port, settings = nowhere()
     with appliance(**settings) as server:
-        server.stop()
-        server.settings["control"] = {"socket": control(server), "helpdesk_group": HELPDESK, "postmaster_group": POSTMASTER}
-        server.write_config()
-        server.start()
+        let_groups_ask(server)
         one = submit(server, "one")
         deferred(server, [one])
         for group, arguments, allowed in [
@@ -337,10 +342,7 @@ def test_others_cannot_keep_root_out(appliance, group):
 
     _, settings = nowhere()
     with appliance(**settings) as server:
-        server.stop()
-        server.settings["control"] = {"socket": control(server), "helpdesk_group": HELPDESK, "postmaster_group": POSTMASTER}
-        server.write_config()
-        server.start()
+        let_groups_ask(server)
         flood = [sys.executable, "-c", FLOOD, str(control(server)), str(grp.getgrnam(group).gr_gid), str(os.getpid())]
         floods = [subprocess.Popen(flood) for _ in range(12)]
         try:

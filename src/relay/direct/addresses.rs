@@ -410,12 +410,16 @@ mod tests {
         assert_eq!(table.known.len(), DOWN_MAX);
     }
 
+    fn on_a_core(test: impl Future<Output = ()>) {
+        let driver = if crate::net::probe_io_uring().is_ok() { Driver::IoUring } else { Driver::Epoll };
+        crate::net::run(driver, None, test).expect("a runtime");
+    }
+
     /// By one route it may have one, by another two.
     #[test]
     fn who_waits_by_one_route_holds_up_nobody_of_another_that_may_have_more() {
         let here = address("192.0.2.1:25");
-        let driver = if crate::net::probe_io_uring().is_ok() { Driver::IoUring } else { Driver::Epoll };
-        crate::net::run(driver, None, async move {
+        on_a_core(async move {
             let addresses = Addresses::new(SECOND);
             let first = addresses.enter(here, 1, 7).await.expect("a place");
             let waiting = monoio::spawn({
@@ -426,16 +430,14 @@ mod tests {
             let other = addresses.enter(here, 2, 9).await.expect("there is room");
             drop((first, other));
             assert_eq!(waiting.await, Ok(()));
-        })
-        .expect("a runtime");
+        });
     }
 
     /// Given back, handed on, and told, by those who hold places and wait for them.
     #[test]
     fn places_go_from_hand_to_hand() {
         let here = address("192.0.2.1:25");
-        let driver = if crate::net::probe_io_uring().is_ok() { Driver::IoUring } else { Driver::Epoll };
-        crate::net::run(driver, None, async move {
+        on_a_core(async move {
             let addresses = Addresses::new(SECOND);
             let first = addresses.enter(here, 1, 7).await.expect("a place");
             let wait = |sender| {
@@ -454,7 +456,6 @@ mod tests {
             let again = addresses.enter(here, 1, 9).await.expect("it is up");
             drop(again);
             assert!(addresses.0.borrow().known.is_empty());
-        })
-        .expect("a runtime");
+        });
     }
 }

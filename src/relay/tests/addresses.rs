@@ -1,10 +1,9 @@
 //! A mail server's addresses, which it may share with others.
 
-use super::{Fake, Mode, driver};
+use super::{Fake, Mode, context, driver};
 use crate::config::{Mx, RouteTls, Target};
 use crate::policy::Networks;
-use crate::relay::connection::{Connection, Context, Limits, Tls, Way};
-use crate::relay::direct::addresses::Addresses;
+use crate::relay::connection::{Connection, Limits, Tls, Way};
 use crate::relay::route::Demand;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -18,13 +17,7 @@ fn nobody_waits_for_a_place_as_long_as_another_address_has_one() {
     let (port, tls, connections_max) = (listening.port(), RouteTls::None, 1);
     let target = Target::Mx(Mx { port, tls, ca_file: None, connections_max, reachable: Networks::default() });
     crate::net::run(driver(), None, async {
-        let context = Context {
-            hostname: "penstock.example".into(),
-            resolver: crate::services::Resolver::start().expect("a resolver"),
-            shared: crate::net::Shared::start(),
-            addresses: Addresses::new(1000),
-            limits: Limits::new(crate::config::RelayTimeouts::default()),
-        };
+        let context = context(Limits::new(crate::config::RelayTimeouts::default()));
         let _held = context.addresses.enter(SocketAddr::new(full, port), 1, 7).await.expect("a place");
         let way = Way { tls: Tls::of(&target), target, demand: Demand::Usual };
         let addresses = [full, listening.ip()];

@@ -1,9 +1,8 @@
 //! What a message or its route asks of TLS: verified routes (RFC 7817), REQUIRETLS and `TLS-Required: No` (RFC 8689).
 
-use super::{Fake, Handshake, House, Message, Mode, driver, message, to, wait_until};
+use super::{Fake, Handshake, House, Message, Mode, context, driver, message, to, wait_until};
 use crate::config::{RouteTls, Smarthost, Target};
-use crate::relay::connection::{Connection, Context, Limits, Tls, Unopened, Way};
-use crate::relay::direct::addresses::Addresses;
+use crate::relay::connection::{Connection, Limits, Tls, Unopened, Way};
 use crate::relay::route::Demand;
 use crate::smtp::envelope::Tag;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -97,13 +96,8 @@ fn open(target: Target, demand: Demand, handshake_limit: Duration) -> Result<(),
 pub fn open_hurried(target: Target, demand: Demand, handshake_limit: Duration, hurried: bool) -> Result<(), Unopened> {
     let usual = Limits::new(crate::config::RelayTimeouts::default());
     crate::net::run(driver(), None, async {
-        let context = Context {
-            hostname: "penstock.example".into(),
-            resolver: crate::services::Resolver::start().expect("a resolver"),
-            shared: crate::net::Shared::start(),
-            addresses: Addresses::new(1000),
-            limits: Limits { handshake: handshake_limit, hurried_greeting: Duration::from_millis(300), ..usual },
-        };
+        let hurried_greeting = Duration::from_millis(300);
+        let context = context(Limits { handshake: handshake_limit, hurried_greeting, ..usual });
         let opened = match Connection::open(&Way { tls: Tls::of(&target), target, demand }, 0, hurried, &context).await
         {
             Ok(connection) => {

@@ -1,13 +1,10 @@
 //! Messages in spill files, and what is done when the spool does not give them whole.
 
-use super::{Fake, House, Message, Mode, driver, message, smarthost, wait_until};
+use super::{Fake, House, Message, Mode, context, driver, message, smarthost, wait_until};
 use crate::config::RouteTls;
-use crate::net::Shared;
-use crate::relay::connection::{Connection, Context, Limits, Tls, Way};
-use crate::relay::direct::addresses::Addresses;
+use crate::relay::connection::{Connection, Limits, Tls, Way};
 use crate::relay::queue::Blame;
 use crate::relay::route::Demand;
-use crate::services::Resolver;
 use crate::smtp::client::{Fate, Transaction};
 use crate::smtp::envelope::View;
 use crate::spool::{self, Spool, Stored, Writer};
@@ -55,13 +52,7 @@ fn a_damaged_spill_file_is_not_the_destinations_fault() {
         let directory = tempfile::tempdir().expect("a directory");
         let attempt = crate::net::run(driver(), None, async {
             let mut stored = spilled(directory.path(), damage).await;
-            let context = Context {
-                hostname: "penstock.example".into(),
-                resolver: Resolver::start().expect("a resolver"),
-                shared: Shared::start(),
-                addresses: Addresses::new(1000),
-                limits: Limits::new(crate::config::RelayTimeouts::default()),
-            };
+            let context = context(Limits::new(crate::config::RelayTimeouts::default()));
             let target = smarthost(&address, RouteTls::None);
             let way = Way { tls: Tls::of(&target), target, demand: Demand::Usual };
             let mut connection = Connection::open(&way, 0, false, &context).await.expect("a connection");
