@@ -287,14 +287,16 @@ impl Answering {
         let account = self.names.account(what).ok();
         // One more tells whether there are more; that is the oldest.
         let one_more = limit.saturating_add(1);
-        let mut traced = search::find(&self.spool.join(trace::DIRECTORY), what, account.as_deref(), one_more);
+        let found = search::find(&self.spool.join(trace::DIRECTORY), what, account.as_deref(), one_more);
+        let (mut traced, is_cut) = (found.messages, found.is_cut);
         if traced.is_empty() {
             traced = self.queued_about(what, one_more)?;
         }
-        tally.more = traced.len() > limit;
-        if tally.more {
+        if traced.len() > limit {
             traced.pop_first();
+            tally.more = true;
         }
+        tally.more |= is_cut;
         tally.messages = traced.len() as u64;
         let now = now_ms();
         let mut traced = traced.into_iter();

@@ -40,9 +40,18 @@ pub struct Traced {
     pub events: Vec<Line>,
 }
 
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Messages by queue id, which is the order of their arrival on each core.
+    pub messages: BTreeMap<u64, Traced>,
+    /// Older ones are left out, as there is too much to be told of all of them.
+    pub is_cut: bool,
+}
+
 /// The latest `limit` messages that `what` is about: a queue id, a user (`anna` is also anna of any domain) or an address; and
-/// those of `account`, which is the same user's. By queue id, which is the order of their arrival on each core.
-pub fn find(directory: &Path, what: &str, account: Option<&str>, limit: usize) -> BTreeMap<u64, Traced> {
+/// those of `account`, which is the same user's.
+pub fn find(directory: &Path, what: &str, account: Option<&str>, limit: usize) -> Found {
     let files = writer::files(directory);
     let id: Option<QueueId> = what.parse().ok();
     let mut needles: Vec<String> = match id {
@@ -83,11 +92,11 @@ pub fn find(directory: &Path, what: &str, account: Option<&str>, limit: usize) -
 }
 
 /// All lines of these messages; of the latest, where that is more than [`TOLD_BYTES_MAX`].
-fn collect(files: &[PathBuf], ids: impl Iterator<Item = u64>) -> BTreeMap<u64, Traced> {
+fn collect(files: &[PathBuf], ids: impl Iterator<Item = u64>) -> Found {
     // Names sort as ids do.
     let mut traced: BTreeMap<String, (Traced, usize)> =
         ids.map(|id| (QueueId(id).to_string(), Default::default())).collect();
-    let mut told_bytes = 0;
+    let (mut told_bytes, mut is_cut) = (0, false);
     for file in files.iter().rev() {
         let _ = lines(file, &mut |text| {
             let Some(name) = text.get(ID_AT).and_then(|name| std::str::from_utf8(name).ok()) else { return };
@@ -99,11 +108,13 @@ fn collect(files: &[PathBuf], ids: impl Iterator<Item = u64>) -> BTreeMap<u64, T
             }
             while told_bytes > TOLD_BYTES_MAX && traced.len() > 1 {
                 told_bytes -= traced.pop_first().map_or(0, |(_, (_, bytes))| bytes);
+                is_cut = true;
             }
         });
     }
     let parse = |(name, (traced, _)): (String, (Traced, usize))| Some((name.parse::<QueueId>().ok()?.0, traced));
-    traced.into_iter().filter_map(parse).filter(|(_, traced)| *traced != Traced::default()).collect()
+    let messages = traced.into_iter().filter_map(parse).filter(|(_, traced)| *traced != Traced::default()).collect();
+    Found { messages, is_cut }
 }
 
 impl Traced {
@@ -229,17 +240,17 @@ mod tests {
             ("bounce=ben@example.org", &[4]),
             ("", &[]),
         ] {
-            let found: Vec<u64> = find(kept.path(), what, None, 20).into_keys().collect();
+            let found: Vec<u64> = find(kept.path(), what, None, 20).messages.into_keys().collect();
             assert_eq!(found, expected, "{what}");
         }
-        assert_eq!(find(kept.path(), "eve@example.edu", Some("eve"), 9).into_keys().collect::<Vec<_>>(), [4]);
-        assert_eq!(find(kept.path(), "anna", None, 1).into_keys().collect::<Vec<_>>(), [3], "the latest");
+        assert_eq!(find(kept.path(), "eve@example.edu", Some("eve"), 9).messages.into_keys().collect::<Vec<_>>(), [4]);
+        assert_eq!(find(kept.path(), "anna", None, 1).messages.into_keys().collect::<Vec<_>>(), [3], "the latest");
     }
 
     #[test]
     fn what_happened_on_other_days_is_found_too() {
         let kept = kept();
-        let found = find(kept.path(), "cleo@example.org", None, 20).remove(&1).expect("found");
+        let found = find(kept.path(), "cleo@example.org", None, 20).messages.remove(&1).expect("found");
         assert_eq!((found.accepted_ms, found.user.as_deref()), (Some(1_795_345_200_001), Some("anna")));
         let whats: Vec<What> = found.events.iter().map(|line| line.what).collect();
         assert_eq!(whats, [What::Deferred, What::Delivered]);
@@ -270,9 +281,9 @@ mod tests {
         }
         std::fs::write(directory.path().join("2026-11-22.trace"), text).expect("written");
         let count = (id - 10) as usize;
-        assert_eq!(find(directory.path(), "somebody@example.org", None, count + 1).len(), count);
+        assert_eq!(find(directory.path(), "somebody@example.org", None, count + 1).messages.len(), count);
         assert_eq!(
-            find(directory.path(), "ben@example.edu", None, 20).into_keys().collect::<Vec<_>>(),
+            find(directory.path(), "ben@example.edu", None, 20).messages.into_keys().collect::<Vec<_>>(),
             (id - 20..id).collect::<Vec<_>>()
         );
     }
@@ -288,10 +299,11 @@ mod tests {
             text += &line::happened(1_795_345_300_000, What::Deferred, id, &[0], "mx", &reply);
         }
         std::fs::write(directory.path().join("2026-11-22.trace"), text).expect("written");
-        let found = find(directory.path(), "anna", None, 1000);
+        let Found { messages: found, is_cut } = find(directory.path(), "anna", None, 1000);
+        assert!(is_cut && !find(directory.path(), "anna", None, 3).is_cut);
         let first = *found.keys().next().expect("some");
         assert!((10..40).contains(&found.len()) && found.keys().copied().eq(first..=40), "{:?}", found.keys());
         assert!(found.values().all(|traced| traced.events.len() == LINES_MAX));
-        assert_eq!(find(directory.path(), &QueueId(1).to_string(), None, 1)[&1].events.len(), LINES_MAX);
+        assert_eq!(find(directory.path(), &QueueId(1).to_string(), None, 1).messages[&1].events.len(), LINES_MAX);
     }
 }
