@@ -202,7 +202,9 @@ impl Printer {
                     .into()
             }
             ("trace", count) if end["more"] == true => {
-                format!("these are the latest {count}; there are more: ask with a larger --limit, or for one by its queue id\n")
+                format!(
+                    "these are the latest {count}; there are more: ask with a larger --limit, or for one by its queue id\n"
+                )
             }
             ("stats" | "show" | "headers" | "trace", _) => String::new(),
             (deed, count) => {
