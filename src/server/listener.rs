@@ -5,17 +5,36 @@
 //! without a word; hence each address is first bound without it, which fails if anybody listens there.
 
 use crate::config::Listener;
+use crate::log::{Level, event};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::Duration;
 
 /// Connections that the kernel completes before we accept them. The system's own limit may be lower.
 const BACKLOG: i32 = 4096;
 
-/// Binds `listeners` for `cores` cores: a set of sockets per core, in the order of `listeners`. Errors: one line.
+/// The kernel takes the io_uring instances of a process that was killed apart after its end, and they hold its sockets: who
+/// starts it again at once waits so often for its ports.
+const PORT_PAUSES: u32 = 60;
+const PORT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Binds `listeners` for `cores` cores: a set of sockets per core, in the order of `listeners`. Blocks for up to 3 s while an
+/// address is in use. Errors: one line.
 pub fn bind_all(listeners: &[Listener], cores: usize) -> Result<Vec<Vec<TcpListener>>, String> {
+    let mut pauses = PORT_PAUSES;
     for listener in listeners {
-        bind(listener.address, false).map_err(|error| explain(listener, &error))?;
+        while let Err(error) = bind(listener.address, false) {
+            if error.kind() != io::ErrorKind::AddrInUse || pauses == 0 {
+                return Err(explain(listener, &error));
+            }
+            if pauses == PORT_PAUSES {
+                event(Level::Info, "waiting for a port").field("address", listener.address).emit();
+            }
+            pauses -= 1;
+            thread::sleep(PORT_PAUSE);
+        }
     }
     let bind_set = |_| {
         let sockets = listeners.iter().map(|listener| {
@@ -87,6 +106,18 @@ mod tests {
         }
         let error = bind_all(&[listener(&address)], 1).expect_err("in use, even by sockets that share");
         assert!(error.contains(&address) && error.contains("another program listens there"), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_becomes_free_in_a_moment_is_waited_for() {
+        let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = held.local_addr().expect("bound").to_string();
+        let ending = thread::spawn(move || {
+            thread::sleep(4 * PORT_PAUSE);
+            drop(held);
+        });
+        assert_eq!(bind_all(&[listener(&address)], 2).expect("free in the end").len(), 2);
+        ending.join().expect("ended");
     }
 
     #[test]
