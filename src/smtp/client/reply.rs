@@ -78,7 +78,7 @@ impl Replies {
         if self.lines > 0 && self.text.len() < TEXT_BYTES_MAX {
             self.text.push('\n');
         }
-        append_clean(text, &mut self.text);
+        append_clean(if self.lines > 0 { without_code(text, &self.text) } else { text }, &mut self.text);
         self.code = code;
         self.lines += 1;
         self.line.clear();
@@ -108,6 +108,21 @@ fn parse_line(line: &[u8]) -> Option<(u16, bool, &[u8])> {
         Some((b' ', text)) => Some((code, false, text)),
         Some((b'-', text)) => Some((code, true, text)),
         Some(_) => None,
+    }
+}
+
+/// A later line of the reply that begins with `first`, without the enhanced code that all of its lines repeat: RFC 2034
+/// section 4. People read them as one sentence.
+fn without_code<'a>(line: &'a [u8], first: &str) -> &'a [u8] {
+    let code = first.split([' ', '\n']).next().unwrap_or("");
+    let is_number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|octet| octet.is_ascii_digit());
+    if code.split('.').count() != 3 || !code.split('.').all(is_number) {
+        return line;
+    }
+    match line.strip_prefix(code.as_bytes()).map(|rest| rest.split_first()) {
+        Some(None) => b"",
+        Some(Some((b' ', rest))) => rest,
+        _ => line,
     }
 }
 
@@ -161,6 +176,9 @@ mod tests {
             (b"220\r\n250 \r\n", vec![ok(220, ""), ok(250, "")]),
             (b"250-a\r\n250-b\r\n250 c\r\n354 go\r\n", vec![ok(250, "a\nb\nc"), ok(354, "go")]),
             (b"250-\r\n250\r\n", vec![ok(250, "\n")]),
+            (b"550-5.1.1 no\r\n550-5.1.1 such\r\n550 5.1.1\r\n", vec![ok(550, "5.1.1 no\nsuch\n")]),
+            (b"550-5.1.1 no\r\n550-5.1.10 x\r\n550 5.7.1 y\r\n", vec![ok(550, "5.1.1 no\n5.1.10 x\n5.7.1 y")]),
+            (b"250-SIZE 9\r\n250-SIZE 9\r\n250 1.2 c\r\n", vec![ok(250, "SIZE 9\nSIZE 9\n1.2 c")]),
             (b"250 bare newline\n", vec![ok(250, "bare newline")]),
             (b"550 a\tb\x1b[2Jc\x00\x7fd\xff\xc2\x85e\r\n", vec![ok(550, "a b?[2Jc??d\u{fffd}?e")]),
             (b"550 gr\xc3\xbc\xc3\x9fe\r\n", vec![ok(550, "grüße")]),
