@@ -76,6 +76,8 @@ struct Member {
     failures: u32,
     /// Connections lost in a row.
     losses: Losses,
+    /// Failures before it was last up, if it has not answered a transaction since it broke too many.
+    relapses_from: u32,
     probe_ms: u64,
     probing: bool,
 }
@@ -133,6 +135,7 @@ impl Pools {
             if let Some((known, known_host)) = known.find(|(_, known)| known.address == host.address) {
                 (host.limit, host.answered) = (known_host.limit, known_host.answered);
                 (member.failures, member.losses, member.probe_ms) = (known.failures, known.losses, known.probe_ms);
+                member.relapses_from = known.relapses_from;
             }
         }
     }
@@ -259,18 +262,23 @@ impl Pools {
         too_many
     }
 
-    /// The host is there; says whether it was down.
+    /// The host is there; says whether it was down. If it has broken too many connections, it is asked as rarely as before
+    /// when it breaks the next, until it has answered a transaction.
     pub fn worked(&mut self, seat: Seat) -> bool {
         let member = self.member(seat);
         let was_down = !member.is_up();
+        match member.losses.are_too_many() {
+            true => member.relapses_from = member.relapses_from.max(member.failures),
+            false => member.relapses_from = 0,
+        }
         (member.failures, member.probe_ms, member.probing) = (0, 0, false);
         was_down
     }
 
     /// The host answered a whole transaction: it may have more.
     pub fn answered(&mut self, seat: Seat) {
-        self.worked(seat);
         self.member(seat).losses.end();
+        self.worked(seat);
         let most = self.settings.connections_max;
         let host = self.host_of(seat);
         host.answered += 1;
@@ -303,7 +311,7 @@ impl Pools {
             return None;
         }
         member.probing = false;
-        member.failures = member.failures.saturating_add(1);
+        member.failures = member.failures.max(member.relapses_from).saturating_add(1);
         let first = settings.probe_first_ms.min(PROBE_MAX_MS);
         member.probe_ms = now + backoff(first, PROBE_MAX_MS, member.failures, random);
         Some(member.probe_ms)
@@ -355,7 +363,16 @@ impl Host {
 
 impl Member {
     fn new(host: usize, weight: u32, rank: u16) -> Member {
-        Member { host, weight, rank, failures: 0, losses: Losses::default(), probe_ms: 0, probing: false }
+        Member {
+            host,
+            weight,
+            rank,
+            failures: 0,
+            losses: Losses::default(),
+            relapses_from: 0,
+            probe_ms: 0,
+            probing: false,
+        }
     }
 
     fn is_up(&self) -> bool {

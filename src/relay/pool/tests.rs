@@ -194,6 +194,28 @@ fn messages_of_one_sender_that_break_connections_do_not_take_a_host_from_others(
 }
 
 #[test]
+fn a_host_that_takes_probes_and_breaks_transactions_is_asked_ever_more_rarely() {
+    let mut all = pools(8, &[&[("a", 1), ("b", 1)]]);
+    let (here, mut now, mut pauses) = (seat(0, 0), 0, Vec::new());
+    let mut fall = |all: &mut Pools, losses: usize| {
+        let probe_ms = (0..losses).filter_map(|_| all.lost(here, None, now)).next().expect("it falls");
+        pauses.push(probe_ms - now);
+        now = probe_ms;
+        assert_eq!(all.probe(0, now), Some(here));
+        assert!(all.worked(here));
+        all.left(here);
+    };
+    fall(&mut all, 3);
+    // It has answered nothing since: one is enough.
+    (0..5).for_each(|_| fall(&mut all, 1));
+    all.answered(here);
+    fall(&mut all, 3);
+    let around = |pause: u64| pause * 3 / 4..=pause * 5 / 4;
+    let expected = [1000, 2000, 4000, 8000, 16_000, 32_000, 1000];
+    assert!(pauses.iter().zip(expected).all(|(pause, expected)| around(expected).contains(pause)), "{pauses:?}");
+}
+
+#[test]
 fn who_watches_sees_which_hosts_are_left_out_and_how_many_connections_each_has() {
     let mut all = pools(4, &[&[("a", 1), ("b", 1)], &[("b", 1)]]);
     assert_eq!(all.choose(1, &[]), Choice::Seat(seat(1, 0)));
