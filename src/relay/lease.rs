@@ -61,6 +61,11 @@ impl Hosts {
         seat.map(|seat| self.leased(seat))
     }
 
+    /// The clock was set back: pauses last as long as they were meant to.
+    pub fn set_back(&self, by_ms: u64) {
+        self.pools.borrow_mut().set_back(by_ms);
+    }
+
     /// How many connections each server may have.
     pub fn rooms(&self) -> Vec<(usize, usize)> {
         let pools = self.pools.borrow();

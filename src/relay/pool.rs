@@ -324,6 +324,12 @@ impl Pools {
         if is_fault { self.failed(seat, false, now) } else { None }
     }
 
+    /// The clock was set back: pauses last as long as they were meant to.
+    pub fn set_back(&mut self, by_ms: u64) {
+        let members = self.pools.iter_mut().flatten();
+        members.for_each(|member| member.probe_ms = member.probe_ms.saturating_sub(by_ms));
+    }
+
     /// Is another host of the pool up?
     pub fn has_another(&self, seat: Seat) -> bool {
         let others = self.pools[seat.destination].iter().enumerate().filter(|(member, _)| *member != seat.member);

@@ -44,6 +44,7 @@ mod late;
 mod message;
 mod moving;
 mod operator;
+mod set_back;
 mod site;
 mod slab;
 mod turns;

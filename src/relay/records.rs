@@ -161,6 +161,13 @@ impl<L: Copy> Records<L> {
         }
     }
 
+    /// The clock was set back: pauses last as long as they were meant to.
+    pub fn set_back(&mut self, by_ms: u64) {
+        self.deferred_ms = self.deferred_ms.saturating_sub(by_ms);
+        self.refused_until_ms = self.refused_until_ms.map(|until_ms| until_ms.saturating_sub(by_ms));
+        self.told.iter_mut().for_each(|(not_before_ms, _)| *not_before_ms = not_before_ms.saturating_sub(by_ms));
+    }
+
     /// Nothing is gathered any longer.
     pub fn flush(&mut self) {
         self.deferred_ms = 0;
@@ -333,6 +340,22 @@ mod tests {
     }
 
     /// With nothing to be written again nobody would ever learn that the disk is back, and nothing would be delivered.
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_pause_longer() {
+        const HOUR: u64 = 3_600_000;
+        let mut records = Records::<u32>::default();
+        records.told(refused(1, 0..1, Action::Failed), true, HOUR);
+        records.deferred(Deferred { queue_id: 1, recipient: 0, attempts: 2, next_ms: 9 }, HOUR);
+        records.set_back(HOUR);
+        assert!(records.next(GATHER_MS.min(DEFERRED_MS) - 1).is_none());
+        let [first, second] = [(); 2].map(|()| records.next(GATHER_MS.max(DEFERRED_MS)).expect("a record"));
+        records.ended(first, false, HOUR);
+        records.ended(second, false, HOUR);
+        records.set_back(HOUR);
+        assert!(records.next(RETRY_MS - 1).is_none() && !records.may_deliver());
+        assert!(records.next(RETRY_MS).is_some());
+    }
+
     #[test]
     fn an_account_that_is_refused_is_tried_again_and_then_deliveries_go_on() {
         let mut records = Records::<u32>::default();

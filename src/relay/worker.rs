@@ -39,6 +39,7 @@ use lingering::Lingering;
 use moving::{Moved, Mover};
 use operator::{Acted, Operator};
 use recording::Recorded;
+use set_back::Clocks;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
@@ -46,7 +47,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use watching::Watching;
 
 mod direct;
@@ -56,6 +57,7 @@ mod lingering;
 mod moving;
 mod operator;
 mod recording;
+mod set_back;
 #[cfg(test)]
 mod simulation;
 mod watching;
@@ -168,6 +170,7 @@ struct Worker {
     hostname: String,
     counters: Arc<Set>,
     watching: Watching,
+    clocks: Clocks,
     tools: Rc<Tools>,
     /// Tasks that run; with a sender those that take more work.
     tasks: HashMap<u64, Option<mpsc::UnboundedSender<Work>>>,
@@ -228,6 +231,7 @@ impl Worker {
             hostname: options.hostname,
             counters,
             watching: Watching::default(),
+            clocks: Clocks::new(now_ms(), Instant::now()),
             tools: Rc::new(tools),
             tasks: HashMap::new(),
             tasks_made: 0,
@@ -263,6 +267,7 @@ impl Worker {
         loop {
             let more = (0..FOLLOW_AT_ONCE).all(|_| self.follow_one());
             let now = now_ms();
+            self.look_at_clocks(now);
             self.show(now);
             self.record(now);
             if !self.paused {

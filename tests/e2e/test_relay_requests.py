@@ -11,7 +11,7 @@ from appliance import wait_for
 from fakes import Sink
 from mail import Maildir, lf, message
 from servers import Dovecot, Postfix
-from wire import Wire
+from wire import ask
 
 EVERYTHING = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "DSN", "CHUNKING", "BINARYMIME")
 
@@ -19,21 +19,6 @@ EVERYTHING = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "DSN", "CHUNKING", "
 def home_and(target, inbox):
     """The senders' own domain into a Maildir, everything else to `target`."""
     return [{"domains": ["example.edu"], "maildir": inbox.path}, target]
-
-
-def ask(server, content, mail="", recipients=(("ben@example.org", ""),), bdat=False):
-    """Submits as anna, with parameters of MAIL and of each RCPT."""
-    with Wire(server.port["submissions"], tls=True) as wire:
-        wire.login()
-        wire.say(f"MAIL FROM:<anna@example.edu>{mail}", "250")
-        for recipient, parameters in recipients:
-            wire.say(f"RCPT TO:<{recipient}>{parameters}", "250")
-        if bdat:
-            wire.send(b"BDAT %d LAST\r\n" % len(content) + content)
-        else:
-            wire.say("DATA", "354")
-            wire.send(content + b".\r\n")
-        wire.expect("250")
 
 
 def report(inbox, subject, seconds=20):

@@ -113,3 +113,18 @@ def submit(port, content, **envelope):
         reply = wire.mail(content, **envelope)
         wire.say("QUIT", "221")
     return reply
+
+
+def ask(server, content, mail="", recipients=(("ben@example.org", ""),), bdat=False):
+    """Submits as anna, with parameters of MAIL and of each RCPT."""
+    with Wire(server.port["submissions"], tls=True) as wire:
+        wire.login()
+        wire.say(f"MAIL FROM:<anna@example.edu>{mail}", "250")
+        for recipient, parameters in recipients:
+            wire.say(f"RCPT TO:<{recipient}>{parameters}", "250")
+        if bdat:
+            wire.send(b"BDAT %d LAST\r\n" % len(content) + content)
+        else:
+            wire.say("DATA", "354")
+            wire.send(content + b".\r\n")
+        wire.expect("250")

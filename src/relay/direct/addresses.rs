@@ -143,6 +143,10 @@ impl<W> Table<W> {
         if is_fault { self.failed(to, "connections break within transactions", now) } else { Vec::new() }
     }
 
+    fn set_back(&mut self, by_ms: u64) {
+        self.known.values_mut().for_each(|known| known.retry_ms = known.retry_ms.saturating_sub(by_ms));
+    }
+
     /// Forgets what need not be remembered.
     fn tidy(&mut self, to: SocketAddr) {
         let is_used = |known: &Known<W>| !known.senders.is_empty() || !known.waiting.is_empty();
@@ -197,6 +201,11 @@ impl Addresses {
     /// None yet. `first_ms`: pause after a first failure, milliseconds.
     pub fn new(first_ms: u64) -> Addresses {
         Addresses(Rc::new(RefCell::new(Table::new(first_ms))))
+    }
+
+    /// The clock was set back: pauses last as long as they were meant to.
+    pub fn set_back(&self, by_ms: u64) {
+        self.0.borrow_mut().set_back(by_ms);
     }
 
     /// A place at `to`, which may have `most`, for mail of `sender`; waits for one, but not for long.
@@ -350,6 +359,17 @@ mod tests {
         assert_eq!(table.enter(here, 2, 9, retry_ms), Entry::Place);
         table.worked(here);
         assert_eq!(table.enter(here, 2, 9, retry_ms), Entry::Place, "it is up");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_pause_longer() {
+        let (mut table, here, hour) = (Table::<u32>::new(SECOND), address("192.0.2.1:25"), 3600 * SECOND);
+        assert_eq!(table.enter(here, 2, 7, hour), Entry::Place);
+        table.failed(here, "timed out", hour);
+        table.left(here, 7);
+        table.set_back(hour);
+        assert_eq!(table.enter(here, 2, 7, 749), Entry::Down("timed out".into()));
+        assert_eq!(table.enter(here, 2, 7, 750), Entry::Place);
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl Site {
         known.as_ref().map_or(1, |known| known.hosts.rooms().iter().map(|(_, room)| room).sum::<usize>().max(1))
     }
 
+    /// The clock was set back: pauses of its servers last as long as they were meant to.
+    pub fn set_back(&self, by_ms: u64) {
+        self.known.borrow().iter().for_each(|known| known.hosts.set_back(by_ms));
+    }
+
     /// A connection to one of its servers for mail of `sender`, by preference; each is tried once. Errors: that of a server that
     /// may be better another time, else of one that never will be.
     pub async fn open(&self, sender: u32, tools: &Rc<Tools>) -> Result<(Lease, Connection), Unopened> {

@@ -194,6 +194,16 @@ fn messages_of_one_sender_that_break_connections_do_not_take_a_host_from_others(
 }
 
 #[test]
+fn a_clock_that_is_set_back_makes_no_pause_longer() {
+    let mut all = pools(8, &[&[("a", 1), ("b", 1)]]);
+    let (now, hour) = (10_000_000, 3_600_000);
+    let probe_ms = all.failed(seat(0, 0), false, now).expect("a failure");
+    all.set_back(hour);
+    assert_eq!(all.probe(0, probe_ms - hour - 1), None);
+    assert_eq!(all.probe(0, probe_ms - hour), Some(seat(0, 0)));
+}
+
+#[test]
 fn a_host_that_takes_probes_and_breaks_transactions_is_asked_ever_more_rarely() {
     let mut all = pools(8, &[&[("a", 1), ("b", 1)]]);
     let (here, mut now, mut pauses) = (seat(0, 0), 0, Vec::new());

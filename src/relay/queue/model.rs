@@ -302,6 +302,19 @@ impl Trial {
         }
     }
 
+    /// Who waited has a turn anew: the rings are made anew.
+    fn set_back(&mut self) {
+        let by_ms = [2 * SECOND, 1000 * SECOND][self.roll(2) as usize].min(self.now);
+        let before_ms = self.now;
+        self.now -= by_ms;
+        self.queue.set_back(by_ms, self.now);
+        for job in self.model.jobs.iter_mut().filter(|job| job.tried || job.due_ms <= before_ms) {
+            job.due_ms = job.due_ms.saturating_sub(by_ms);
+        }
+        self.model.passed.clear();
+        self.model.jobs.iter_mut().for_each(|job| job.ready = false);
+    }
+
     fn check(&self) {
         assert_eq!(self.queue.counts().0, self.model.messages.len());
         for destination in 0..SERVERS.len() {
@@ -346,6 +359,7 @@ fn whatever_happens_it_decides_as_the_naive_one_allows() {
                 2 | 3 => trial.begin(),
                 4 | 5 => trial.land(),
                 6 => trial.move_one(),
+                7 if trial.roll(10) == 0 => trial.set_back(),
                 _ => trial.read_back(),
             }
             trial.model.settle_turns(trial.now);

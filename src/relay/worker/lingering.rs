@@ -33,6 +33,11 @@ impl Lingering {
         self.0.first().map(|waiting| waiting.until_ms)
     }
 
+    /// The clock was set back: nobody lingers longer for it.
+    pub(super) fn set_back(&mut self, by_ms: u64) {
+        self.0.iter_mut().for_each(|waiting| waiting.until_ms = waiting.until_ms.saturating_sub(by_ms));
+    }
+
     /// A task has ended.
     pub(super) fn ended(&mut self, task: u64) {
         self.0.retain(|waiting| waiting.task != task);

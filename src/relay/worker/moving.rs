@@ -48,6 +48,11 @@ impl Mover {
         Mover { after_s, survivors: None, look_ms: 0, messages: 0, bytes: 0, sender, receiver }
     }
 
+    /// The clock was set back: the next look is as soon as it was.
+    pub(super) fn set_back(&mut self, by_ms: u64) {
+        self.look_ms = self.look_ms.saturating_sub(by_ms);
+    }
+
     /// When there is something to do that nothing else wakes the relay for.
     pub(super) fn wake_ms(&self) -> u64 {
         match (&self.survivors, self.bytes) {
