@@ -89,7 +89,9 @@ class Postfix(Server):
         for part in (etc, self.directory / "queue", self.directory / "data", self.directory / "mail", self.log.parent):
             part.mkdir(parents=True, exist_ok=True)
         owner = pwd.getpwnam("postfix")
-        for part in (self.directory / "data", self.directory / "mail"):
+        # After a kill postsuper, which is not root any more, may have something to say in the log before its daemon is there.
+        self.log.touch()
+        for part in (self.directory / "data", self.directory / "mail", self.log.parent, self.log):
             self.give(part, owner.pw_uid, owner.pw_gid)
         settings = {
             "compatibility_level": "3.6",
