@@ -350,6 +350,15 @@ impl<L: Copy + PartialEq> Queue<L> {
         self.look_if_idle(destination);
     }
 
+    /// Since when something is due at `destination`, or will be, is another time now.
+    pub(super) fn shift_in_crowd(&mut self, destination: Destination) {
+        if let Place::Turn(sender, since_ms) = self.sites[destination].place {
+            self.crowd.turns.remove(sender, since_ms, destination);
+            self.leave_turn(destination);
+        }
+        self.touch(destination);
+    }
+
     fn look_if_idle(&mut self, destination: Destination) {
         if self.is_idle(destination) && !std::mem::replace(&mut self.sites[destination].is_noted, true) {
             self.crowd.idle.push(destination);

@@ -302,7 +302,7 @@ impl Trial {
         }
     }
 
-    /// Who waited has a turn anew: the rings are made anew.
+    /// Whose turn it is does not change.
     fn set_back(&mut self) {
         let by_ms = [2 * SECOND, 1000 * SECOND][self.roll(2) as usize].min(self.now);
         let before_ms = self.now;
@@ -311,8 +311,6 @@ impl Trial {
         for job in self.model.jobs.iter_mut().filter(|job| job.tried || job.due_ms <= before_ms) {
             job.due_ms = job.due_ms.saturating_sub(by_ms);
         }
-        self.model.passed.clear();
-        self.model.jobs.iter_mut().for_each(|job| job.ready = false);
     }
 
     fn check(&self) {

@@ -5,29 +5,26 @@ use super::message::Job;
 
 impl<L: Copy + PartialEq> Queue<L> {
     /// The wall clock, which shows `now`, was set back by `by_ms`. A message that its sender has let wait until a certain time
-    /// (RFC 4865) waits for that time. One pass over all that is queued: a second for a million messages, about.
+    /// (RFC 4865) waits for that time. One pass over all that is queued, in which nothing changes its place: when a message is
+    /// looked at for being late follows from when it came.
     pub fn set_back(&mut self, by_ms: u64, now: u64) {
         let before_ms = now.saturating_add(by_ms);
-        for site in &mut self.sites {
+        let is_held_back = |job: &Job| job.attempts == 0 && job.due_ms > before_ms;
+        let all = |(slot, job): (u32, &Job)| (slot, is_held_back(job));
+        let jobs: Vec<(u32, bool)> = self.jobs.range(0).map(all).collect();
+        let held_back = || jobs.iter().filter(|(_, is_held_back)| *is_held_back).map(|(job, _)| *job);
+        // Of the others the order stays. What is under way is among them: it may come back untried.
+        held_back().for_each(|job| self.rest(job));
+        for &(job, _) in jobs.iter().filter(|(_, is_held_back)| !is_held_back) {
+            let due_ms = &mut self.jobs[job].due_ms;
+            *due_ms = due_ms.saturating_sub(by_ms);
+        }
+        held_back().for_each(|job| self.wait(job));
+        for destination in 0..self.sites.len() {
+            let site = &mut self.sites[destination];
             site.down_until_ms = site.down_until_ms.saturating_sub(by_ms);
+            self.shift_in_crowd(destination);
         }
-        let slots: Vec<u32> = self.messages.range(0).map(|(slot, _)| slot).collect();
-        for slot in slots {
-            for job in self.jobs_of(slot) {
-                let Job { attempts, due_ms, .. } = self.jobs[job];
-                if attempts == 0 && due_ms > before_ms {
-                    continue;
-                }
-                // Where it waits is in the order of that time. What is under way may come back untried.
-                self.rest(job);
-                self.jobs[job].due_ms = due_ms.saturating_sub(by_ms);
-                self.wait(job);
-            }
-            if self.messages[slot].looked {
-                self.look_anew(slot);
-            }
-        }
-        (self.crowd.first()..self.sites.len()).for_each(|destination| self.touch(destination));
     }
 }
 
