@@ -63,7 +63,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Print a commented configuration that passes `check`
+    /// Print a commented configuration to begin with: `check` says what it still needs
     Example {
         /// Which one
         #[arg(default_value = "general", value_parser = example_names())]
