@@ -266,8 +266,8 @@ impl Worker {
     async fn deliver_until_stopped(&mut self) {
         loop {
             let more = (0..FOLLOW_AT_ONCE).all(|_| self.follow_one());
+            self.look_at_clocks();
             let now = now_ms();
-            self.look_at_clocks(now);
             self.show(now);
             self.record(now);
             if !self.paused {

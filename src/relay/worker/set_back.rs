@@ -6,11 +6,15 @@
 //! times are shifted. A clock that is set forward ends pauses early, which does no harm.
 
 use super::Worker;
+use crate::clock::now_ms;
 use crate::log::{self, Level};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is no more than this is left alone, milliseconds: a second longer or shorter is no matter to any pause.
 const TOLERATED_MS: u64 = 1000;
+
+/// Longest time between two looks at the clocks that are to be of one moment.
+const READING_MAX: Duration = Duration::from_millis(100);
 
 /// What both clocks showed when they were last looked at.
 #[derive(Debug)]
@@ -25,8 +29,13 @@ impl Clocks {
         Clocks { wall_ms, running }
     }
 
-    /// By how many milliseconds the wall clock was set back since the last time, if it was.
-    fn set_back(&mut self, wall_ms: u64, running: Instant) -> Option<u64> {
+    /// By how many milliseconds the wall clock was set back since the last time, if it was. `running`: what the other clock
+    /// showed before and after the wall clock was read. If we stood still in between, nothing is known.
+    fn set_back(&mut self, wall_ms: u64, running: [Instant; 2]) -> Option<u64> {
+        let [running, after] = running;
+        if after.saturating_duration_since(running) > READING_MAX {
+            return None;
+        }
         let since = u64::try_from(running.saturating_duration_since(self.running).as_millis()).unwrap_or(u64::MAX);
         let by_ms = self.wall_ms.saturating_add(since).saturating_sub(wall_ms);
         *self = Clocks { wall_ms, running };
@@ -35,9 +44,10 @@ impl Clocks {
 }
 
 impl Worker {
-    /// Shifts what waits if the wall clock, which shows `now`, was set back.
-    pub(super) fn look_at_clocks(&mut self, now: u64) {
-        let Some(by_ms) = self.clocks.set_back(now, Instant::now()) else { return };
+    /// Shifts what waits if the wall clock was set back.
+    pub(super) fn look_at_clocks(&mut self) {
+        let (before, now, after) = (Instant::now(), now_ms(), Instant::now());
+        let Some(by_ms) = self.clocks.set_back(now, [before, after]) else { return };
         log::event(Level::Warning, "clock was set back").field("by_s", by_ms.div_ceil(1000)).emit();
         self.queue.set_back(by_ms, now);
         self.records.set_back(by_ms);
@@ -52,18 +62,21 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn only_a_clock_that_was_set_back_is_noticed_and_once() {
         let start = Instant::now();
         let mut clocks = Clocks::new(1_000_000, start);
-        let mut look = |wall_ms: u64, running_s: u64| clocks.set_back(wall_ms, start + Duration::from_secs(running_s));
+        let at = |running_s: u64| start + Duration::from_secs(running_s);
+        let mut look = |wall_ms: u64, running_s: u64| clocks.set_back(wall_ms, [at(running_s); 2]);
         assert_eq!(look(1_005_000, 5), None);
         assert_eq!(look(1_009_100, 10), None, "set back a little");
         assert_eq!(look(4_000_000, 11), None, "set forward");
         assert_eq!(look(1_000_000, 12), Some(3_001_000));
         assert_eq!(look(1_001_000, 13), None);
         assert_eq!(look(0, 14), Some(1_002_000));
+        assert_eq!(look(1000, 15), None);
+        assert_eq!(clocks.set_back(12_000, [at(16), at(26)]), None, "we stood still in between");
+        assert_eq!(clocks.set_back(13_000, [at(27); 2]), None);
     }
 }
