@@ -24,7 +24,10 @@ class Clock:
                             "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
     def set(self, offset):
-        self.file.write_text(offset + "\n")
+        # In one piece: it is read at any time.
+        new = self.file.with_suffix(".new")
+        new.write_text(offset + "\n")
+        new.rename(self.file)
 
 
 @pytest.fixture
