@@ -29,7 +29,8 @@ def test_data_in_progress_is_finished_and_the_rest_told(appliance, with_signal):
         for wire in (idle, envelope, fresh):
             assert wire.reply().startswith("421 4.3.2"), "an idle session is told"
             assert wire.at_end()
-        assert not server.answers(server.port["submissions"]) or refused(server)
+        # Each core hears of it by itself, and those three may have been with one of them.
+        wait_for(lambda: not server.answers(server.port["submissions"]) or refused(server), 10, "a core still listens")
         busy.send(content[2000:] + b".\r\n")
         assert busy.reply().startswith("250 2.0.0 Ok: queued as ")
         assert busy.reply().startswith("421 4.3.2")
@@ -40,8 +41,11 @@ def test_data_in_progress_is_finished_and_the_rest_told(appliance, with_signal):
 
 def refused(server):
     """A connection that the kernel took before the listener closed gets no greeting but the 421."""
-    with socket.create_connection(("127.0.0.1", server.port["smtp"]), timeout=5) as connection:
-        return b"220" not in connection.recv(100)
+    try:
+        with socket.create_connection(("127.0.0.1", server.port["smtp"]), timeout=5) as connection:
+            return b"220" not in connection.recv(100)
+    except OSError:
+        return True
 
 
 def test_a_client_that_never_ends_its_data_is_cut_off(appliance):
