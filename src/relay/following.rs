@@ -62,7 +62,7 @@ impl Following<'_> {
                 id,
                 at,
                 &view,
-                &mut |path, demand| destination(routes, domains, queue, view.reverse_path, path, demand),
+                &mut |path, demand| destination(routes, domains, queue, (view.reverse_path, sender), path, demand),
                 honours,
             )
             .map(|arrival| Arrival { sender, small, ..arrival });
@@ -147,17 +147,17 @@ fn why_held(damage: Damage) -> (&'static str, String) {
     (what, format!("{damage:?}"))
 }
 
-/// Where a message of `reverse_path` goes to reach `path`.
+/// Where a message goes to reach `path`; `from`: its reverse-path, and its sender as a hash.
 pub fn destination(
     routes: &Routes,
     domains: &mut Domains,
     queue: &mut Queue<Location>,
-    reverse_path: &[u8],
+    (reverse_path, sender): (&[u8], u32),
     path: &[u8],
     demand: Demand,
 ) -> Destination {
     match routes.route(reverse_path, path, demand) {
-        Some(base) if routes.is_by_domain(base) => domains.place(queue, base, route::domain(path)),
+        Some(base) if routes.is_by_domain(base) => domains.place(queue, base, route::domain(path), sender),
         Some(destination) => destination,
         None => routes.destinations().count(),
     }

@@ -3,12 +3,17 @@
 //! ```text
 //!  recipient's domain --place--> known: its number
 //!                                new:   a number of the queue's, a Site
-//!                                full:  the number of its route, where it waits: Queue::sort when there is room
+//!                                full, or its sender has his share of them:
+//!                                       the number of its route, where it waits: Queue::sort when there is room
 //!  nothing waits, nothing is open --tidy--> kept while it is among the last IDLE_MAX, then forgotten
 //! ```
 //!
 //! Promises: no more than [`DOMAINS_MAX`] domains are known at a time; a domain for which nothing waits is forgotten when
-//! [`IDLE_MAX`] others have become so after it; mail for a domain for which there is no place waits and is not refused.
+//! [`IDLE_MAX`] others have become so after it; mail for a domain for which there is no place waits and is not refused; a
+//! sender holds fewer places than are free ([`crate::shares`]), or who writes to as many domains whose servers say nothing,
+//! which may be made up, would hold up all mail to domains that nobody else has written to. A domain counts for the sender for
+//! whose mail it got its place, until it is forgotten, whoever else writes to it.
+//!
 //! A domain takes about 460 octets beside the messages for it (measured below), and its mail servers, once they are known,
 //! theirs: 40 addresses at most.
 
@@ -16,6 +21,7 @@ use super::site::Site;
 use crate::policy::domain_name::DomainName;
 use crate::relay::queue::Queue;
 use crate::relay::route::Destination;
+use crate::shares::Shares;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -28,7 +34,8 @@ const IDLE_MAX: usize = 1000;
 
 /// The domains of all routes with `mx`.
 pub struct Domains {
-    max: usize,
+    /// The places, by sender.
+    shares: Shares,
     /// The number of the first.
     first: Destination,
     /// By number from `first` on.
@@ -48,7 +55,7 @@ impl Domains {
     /// At most `max`, with numbers from `first` on.
     pub fn new(first: Destination, max: usize) -> Domains {
         let (sites, numbers, key, idle) = Default::default();
-        Domains { max, first, sites, numbers, key, idle, idled: 0, placing: 0 }
+        Domains { shares: Shares::new(max), first, sites, numbers, key, idle, idled: 0, placing: 0 }
     }
 
     /// For who does not deliver: every domain waits at its route's destination.
@@ -62,12 +69,14 @@ impl Domains {
         self.placing = self.idled;
     }
 
-    /// The destination of `domain` by the route with the number `base`: that itself, if there is no room.
+    /// The destination of `domain` by the route with the number `base`: that itself, if there is no room for mail of `sender`, a
+    /// hash.
     pub fn place<L: Copy + PartialEq>(
         &mut self,
         queue: &mut Queue<L>,
         base: Destination,
         domain: &[u8],
+        sender: u32,
     ) -> Destination {
         let form = DomainName::new(domain.strip_suffix(b".").unwrap_or(domain));
         let name = form.as_ref().map_or("", DomainName::as_str);
@@ -80,15 +89,18 @@ impl Domains {
             }
             return known;
         }
-        if self.numbers.len() >= self.max && !self.make_room(queue) {
-            return base;
+        while !self.shares.may(sender) {
+            if !self.make_room(queue) {
+                return base;
+            }
         }
+        self.shares.take(sender);
         let number = queue.add_site(1);
         let at = number - self.first;
         if self.sites.len() <= at {
             self.sites.resize(at + 1, None);
         }
-        self.sites[at] = Some(Rc::new(Site::new(base, name)));
+        self.sites[at] = Some(Rc::new(Site::new(base, name, sender)));
         let Domains { numbers, sites, key, first, .. } = self;
         numbers.insert_unique(hash, number, |known| hash_of(key, sites[known - *first].as_deref()));
         number
@@ -117,7 +129,7 @@ impl Domains {
         self.note_idle(queue);
         while self.idle.front().is_some_and(|(_, idled)| *idled <= self.placing) {
             if self.forget_first(queue) {
-                return self.max > 0;
+                return true;
             }
         }
         false
@@ -146,7 +158,8 @@ impl Domains {
         let Some((number, idled)) = self.idle.pop_front() else { return false };
         let is_still = |site: &&Rc<Site>| site.idled.get() == idled && queue.is_idle(number);
         let Some(site) = self.get(number).filter(is_still) else { return false };
-        let hash = self.hash(site.base, &site.domain);
+        let (hash, opener) = (self.hash(site.base, &site.domain), site.opener);
+        self.shares.give_back(opener);
         if let Ok(found) = self.numbers.find_entry(hash, |known| *known == number) {
             found.remove();
         }
@@ -198,7 +211,7 @@ mod tests {
     fn a_domain_has_one_place_however_it_is_spelt() {
         let (mut queue, mut domains) = (queue(), Domains::new(2, 100));
         let place =
-            |domains: &mut Domains, queue: &mut _, base, name: &str| domains.place(queue, base, name.as_bytes());
+            |domains: &mut Domains, queue: &mut _, base, name: &str| domains.place(queue, base, name.as_bytes(), 1);
         assert_eq!(place(&mut domains, &mut queue, 0, "münchen.example"), 2);
         for name in ["MÜNCHEN.example", "xn--mnchen-3ya.example.", "XN--MNCHEN-3YA.Example"] {
             assert_eq!(place(&mut domains, &mut queue, 0, name), 2, "{name}");
@@ -212,25 +225,48 @@ mod tests {
 
     #[test]
     fn when_there_is_no_room_mail_waits_with_its_route_and_idle_domains_make_room() {
-        let (mut queue, mut domains) = (queue(), Domains::new(2, 3));
+        let (mut queue, mut domains) = (queue(), Domains::new(2, 5));
         let names: Vec<String> = (0..4).map(|number| format!("d{number}.example")).collect();
         domains.begin(&mut queue);
-        let placed: Vec<Destination> = names.iter().map(|name| domains.place(&mut queue, 0, name.as_bytes())).collect();
+        let placed: Vec<Destination> =
+            names.iter().map(|name| domains.place(&mut queue, 0, name.as_bytes(), 1)).collect();
         assert_eq!(placed, [2, 3, 4, 0], "what one message is placed at stays");
         queue.add(arrival(1, placed));
         domains.begin(&mut queue);
-        assert_eq!(domains.place(&mut queue, 1, b"e.example"), 1, "mail waits for all of them");
+        assert_eq!(domains.place(&mut queue, 1, b"e.example", 1), 1, "mail waits for all of them");
         // The route's own is for what is sorted out.
         let sorted = queue.start(0).expect("due");
         assert_eq!((sorted.destination, &sorted.recipients[..]), (0, &[3][..]));
         let freed = deliver(&mut queue).expect("due");
         domains.begin(&mut queue);
-        let place = domains.place(&mut queue, 0, names[3].as_bytes());
+        let place = domains.place(&mut queue, 0, names[3].as_bytes(), 1);
         assert_eq!(place, freed, "its number is used again");
         assert!(queue.sort(&sorted, &[place]));
         queue.disconnected(0);
         let rest: Vec<_> = std::iter::from_fn(|| deliver(&mut queue)).collect();
         assert_eq!((rest.len(), queue.counts()), (3, (0, 0)));
+    }
+
+    /// One writes to more domains than there are places, and nothing goes out. Another's mail has a place all the same.
+    #[test]
+    fn who_writes_to_very_many_domains_leaves_places_for_others() {
+        let (mut queue, mut domains) = (queue(), Domains::new(2, 8));
+        let mut place = |queue: &mut Queue<u32>, id: u64, sender| {
+            domains.begin(queue);
+            let place = domains.place(queue, 0, format!("d{id}.example").as_bytes(), sender);
+            queue.add(Arrival { sender, ..arrival(id, vec![place]) });
+            domains.tidy(queue);
+            place
+        };
+        let placed: Vec<Destination> = (0..20).map(|id| place(&mut queue, id, 1)).collect();
+        assert_eq!(placed.iter().filter(|&&place| place > 0).count(), 4, "half of them");
+        let others: Vec<Destination> = (20..24).map(|id| place(&mut queue, id, id as u32)).collect();
+        assert!(others.iter().all(|&place| place > 0), "{others:?}");
+        assert_eq!(place(&mut queue, 24, 24), 0, "none is left");
+        assert_eq!(place(&mut queue, 3, 24), placed[3], "what has a place has it for everybody");
+        // When mail is done places are free again.
+        while deliver(&mut queue).is_some() {}
+        assert!(place(&mut queue, 25, 1) > 0);
     }
 
     /// What is placed and never waited for is forgotten too: a start reads much that is done.
@@ -239,7 +275,7 @@ mod tests {
         let (mut queue, mut domains) = (queue(), Domains::new(2, DOMAINS_MAX));
         for id in 0..20_000u64 {
             domains.begin(&mut queue);
-            let place = domains.place(&mut queue, 0, format!("d{id}.example").as_bytes());
+            let place = domains.place(&mut queue, 0, format!("d{id}.example").as_bytes(), 1);
             if id % 2 == 0 {
                 queue.add(arrival(id, vec![place]));
                 assert_eq!(deliver(&mut queue), Some(place));
@@ -255,15 +291,15 @@ mod tests {
     #[test]
     fn one_for_which_something_waits_is_not_forgotten() {
         let (mut queue, mut domains) = (queue(), Domains::new(2, DOMAINS_MAX));
-        let kept = domains.place(&mut queue, 0, b"kept.example");
+        let kept = domains.place(&mut queue, 0, b"kept.example", 1);
         queue.add(arrival(1, vec![kept]));
-        let again = domains.place(&mut queue, 0, b"again.example");
+        let again = domains.place(&mut queue, 0, b"again.example", 1);
         for id in 0..3 * IDLE_MAX as u64 {
             domains.begin(&mut queue);
-            domains.place(&mut queue, 0, format!("d{id}.example").as_bytes());
+            domains.place(&mut queue, 0, format!("d{id}.example").as_bytes(), 1);
             // In use every now and then.
             if id % 100 == 0 {
-                assert_eq!(domains.place(&mut queue, 0, b"again.example"), again);
+                assert_eq!(domains.place(&mut queue, 0, b"again.example", 1), again);
             }
             domains.tidy(&mut queue);
         }
@@ -276,7 +312,7 @@ mod tests {
         let (mut queue, mut domains) = (queue(), Domains::new(2, DOMAINS_MAX));
         for id in 0..100_000u64 {
             domains.begin(&mut queue);
-            domains.place(&mut queue, 0, format!("d{}.example", id % 10).as_bytes());
+            domains.place(&mut queue, 0, format!("d{}.example", id % 10).as_bytes(), 1);
             assert!(domains.idle.len() <= 2 * (IDLE_MAX + 10) + 1);
         }
         assert_eq!(domains.all().count(), 10);
@@ -291,7 +327,7 @@ mod tests {
             let (mut queue, mut domains) = (queue(), Domains::new(2, DOMAINS_MAX));
             for id in 0..DOMAINS {
                 domains.begin(&mut queue);
-                let place = domains.place(&mut queue, 0, format!("domain-{id}.example.org").as_bytes());
+                let place = domains.place(&mut queue, 0, format!("domain-{id}.example.org").as_bytes(), id as u32 % 2);
                 queue.add(arrival(id, vec![place]));
             }
             kept = Some((queue, domains));

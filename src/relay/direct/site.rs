@@ -21,6 +21,8 @@ pub struct Site {
     pub base: Destination,
     /// As it stands behind the `@`, in the one form in which two spellings are equal; empty: none stands there.
     pub domain: Box<str>,
+    /// For whose mail it got its place: a hash.
+    pub opener: u32,
     /// Changes each time it becomes idle.
     pub idled: Cell<u64>,
     known: RefCell<Option<Rc<Known>>>,
@@ -56,8 +58,8 @@ impl Direct {
 
 impl Site {
     /// Of which nothing is known.
-    pub fn new(base: Destination, domain: &str) -> Site {
-        Site { base, domain: domain.into(), idled: Cell::new(0), known: RefCell::new(None) }
+    pub fn new(base: Destination, domain: &str, opener: u32) -> Site {
+        Site { base, domain: domain.into(), opener, idled: Cell::new(0), known: RefCell::new(None) }
     }
 
     /// What it is called in logs and by operators.

@@ -37,7 +37,7 @@ impl Worker {
         domains.begin(queue);
         let place = |&recipient: &u32| {
             let to = view.recipients.get(recipient as usize).ok_or("a recipient is missing")?;
-            Ok(following::destination(routes, domains, queue, view.reverse_path, to.path, demand))
+            Ok(following::destination(routes, domains, queue, (view.reverse_path, delivery.sender), to.path, demand))
         };
         delivery.recipients.iter().map(place).collect()
     }
