@@ -27,7 +27,7 @@ use crate::trace::line::What;
 use crate::trace::search::{self, Traced};
 use crate::trace::{self, Traces};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -293,7 +293,7 @@ impl Answering {
             traced = self.queued_about(what, one_more)?;
         }
         if traced.len() > limit {
-            traced.pop_first();
+            traced.remove(0);
             tally.more = true;
         }
         tally.more |= is_cut;
@@ -319,16 +319,17 @@ impl Answering {
         }
     }
 
-    /// Of what is queued, for which there are no traces.
-    fn queued_about(&mut self, what: &str, limit: usize) -> Result<BTreeMap<u64, Traced>, Cut> {
-        let mut found = BTreeMap::new();
+    /// Of what is queued, for which there are no traces: the latest, the oldest of them first.
+    fn queued_about(&mut self, what: &str, limit: usize) -> Result<Vec<(u64, Traced)>, Cut> {
         if let Ok(QueueId(id)) = what.parse() {
+            let mut found = Vec::new();
             self.each(&Selection::Ids(vec![id]), &mut |one, _, _| {
-                found.insert(one.standing.id, Traced::default());
+                found.push((one.standing.id, Traced::default()));
                 Ok(true)
             })?;
             return Ok(found);
         }
+        let mut found = BTreeSet::new();
         let now = now_ms();
         let named = Some(what.to_owned());
         let filters = [
@@ -338,11 +339,14 @@ impl Answering {
         ];
         self.each(&Selection::Filter(Filter::default()), &mut |one, view, _| {
             if filters.iter().any(|filter| listing::matches(filter, one, view, now)) {
-                found.insert(one.standing.id, Traced::default());
+                found.insert((view.arrival_ms, one.standing.id));
             }
-            Ok(found.len() < limit)
+            if found.len() > limit {
+                found.pop_first();
+            }
+            Ok(true)
         })?;
-        Ok(found)
+        Ok(found.into_iter().map(|(_, id)| (id, Traced::default())).collect())
     }
 
     /// Asks until none of the messages is busy, or for five seconds. What was done, and why it ended early, if it did, with

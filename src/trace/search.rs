@@ -8,7 +8,7 @@ use super::line::{self, ID_AT, Line, What};
 use super::writer;
 use crate::spool::QueueId;
 use memchr::memmem::Finder;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -43,8 +43,8 @@ pub struct Traced {
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Messages by queue id, which is the order of their arrival on each core.
-    pub messages: BTreeMap<u64, Traced>,
+    /// Messages with their queue ids, in the order of their arrival: ids are in order on each core alone.
+    pub messages: Vec<(u64, Traced)>,
     /// Older ones are left out, as there is too much to be told of all of them.
     pub is_cut: bool,
 }
@@ -77,7 +77,9 @@ pub fn find(directory: &Path, what: &str, account: Option<&str>, limit: usize) -
         let _ = matching(file, &needles, &mut |text| {
             if let Some(found) = id_of(text).filter(|_| id.is_some() || is_accepted(text)) {
                 begun |= is_accepted(text);
-                ids.insert(found);
+                // Of one message lines of other times are found, too.
+                let at_ms = if id.is_some() { 0 } else { at_ms_of(text) };
+                ids.insert((at_ms, found));
                 if ids.len() > limit {
                     ids.pop_first();
                 }
@@ -88,14 +90,14 @@ pub fn find(directory: &Path, what: &str, account: Option<&str>, limit: usize) -
             break;
         }
     }
-    collect(&files[..days], ids.into_iter())
+    collect(&files[..days], ids.into_iter().map(|(_, id)| id).collect())
 }
 
-/// All lines of these messages; of the latest, where that is more than [`TOLD_BYTES_MAX`].
-fn collect(files: &[PathBuf], ids: impl Iterator<Item = u64>) -> Found {
-    // Names sort as ids do.
-    let mut traced: BTreeMap<String, (Traced, usize)> =
-        ids.map(|id| (QueueId(id).to_string(), Default::default())).collect();
+/// All lines of these messages, the oldest first; of the latest, where that is more than [`TOLD_BYTES_MAX`].
+fn collect(files: &[PathBuf], ids: Vec<u64>) -> Found {
+    let mut traced: HashMap<String, (Traced, usize)> =
+        ids.iter().map(|&id| (QueueId(id).to_string(), Default::default())).collect();
+    let mut oldest = ids.iter().map(|&id| QueueId(id).to_string());
     let (mut told_bytes, mut is_cut) = (0, false);
     for file in files.iter().rev() {
         let _ = lines(file, &mut |text| {
@@ -107,13 +109,13 @@ fn collect(files: &[PathBuf], ids: impl Iterator<Item = u64>) -> Found {
                 told_bytes += text.len() + size_of::<Line>();
             }
             while told_bytes > TOLD_BYTES_MAX && traced.len() > 1 {
-                told_bytes -= traced.pop_first().map_or(0, |(_, (_, bytes))| bytes);
+                told_bytes -= oldest.next().and_then(|name| traced.remove(&name)).map_or(0, |(_, bytes)| bytes);
                 is_cut = true;
             }
         });
     }
-    let parse = |(name, (traced, _)): (String, (Traced, usize))| Some((name.parse::<QueueId>().ok()?.0, traced));
-    let messages = traced.into_iter().filter_map(parse).filter(|(_, traced)| *traced != Traced::default()).collect();
+    let told = ids.iter().filter_map(|&id| Some((id, traced.remove(&QueueId(id).to_string())?.0)));
+    let messages = told.filter(|(_, traced)| *traced != Traced::default()).collect();
     Found { messages, is_cut }
 }
 
@@ -143,6 +145,12 @@ impl Traced {
 fn id_of(line: &[u8]) -> Option<u64> {
     let name = std::str::from_utf8(line.get(ID_AT)?).ok()?;
     name.parse::<QueueId>().ok().map(|id| id.0)
+}
+
+/// When what a line tells of happened.
+fn at_ms_of(line: &[u8]) -> u64 {
+    let digits = line.get(..ID_AT.start - 3).and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 /// Calls `f` with each line, without its end, in which one of the needles stands. A line with two may come twice.
@@ -205,6 +213,12 @@ mod tests {
         line::happened(1_795_345_300_000, what, id, recipients, "mx", "250 Ok")
     }
 
+    impl Found {
+        fn ids(&self) -> Vec<u64> {
+            self.messages.iter().map(|(id, _)| *id).collect()
+        }
+    }
+
     fn kept() -> tempfile::TempDir {
         let directory = tempfile::tempdir().expect("a directory");
         let first = accepted(1, "anna", "anna@example.edu", &["ben@example.org", "cleo@example.org"])
@@ -240,17 +254,43 @@ mod tests {
             ("bounce=ben@example.org", &[4]),
             ("", &[]),
         ] {
-            let found: Vec<u64> = find(kept.path(), what, None, 20).messages.into_keys().collect();
+            let found = find(kept.path(), what, None, 20).ids();
             assert_eq!(found, expected, "{what}");
         }
-        assert_eq!(find(kept.path(), "eve@example.edu", Some("eve"), 9).messages.into_keys().collect::<Vec<_>>(), [4]);
-        assert_eq!(find(kept.path(), "anna", None, 1).messages.into_keys().collect::<Vec<_>>(), [3], "the latest");
+        assert_eq!(find(kept.path(), "eve@example.edu", Some("eve"), 9).ids(), [4]);
+        assert_eq!(find(kept.path(), "anna", None, 1).ids(), [3], "the latest");
+    }
+
+    /// Of two cores the second's ids are all above the first's, and those of a spool taken over anywhere.
+    #[test]
+    fn the_latest_are_those_that_came_last_whatever_their_ids() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let line = |arrival_ms, id| {
+            let view = View { arrival_ms, user: Some(b"anna"), ..View::default() };
+            let recipients = vec![Recipient { path: b"ben@example.org", ..Recipient::default() }];
+            line::accepted(id, &View { recipients, ..view })
+        };
+        let core = 1 << 36;
+        let yesterday = line(1_795_300_000_000, core + 1) + &line(1_795_300_000_001, core + 2);
+        let today = line(1_795_345_200_003, core + 3)
+            + &line(1_795_345_200_002, 8)
+            + &line(1_795_345_200_009, 9)
+            + &happened(What::Delivered, 9, &[0]);
+        std::fs::write(directory.path().join("2026-11-21.trace"), yesterday).expect("written");
+        std::fs::write(directory.path().join("2026-11-22.trace"), today).expect("written");
+        for (limit, expected) in
+            [(1, &[9][..]), (2, &[core + 3, 9]), (3, &[8, core + 3, 9]), (4, &[core + 2, 8, core + 3, 9])]
+        {
+            assert_eq!(find(directory.path(), "anna", None, limit).ids(), expected, "{limit}");
+        }
+        assert_eq!(find(directory.path(), &QueueId(9).to_string(), None, 1).messages[0].1.events.len(), 1);
     }
 
     #[test]
     fn what_happened_on_other_days_is_found_too() {
         let kept = kept();
-        let found = find(kept.path(), "cleo@example.org", None, 20).messages.remove(&1).expect("found");
+        let (id, found) = find(kept.path(), "cleo@example.org", None, 20).messages.remove(0);
+        assert_eq!(id, 1);
         assert_eq!((found.accepted_ms, found.user.as_deref()), (Some(1_795_345_200_001), Some("anna")));
         let whats: Vec<What> = found.events.iter().map(|line| line.what).collect();
         assert_eq!(whats, [What::Deferred, What::Delivered]);
@@ -282,10 +322,7 @@ mod tests {
         std::fs::write(directory.path().join("2026-11-22.trace"), text).expect("written");
         let count = (id - 10) as usize;
         assert_eq!(find(directory.path(), "somebody@example.org", None, count + 1).messages.len(), count);
-        assert_eq!(
-            find(directory.path(), "ben@example.edu", None, 20).messages.into_keys().collect::<Vec<_>>(),
-            (id - 20..id).collect::<Vec<_>>()
-        );
+        assert_eq!(find(directory.path(), "ben@example.edu", None, 20).ids(), (id - 20..id).collect::<Vec<_>>());
     }
 
     /// Forty that were tried thousands of times: those that are older are left out, whole.
@@ -299,11 +336,11 @@ mod tests {
             text += &line::happened(1_795_345_300_000, What::Deferred, id, &[0], "mx", &reply);
         }
         std::fs::write(directory.path().join("2026-11-22.trace"), text).expect("written");
-        let Found { messages: found, is_cut } = find(directory.path(), "anna", None, 1000);
-        assert!(is_cut && !find(directory.path(), "anna", None, 3).is_cut);
-        let first = *found.keys().next().expect("some");
-        assert!((10..40).contains(&found.len()) && found.keys().copied().eq(first..=40), "{:?}", found.keys());
-        assert!(found.values().all(|traced| traced.events.len() == LINES_MAX));
-        assert_eq!(find(directory.path(), &QueueId(1).to_string(), None, 1).messages[&1].events.len(), LINES_MAX);
+        let found = find(directory.path(), "anna", None, 1000);
+        assert!(found.is_cut && !find(directory.path(), "anna", None, 3).is_cut);
+        let ids = found.ids();
+        assert!((10..40).contains(&ids.len()) && ids.iter().copied().eq(ids[0]..=40), "{ids:?}");
+        assert!(found.messages.iter().all(|(_, traced)| traced.events.len() == LINES_MAX));
+        assert_eq!(find(directory.path(), &QueueId(1).to_string(), None, 1).messages[0].1.events.len(), LINES_MAX);
     }
 }

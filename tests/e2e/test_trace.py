@@ -119,3 +119,19 @@ def test_the_help_desk_may_trace(appliance):
         assert one in trace(server, "ben@example.org", group=HELPDESK)
         server.wait_log('"user":"nobody","act":"trace","object":"ben@example.org"')
         assert (server.directory / "spool/traces").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_latest_are_those_that_came_last_on_whatever_core(appliance):
+    _, settings = nowhere()
+    for trace_settings in ({}, {"retention_days": 0}):
+        with appliance(**settings) as server:
+            server.stop()
+            server.settings["trace"] = trace_settings
+            server.write_config()
+            server.start()
+            # The kernel chooses the core of each connection.
+            for number in range(12):
+                one = submit(server, f"{number}")
+                wait_for(lambda: one in trace(server, "anna", "--json"), 15, "never traced")
+                lines = trace(server, "anna", "--limit", "1", "--json").splitlines()
+                assert [json.loads(line)["trace"]["id"] for line in lines if line.startswith('{"trace"')] == [one]
