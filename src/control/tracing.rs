@@ -40,6 +40,7 @@ pub fn row(id: u64, traced: &Traced, queued: Option<Value>) -> Value {
         "sender": traced.sender,
         "recipients": recipients,
         "events": events,
+        "tries_left_out": traced.left_out,
         "queue": queued,
     })
 }

@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 const CHUNK: usize = 1 << 20;
 /// A line has no more: a hundred recipients of 256 octets, escaped.
 const LINE_BYTES_MAX: usize = 256 << 10;
-/// Lines of one message that are told: tries of many recipients over days.
+/// Tries of one message that are told: of many recipients, over days.
 const LINES_MAX: usize = 2000;
+/// What became of its recipients, and of orders, is told beside those; there are fewer recipients.
+const FATES_MAX: usize = 20_000;
 /// Octets of lines of all messages that are told, about what they take in memory: a thousand messages may have been to a
 /// thousand recipients each.
 const TOLD_BYTES_MAX: usize = 16 << 20;
@@ -38,6 +40,8 @@ pub struct Traced {
     pub recipients: BTreeMap<u32, String>,
     /// What happened since, in order.
     pub events: Vec<Line>,
+    /// Tries that are left out, as there were so many.
+    pub left_out: usize,
 }
 
 /// What was found.
@@ -103,8 +107,7 @@ fn collect(files: &[PathBuf], ids: Vec<u64>) -> Found {
         let _ = lines(file, &mut |text| {
             let Some(name) = text.get(ID_AT).and_then(|name| std::str::from_utf8(name).ok()) else { return };
             let Some((known, bytes)) = traced.get_mut(name) else { return };
-            if let Some(line) = line::parse(text).filter(|_| known.events.len() < LINES_MAX) {
-                known.take(line);
+            if line::parse(text).is_some_and(|line| known.take(line)) {
                 *bytes += text.len() + size_of::<Line>();
                 told_bytes += text.len() + size_of::<Line>();
             }
@@ -120,7 +123,13 @@ fn collect(files: &[PathBuf], ids: Vec<u64>) -> Found {
 }
 
 impl Traced {
-    fn take(&mut self, line: Line) {
+    /// False: there are too many of that kind.
+    fn take(&mut self, line: Line) -> bool {
+        let most = if matches!(line.what, What::Deferred | What::Late) { LINES_MAX } else { LINES_MAX + FATES_MAX };
+        if self.events.len() >= most {
+            self.left_out += 1;
+            return false;
+        }
         match line.envelope {
             Some(accepted) => {
                 self.accepted_ms.get_or_insert(line.at_ms);
@@ -129,6 +138,7 @@ impl Traced {
             }
             None => self.events.push(line),
         }
+        true
     }
 
     /// The last that happened to a recipient and was about it.
@@ -323,6 +333,24 @@ mod tests {
         let count = (id - 10) as usize;
         assert_eq!(find(directory.path(), "somebody@example.org", None, count + 1).messages.len(), count);
         assert_eq!(find(directory.path(), "ben@example.edu", None, 20).ids(), (id - 20..id).collect::<Vec<_>>());
+    }
+
+    /// A list of a thousand, each greylisted by name three times and then taken: what became of them is not left out.
+    #[test]
+    fn however_often_it_was_tried_what_became_of_it_is_told() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let tries = (0..3000).map(|line| happened(What::Deferred, 1, &[line % 1000]));
+        let fates = (0..1000).map(|recipient| happened(What::Delivered, 1, &[recipient]));
+        let text: String = [accepted(1, "anna", "anna@example.edu", &["ben@example.org"])]
+            .into_iter()
+            .chain(tries)
+            .chain(fates)
+            .collect();
+        std::fs::write(directory.path().join("2026-11-22.trace"), text).expect("written");
+        let (_, traced) = find(directory.path(), "anna", None, 1).messages.remove(0);
+        let is_delivered = |&index: &u32| traced.last_of(index).is_some_and(|line| line.what == What::Delivered);
+        assert_eq!((0..1000).filter(is_delivered).count(), 1000);
+        assert_eq!((traced.events.len(), traced.left_out), (LINES_MAX + 1000, 1000));
     }
 
     /// Forty that were tried thousands of times: those that are older are left out, whole.

@@ -135,3 +135,29 @@ def test_the_latest_are_those_that_came_last_on_whatever_core(appliance):
                 wait_for(lambda: one in trace(server, "anna", "--json"), 15, "never traced")
                 lines = trace(server, "anna", "--limit", "1", "--json").splitlines()
                 assert [json.loads(line)["trace"]["id"] for line in lines if line.startswith('{"trace"')] == [one]
+
+
+def test_a_list_that_was_greylisted_name_by_name_is_told_to_its_end(appliance):
+    greylists = True
+
+    class Greylisting(Sink):
+        def scripted(self, command, usual):
+            is_refused = greylists and command.startswith("RCPT")
+            return f"450 4.2.0 {command[8:]}: greylisted" if is_refused else usual
+
+    count = 1000
+    with Greylisting() as sink:
+        routes = [{"smarthost": f"127.0.0.1:{sink.port}", "tls": "none"}]
+        with appliance(routes=routes, relay={"retry_first_s": 600, "retry_max_s": 600}) as server:
+            one = submit(server, "list", recipients=[f"r{number}@example.org" for number in range(count)])
+            for tries in (1, 2, 3, 4):
+                wait_for(lambda: attempts(server, one) == {tries}, 30, "it is not tried")
+                greylists = tries < 4
+                queue(server, "flush", one)
+            wait_for(lambda: trace(server, one).count("delivered 20") == count, 30, lambda: trace(server, one)[:500])
+
+
+def attempts(server, one):
+    shown = queue(server, "show", one, "--json").splitlines()
+    return {recipient["attempts"] for recipient in json.loads(shown[0])["message"]["recipients"]}
+
