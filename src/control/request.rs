@@ -193,10 +193,11 @@ impl Request {
                 if what.is_empty() {
                     return Err("a trace is of a queue id, a user or an address".into());
                 }
-                if what.starts_with('@') || what.ends_with('@') {
+                // Nobody's name: that would be all notifications.
+                if what == "<>" || what.starts_with('@') || what.ends_with('@') {
                     return Err(format!(
                         "a trace is of a queue id, a user, or an address such as ben@example.org, not {what:?}; penstock \
-                         queue list --domain shows what is queued for all of a domain"
+                         queue list --domain shows what is queued for all of a domain, --sender '<>' notifications"
                     ));
                 }
                 Request::Trace { what, limit: limit(TRACED_MAX).max(1) }
@@ -295,6 +296,7 @@ mod tests {
             r#"{"do":"trace","what":"@far.example"}"#,
             r#"{"do":"trace","what":"<@far.example>"}"#,
             r#"{"do":"trace","what":"ben@"}"#,
+            r#"{"do":"trace","what":"<>"}"#,
             r#"{"do":"hold","filter":{"domain":"ben@example.org"}}"#,
         ] {
             assert!(Request::parse(line.as_bytes()).is_err(), "{line}");

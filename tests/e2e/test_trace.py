@@ -9,7 +9,7 @@ import time
 from appliance import wait_for
 from fakes import Sink
 from mail import Maildir
-from test_queue import HELPDESK, control, deferred, needs_root, nowhere, queue, submit, submit_all
+from test_queue import HELPDESK, control, deferred, let_groups_ask, needs_root, nowhere, queue, submit, submit_all
 
 
 def trace(server, what, *arguments, group=None, status=0):
@@ -161,3 +161,13 @@ def attempts(server, one):
     shown = queue(server, "show", one, "--json").splitlines()
     return {recipient["attempts"] for recipient in json.loads(shown[0])["message"]["recipients"]}
 
+
+@needs_root
+def test_nobodys_name_is_no_name(appliance):
+    _, settings = nowhere()
+    with appliance(**settings) as server:
+        let_groups_ask(server)
+        one = submit(server, "one", sender="")
+        deferred(server, [one])
+        said = trace(server, "<>", group=HELPDESK, status=2)
+        assert "a trace is of a queue id, a user, or an address" in said and one not in said
