@@ -213,16 +213,17 @@ impl Answering {
             // Delivered since it was found: nobody has asked for this one.
             all.retain(|(_, done)| *done != Done::Unknown || named);
             // Whether or not anybody hears of it.
-            all.iter().for_each(|&(id, done)| self.keep(peer, deed, bounce, id, done));
+            all.iter().for_each(|&(id, done)| self.keep(peer, deed, id, done));
             for (id, done) in all {
                 tally.count(deed, done);
-                let (recipients, under_way) = match done {
-                    Done::Done { recipients, under_way } => (recipients, under_way),
-                    _ => (0, 0),
+                let (recipients, under_way, told) = match done {
+                    Done::Done { recipients, under_way, told } => (recipients, under_way, told),
+                    _ => (0, 0, 0),
                 };
                 let row = json!({ "acted": {
                     "id": QueueId(id).to_string(), "result": tally::result(deed, done), "recipients": recipients,
                     "under_way": under_way, "others": others.get(&id).copied().unwrap_or(0),
+                    "told": bounce.then_some(told),
                 }});
                 if !out(&row) {
                     return Err(Cut::Gone);
@@ -265,7 +266,7 @@ impl Answering {
     }
 
     /// Every act has its line in the log, and what was done is part of what became of the message.
-    fn keep(&self, peer: &Peer, deed: Deed, bounce: bool, id: u64, done: Done) {
+    fn keep(&self, peer: &Peer, deed: Deed, id: u64, done: Done) {
         let result = tally::result(deed, done);
         audit("operator acts", peer, deed).field("queue_id", QueueId(id)).field("result", result).emit();
         let what = match (deed, done) {
@@ -274,7 +275,8 @@ impl Answering {
             (Deed::Hold, Done::Done { .. }) => What::Held,
             (Deed::Release, Done::Done { .. }) => What::Released,
             (Deed::Requeue, Done::Done { .. }) => What::Requeued,
-            (Deed::Delete, Done::Done { .. }) if bounce => What::SentBack,
+            // Not everybody is told: no notification answers another, and NOTIFY=NEVER is obeyed.
+            (Deed::Delete, Done::Done { told: 1.., .. }) => What::SentBack,
             (Deed::Delete, Done::Done { .. }) => What::Deleted,
             _ => return,
         };
@@ -480,7 +482,7 @@ mod tests {
     }
 
     fn done(id: u64) -> (u64, Done) {
-        (id, Done::Done { recipients: 1, under_way: 0 })
+        (id, Done::Done { recipients: 1, under_way: 0, told: 0 })
     }
 
     #[test]

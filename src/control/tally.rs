@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_what_was_done_counts_as_done() {
-        let done = |recipients, under_way| Done::Done { recipients, under_way };
+        let done = |recipients, under_way| Done::Done { recipients, under_way, told: 0 };
         for (deed, what, expected) in [
             (Deed::Delete, done(1, 0), (1, 0, 0)),
             (Deed::Delete, done(1, 1), (1, 0, 0)),

@@ -82,12 +82,14 @@ pub struct Described {
 /// What became of a message that something was ordered of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// It is done, for so many recipients. Of a deletion: as many others are being delivered to in this moment.
+    /// It is done, for so many recipients.
     Done {
         /// For whom.
         recipients: usize,
-        /// For whom it is too late.
+        /// For whom it is too late: a delivery to them is under way.
         under_way: usize,
+        /// Of a deletion: of how many of its recipients the sender is told.
+        told: usize,
     },
     /// It is not in the queue.
     Unknown,

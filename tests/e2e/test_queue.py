@@ -11,7 +11,7 @@ import time
 import pytest
 
 from appliance import free_port, wait_for
-from fakes import Sink
+from fakes import Silent, Sink
 from mail import Maildir, message
 from wire import Wire
 
@@ -226,6 +226,29 @@ def test_deletion_may_tell_the_sender(appliance, directory):
         assert b"the postmaster has stopped its delivery" in report and b"Subject: told" in report
         wait_for(lambda: rows(server, "list") == {}, 15, "nothing is left")
         assert len(inbox.files()) == 1
+        # A notification is answered by none, and nobody says that it was sent back.
+        notice = submit(server, "notice", sender="")
+        deferred(server, [notice])
+        assert "deleted for 1 recipient; its sender is not told" in queue(server, "delete", "--bounce", notice)
+        acts = {"told": "sent back by root at", "silent": "deleted by root at", "notice": "deleted by root at"}
+        for one, act in zip([told, silent, notice], acts.values()):
+            wait_for(lambda: act in traced(server, one), 15, lambda: traced(server, one))
+            assert len(re.findall("sent back by|deleted by", traced(server, one))) == 1
+
+
+def traced(server, one):
+    done = subprocess.run([str(server.binary), "trace", one, "--config", str(server.config)], capture_output=True, text=True,
+                          timeout=60)
+    return done.stdout + done.stderr
+
+
+def test_what_is_being_sent_when_it_is_held_is_said(appliance):
+    with Silent() as hop:
+        routes = [{"smarthost": f"127.0.0.1:{hop.port}", "tls": "none"}]
+        with appliance(routes=routes) as server:
+            one = submit(server, "one")
+            wait_for(lambda: rows(server, "list")[one]["status"] == "sending", 15, "it is not sent")
+            assert "done for 0 recipients; to 1 recipient it is being delivered in this moment" in queue(server, "hold", one)
 
 
 def test_filters_and_what_is_shown(port_and_server):

@@ -164,15 +164,18 @@ impl Printer {
         let id = string(&acted["id"]);
         let result = match string(&acted["result"]) {
             "done" => match (self.deed, number(&acted["recipients"]), number(&acted["under_way"])) {
-                ("delete", gone, 0) => format!("deleted for {}", recipients(gone)),
-                ("delete", gone, late) => {
-                    let late = recipients(late);
-                    format!(
-                        "deleted for {}; to {late} it is being delivered in this moment, look again",
-                        recipients(gone)
-                    )
+                (deed, count, late) => {
+                    let done = if deed == "delete" { "deleted".into() } else { format!("{deed}: done") };
+                    let told = match acted["told"].as_u64() {
+                        Some(0) => "; its sender is not told: it has none, or wants to be told of nothing",
+                        _ => "",
+                    };
+                    let late = match late {
+                        0 => String::new(),
+                        late => format!("; to {} it is being delivered in this moment, look again", recipients(late)),
+                    };
+                    format!("{done} for {}{told}{late}", recipients(count))
                 }
-                (deed, count, _) => format!("{deed}: done for {}", recipients(count)),
             },
             NOTHING => "nothing to try: held, under way, or its sender asked for a later time".into(),
             UNDER_WAY => {

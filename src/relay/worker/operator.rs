@@ -70,7 +70,7 @@ impl Worker {
             }
             Question::Flush(ids) => {
                 let flush = |id| match self.queue.place(id) {
-                    Some(_) => (id, Done::Done { recipients: self.queue.flush(id, now), under_way: 0 }),
+                    Some(_) => (id, Done::Done { recipients: self.queue.flush(id, now), under_way: 0, told: 0 }),
                     None => (id, Done::Unknown),
                 };
                 Answer::Done(ids.into_iter().take(IDS_MAX).map(flush).collect())
@@ -100,21 +100,28 @@ impl Worker {
     }
 
     fn order(&mut self, order: Order, ids: &[u64], answer: SyncSender<Answer>, now: u64) {
-        let (mut acts, mut done, mut envelope) = (Vec::new(), Vec::new(), Envelope::default());
+        let (mut acts, mut refused, mut envelope) = (Vec::new(), Vec::new(), Envelope::default());
         for &id in ids.iter().take(IDS_MAX) {
-            let recipients = self
-                .queue
-                .standing(id)
-                .map_or(0, |standing| standing.parts.iter().map(|part| part.recipients.len()).sum());
+            let parts = self.queue.standing(id).map(|standing| standing.parts).unwrap_or_default();
+            let count =
+                |flying| parts.iter().filter(|part| part.flying == flying).map(|part| part.recipients.len()).sum();
+            let (waiting, under_way): (usize, usize) = (count(false), count(true));
+            // What goes out in this moment is tried anew or let go all the same; held it is not.
+            let done = match order {
+                Order::Hold => Done::Done { recipients: waiting, under_way, told: 0 },
+                Order::Release | Order::Requeue => {
+                    Done::Done { recipients: waiting + under_way, under_way: 0, told: 0 }
+                }
+            };
             match self.queue.begin_act(id) {
-                Err(why) => done.push((id, refusal(why))),
+                Err(why) => refused.push((id, refusal(why))),
                 Ok(()) => {
                     Act { order, queue_id: id, at_ms: now }.push_to(&mut envelope);
-                    acts.push(Begun { id, deleting: None, done: Done::Done { recipients, under_way: 0 } });
+                    acts.push(Begun { id, deleting: None, done });
                 }
             }
         }
-        self.write(acts, done, answer, envelope);
+        self.write(acts, refused, answer, envelope);
     }
 
     fn delete(&mut self, ids: &[u64], answer: SyncSender<Answer>) {
@@ -132,7 +139,7 @@ impl Worker {
                         Outcome { queue_id: id, recipient, fate: Fate::Deleted, text: b"" }.push_to(&mut envelope);
                         count += 1;
                     }
-                    acts.push(Begun::deletion(id, deleting));
+                    acts.push(Begun::deletion(id, deleting, 0));
                 }
             }
         }
@@ -153,10 +160,13 @@ impl Worker {
         };
         let told = Told { id, at: deleting.at, verdicts: deleting.recipients().map(verdict).collect() };
         if told.verdicts.is_empty() {
-            return self.write(vec![Begun::deletion(id, deleting)], Vec::new(), answer, Envelope::default());
+            return self.write(vec![Begun::deletion(id, deleting, 0)], Vec::new(), answer, Envelope::default());
         }
         match self.build_told(&told, now) {
-            Ok(built) => self.commit(built, vec![Begun::deletion(id, deleting)], Vec::new(), answer),
+            Ok(built) => {
+                let told = built.words.iter().filter(|words| words.is_told()).count();
+                self.commit(built, vec![Begun::deletion(id, deleting, told)], Vec::new(), answer);
+            }
             Err(why) => {
                 self.queue.delete_failed(id, deleting);
                 let done = why.map_or(Done::Unreadable, Done::Refused);
@@ -214,8 +224,9 @@ impl Worker {
 }
 
 impl Begun {
-    fn deletion(id: u64, deleting: Deleting<Location>) -> Begun {
-        let done = Done::Done { recipients: deleting.recipients().count(), under_way: deleting.flying };
+    /// `told`: of how many recipients its sender is told.
+    fn deletion(id: u64, deleting: Deleting<Location>, told: usize) -> Begun {
+        let done = Done::Done { recipients: deleting.recipients().count(), under_way: deleting.flying, told };
         Begun { id, deleting: Some(deleting), done }
     }
 }

@@ -45,6 +45,13 @@ pub(super) struct Words {
     notification: Option<QueueId>,
 }
 
+impl Words {
+    /// Is the sender told of it?
+    pub(super) fn is_told(&self) -> bool {
+        self.notification.is_some()
+    }
+}
+
 /// Why there is no record.
 enum Unbuilt {
     /// Nobody is to be told and nothing to be recorded.
