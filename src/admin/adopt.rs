@@ -216,7 +216,7 @@ fn words(damage: Damage) -> String {
 
 /// What an operator holds comes along, and is on hold here: since when, by their queue id.
 fn take_off_hold(queue: &mut Queue<Location>) -> HashMap<u64, u64> {
-    let standing = queue.ids().into_iter().filter_map(|id| queue.standing(id).map(|standing| (id, standing)));
+    let standing = queue.ids().into_iter().filter_map(|(_, id)| queue.standing(id).map(|standing| (id, standing)));
     let held: Vec<_> = standing.filter_map(|(id, standing)| Some((id, standing.held_ms?, standing.at))).collect();
     for &(queue_id, at_ms, at) in &held {
         queue.order(Act { order: Order::Release, queue_id, at_ms }, at);

@@ -382,22 +382,23 @@ impl Answering {
         (all, Ok(()))
     }
 
-    /// Every message that is meant, in the order in which they arrived, until `f` says false. What is delivered meanwhile is
-    /// left out.
+    /// Every message that is meant, until `f` says false: in the order in which they are named, or of those that fit the one
+    /// first whose time counts from the earliest moment. What is delivered meanwhile is left out.
     fn each(
         &mut self,
         selection: &Selection,
         f: &mut dyn FnMut(&Described, &View, usize) -> Result<bool, Cut>,
     ) -> Result<(), Cut> {
         let (begun, now) = (Instant::now(), now_ms());
-        let (mut ids, filter) = match selection {
+        let (ids, filter) = match selection {
             Selection::Ids(ids) => (ids.clone(), Filter::default()),
             Selection::Filter(filter) => {
-                let Answer::Ids(ids) = self.source.ask(Question::Ids)? else { return Err(misunderstood()) };
-                (ids, filter.clone().of_account(&self.names))
+                let Answer::Ids(mut aged) = self.source.ask(Question::Ids)? else { return Err(misunderstood()) };
+                // Not by ids alone: those of one core are all above those of another.
+                aged.sort_unstable();
+                (aged.into_iter().map(|(_, id)| id).collect(), filter.clone().of_account(&self.names))
             }
         };
-        ids.sort_unstable();
         let mut reader = Reader::new(&self.spool);
         for page in ids.chunks(IDS_MAX) {
             if begun.elapsed() > ANSWER_LIMIT {

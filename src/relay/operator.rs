@@ -45,8 +45,8 @@ pub enum Question {
 pub enum Answer {
     /// To [`Question::Count`].
     Count(Counts),
-    /// To [`Question::Ids`].
-    Ids(Vec<u64>),
+    /// To [`Question::Ids`]: each behind the moment from which its time counts, in no order.
+    Ids(Vec<(u64, u64)>),
     /// To [`Question::Describe`].
     Described(Vec<Described>),
     /// To the others: what became of each message.

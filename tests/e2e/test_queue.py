@@ -242,6 +242,14 @@ def traced(server, one):
     return done.stdout + done.stderr
 
 
+def test_the_oldest_are_listed_first_whatever_core_took_them(port_and_server):
+    _, server = port_and_server
+    # The kernel chooses the core of each connection.
+    ids = [submit(server, f"{number}") for number in range(12)]
+    assert list(rows(server, "list")) == ids
+    assert list(rows(server, "list", "--limit", "5")) == ids[:5]
+
+
 def test_what_is_being_sent_when_it_is_held_is_said(appliance):
     with Silent() as hop:
         routes = [{"smarthost": f"127.0.0.1:{hop.port}", "tls": "none"}]

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 #[allow(missing_docs)] // What is documented here is the help.
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
-    /// What is queued, oldest first: age, size, status, next try, sender, recipients, and why it is not delivered
+    /// What is queued, oldest first (what is to be sent later, or was requeued, counts from then): age, size, status, next try, sender, recipients, and why it is not delivered
     List {
         #[command(flatten)]
         server: Server,

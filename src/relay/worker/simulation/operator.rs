@@ -47,7 +47,7 @@ impl Process {
             6 => What::Return,
             _ => What::Flush,
         };
-        let queued = self.worker.queue.ids();
+        let queued = self.queued();
         if queued.is_empty() {
             return;
         }
@@ -66,9 +66,13 @@ impl Process {
 
     /// The operator lets everything go.
     pub fn release_all(&mut self) {
-        for ids in self.worker.queue.ids().chunks(IDS_MAX as usize) {
+        for ids in self.queued().chunks(IDS_MAX as usize) {
             self.ask(What::Order(Order::Release), ids.to_vec());
         }
+    }
+
+    fn queued(&self) -> Vec<u64> {
+        self.worker.queue.ids().into_iter().map(|(_, id)| id).collect()
     }
 
     fn ask(&mut self, what: What, ids: Vec<u64>) {
