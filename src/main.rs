@@ -169,7 +169,8 @@ fn print(text: &str) -> ExitCode {
 /// Errors: one line with a remedy.
 fn take_over(config: &Path, directory: &Path) -> Result<ExitCode, String> {
     let loaded = config::load(config).map_err(|notices| format!("the configuration has mistakes:\n{notices}"))?;
-    let adopt::Adopted { messages, left } = adopt::adopt(&loaded.config.spool, directory)?;
+    let adopt::Adopted { messages, left } =
+        adopt::adopt(&loaded.config.spool, loaded.config.trace.retention_days, directory)?;
     let mut text: String = messages.iter().map(|(theirs, ours)| format!("{theirs} is {ours}\n")).collect();
     text.push_str(&format!("{} messages adopted\n", messages.len()));
     left.iter().for_each(|why| complain(&format!("penstock: left there: {why}\n")));

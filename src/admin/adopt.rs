@@ -17,9 +17,10 @@ use crate::relay::following::Following;
 use crate::relay::queue::{Delivery, Queue, Settings};
 use crate::relay::route::Routes;
 use crate::relay::sender::Senders;
-use crate::smtp::envelope::{self, Act, Damage, Envelope, Fields, Order, Outcome, Tag};
+use crate::smtp::envelope::{self, Act, Damage, Envelope, Fields, Order, Outcome, Tag, View};
 use crate::spool::{self, CommitError, Content, Follower, Location, QueueId, Spool, Stored, Writer};
-use crate::trace::Traces;
+use crate::trace::writer::TraceWriter;
+use crate::trace::{self, Traces};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
@@ -34,9 +35,10 @@ pub struct Adopted {
     pub left: Vec<String>,
 }
 
-/// Takes over all that is left to do in the spool `theirs`; where our disk fails or is full, what went before. Errors: one line
-/// with a remedy; nothing was adopted.
-pub fn adopt(ours: &config::Spool, theirs: &Path) -> Result<Adopted, String> {
+/// Takes over all that is left to do in the spool `theirs`; where our disk fails or is full, what went before. Traces are kept
+/// for `retention_days`: who asks here where such a message is asks by address or user, as nobody knows its new id. Errors: one
+/// line with a remedy; nothing was adopted.
+pub fn adopt(ours: &config::Spool, retention_days: u64, theirs: &Path) -> Result<Adopted, String> {
     let driver = if net::probe_io_uring().is_ok() { Driver::IoUring } else { Driver::Epoll };
     if theirs.canonicalize().ok() == ours.directory.canonicalize().ok() {
         return Err(format!("{} is our own spool; name the other machine's", theirs.display()));
@@ -54,11 +56,16 @@ pub fn adopt(ours: &config::Spool, theirs: &Path) -> Result<Adopted, String> {
     };
     let mut into = Spool::open(options(ours.directory.clone(), 1))?;
     let mut from = Spool::open(options(theirs.to_owned(), 0))?;
-    let moved = net::run(driver, None, take_all(&mut into, &mut from, driver));
+    let (traces, _writer) = TraceWriter::start(trace::writer::Options {
+        directory: ours.directory.join(trace::DIRECTORY),
+        retention_days,
+        reserve_bytes: ours.reserve_bytes,
+    })?;
+    let moved = net::run(driver, None, take_all(&mut into, &mut from, driver, &traces));
     moved.map_err(|error| format!("no runtime: {error}"))?
 }
 
-async fn take_all(into: &mut Spool, from: &mut Spool, driver: Driver) -> Result<Adopted, String> {
+async fn take_all(into: &mut Spool, from: &mut Spool, driver: Driver, traces: &Traces) -> Result<Adopted, String> {
     let no_thread = |error| format!("no writer thread: {error}");
     let seed = into.core_writers().pop().ok_or("no writer")?;
     let writer = Writer::start(seed, driver).map_err(no_thread)?;
@@ -78,6 +85,7 @@ async fn take_all(into: &mut Spool, from: &mut Spool, driver: Driver) -> Result<
         let written = all(batch.iter().map(|one| writer.commit(one.id, &one.envelope, &one.content))).await;
         let (is_ours, failed): (Vec<_>, Vec<_>) = batch.iter().zip(&written).partition(|(_, result)| result.is_ok());
         let noted = all(is_ours.iter().map(|(one, _)| note(one, &outcomes))).await;
+        is_ours.iter().for_each(|(one, _)| tell(one, traces));
         messages.extend(is_ours.iter().map(|(one, _)| (QueueId(one.delivery.id), one.id)));
         let failures = failed.into_iter().map(|(_, result)| result).chain(&noted);
         if let Some(error) = failures.filter_map(|result| result.err()).chain(trouble).next() {
@@ -153,6 +161,13 @@ async fn note(Taken { delivery, id, .. }: &Taken, outcomes: &Writer) -> Result<(
     }
     // The reserve is the relay's: there is room for it.
     outcomes.commit(outcomes.begin(0)?, &outcome, b"").await
+}
+
+/// Our server would not tell of it: it takes what has come before its start for told.
+fn tell(Taken { id, envelope, .. }: &Taken, traces: &Traces) {
+    if let Ok(view) = View::parse(envelope.as_bytes()) {
+        traces.accepted(id.0, &view, true);
+    }
 }
 
 /// Waits for all of them together.
@@ -299,7 +314,6 @@ fn of_ours(stored: &[u8], recipients: &[u32]) -> Result<Envelope, Damage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smtp::envelope::View;
     use std::collections::BTreeMap;
     use tempfile::TempDir;
 
@@ -413,13 +427,17 @@ mod tests {
         assert_eq!(expected["half 4"], ["second@example.edu - rfc822;two@example.edu", "held since 77"]);
         assert_eq!((expected.len(), expected["larg 250000"].len()), (2, 2));
         drop(open(ours.path()));
-        let adopted = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
+        let adopted = adopt(&of(ours.path()), 1, &theirs.path().join("spool")).expect("adopted");
         assert_eq!((adopted.messages.len(), adopted.left.len()), (2, 1), "{adopted:?}");
         assert!(adopted.left[0].contains("newer version"), "{adopted:?}");
+        let found =
+            trace::search::find(&of(ours.path()).directory.join(trace::DIRECTORY), "second@example.edu", None, 9);
+        let traced: Vec<u64> = found.messages.iter().map(|(id, _)| *id).collect();
+        assert_eq!(traced, adopted.messages.iter().map(|(_, ours)| ours.0).collect::<Vec<_>>());
         assert_eq!(to_do(ours.path()), expected);
         assert_eq!(to_do(theirs.path()), BTreeMap::new());
         // Once more changes nothing.
-        let again = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
+        let again = adopt(&of(ours.path()), 1, &theirs.path().join("spool")).expect("adopted");
         assert_eq!((again.messages.len(), again.left.len()), (0, 1));
         assert_eq!(to_do(ours.path()), expected);
     }
@@ -439,7 +457,7 @@ mod tests {
         };
         net::run(Driver::Epoll, None, many).expect("a runtime");
         let expected = to_do(theirs.path());
-        let adopted = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
+        let adopted = adopt(&of(ours.path()), 1, &theirs.path().join("spool")).expect("adopted");
         assert_eq!((adopted.messages.len(), expected.len()), (2 * BATCH + 9, 2 * BATCH + 9));
         assert_eq!((to_do(ours.path()), to_do(theirs.path())), (expected, BTreeMap::new()));
     }
@@ -451,7 +469,7 @@ mod tests {
         let expected = to_do(theirs.path());
         drop(open(ours.path()));
         let full = config::Spool { reserve_bytes: u64::MAX, ..of(ours.path()) };
-        let adopted = adopt(&full, &theirs.path().join("spool")).expect("tried");
+        let adopted = adopt(&full, 1, &theirs.path().join("spool")).expect("tried");
         assert!(adopted.messages.is_empty() && adopted.left.iter().any(|why| why.contains("make some")), "{adopted:?}");
         assert_eq!(to_do(theirs.path()), expected);
     }
@@ -462,7 +480,7 @@ mod tests {
         net::run(Driver::Epoll, None, fill(theirs.path())).expect("a runtime");
         let segments = theirs.path().join("spool/segments");
         std::fs::write(segments.join("00000099.bad"), b"what a start has set aside").expect("written");
-        let adopted = adopt(&of(ours.path()), &theirs.path().join("spool")).expect("adopted");
+        let adopted = adopt(&of(ours.path()), 1, &theirs.path().join("spool")).expect("adopted");
         assert!(adopted.left.iter().any(|why| why.contains("keep that disk")), "{adopted:?}");
     }
 
@@ -475,15 +493,15 @@ mod tests {
             (theirs.path().to_owned(), "is no spool"),
             (ours.path().join("spool"), "our own"),
         ] {
-            let error = adopt(&of(ours.path()), &from).expect_err("refused");
+            let error = adopt(&of(ours.path()), 1, &from).expect_err("refused");
             assert!(error.contains(words), "{error}");
         }
         drop(open(theirs.path()));
-        let error = adopt(&of(ours.path()), &theirs.path().join("spool")).expect_err("refused");
+        let error = adopt(&of(ours.path()), 1, &theirs.path().join("spool")).expect_err("refused");
         assert!(error.contains("another running instance"), "{error}");
         drop(spool);
         let spool = open(theirs.path());
-        let error = adopt(&of(ours.path()), &theirs.path().join("spool")).expect_err("refused");
+        let error = adopt(&of(ours.path()), 1, &theirs.path().join("spool")).expect_err("refused");
         assert!(error.contains("another running instance"), "{error}");
         drop(spool);
     }
