@@ -172,6 +172,19 @@ impl<L: Copy + PartialEq> Queue<L> {
         self.look_anew(slot);
     }
 
+    /// What a survivor's own record has ordered is ordered. That its time counts from later does not mean that it is due later: it
+    /// may have been on hold before the moment at which its sender wanted it to be sent.
+    pub(super) fn order_survivor(&mut self, slot: u32, acts: Vec<(Act, L)>, release_ms: u64) {
+        acts.into_iter().for_each(|(act, from)| drop(self.order(act, from)));
+        for job in self.landed_jobs(slot) {
+            if self.jobs[job].due_ms > release_ms {
+                self.rest(job);
+                self.jobs[job].due_ms = release_ms;
+                self.wait(job);
+            }
+        }
+    }
+
     /// Tries a message now: what was deferred is due, and the pause of its destination is over. Nothing of it outlives a
     /// restart. Returns how many recipients that is.
     pub fn flush(&mut self, id: u64, now: u64) -> usize {
@@ -261,7 +274,7 @@ impl<L: Copy + PartialEq> Queue<L> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{EXPIRY, arrival, catching_up, fates, queue, reply};
-    use super::super::{Added, Blame};
+    use super::super::{Added, Blame, Deferral};
     use super::*;
 
     const HOUR: u64 = 3_600_000;
@@ -413,6 +426,34 @@ mod tests {
             assert_eq!((standing.expire_ms, standing.held_ms), (HOUR + EXPIRY, Some(2 * HOUR)));
             assert_eq!(queue.start(u64::MAX / 2), None);
         }
+    }
+
+    /// It was requeued, and tried since; then its record was moved.
+    #[test]
+    fn what_a_survivor_says_of_tries_was_so_after_its_orders() {
+        let mut queue = catching_up(1);
+        let deferral = Deferral { recipient: 0, attempts: 5, next_ms: 9 * HOUR };
+        queue.deferred(7, deferral, 20);
+        queue.order(act(Order::Requeue, HOUR), 20);
+        queue.order(act(Order::Hold, 8 * HOUR), 30);
+        queue.add(super::super::Arrival { at: 20, survivor: true, ..arrival(7, 0, &[0]) });
+        let standing = queue.standing(7).expect("there");
+        assert_eq!((standing.parts[0].attempts, standing.parts[0].own_due_ms), (5, 9 * HOUR));
+        assert_eq!(
+            (standing.expire_ms, standing.held_ms),
+            (HOUR + EXPIRY, Some(8 * HOUR)),
+            "what was ordered later counts"
+        );
+    }
+
+    /// It was held for an hour and released, before its record was moved.
+    #[test]
+    fn what_its_sender_wants_later_is_not_later_because_it_was_held_and_moved() {
+        let mut queue = catching_up(1);
+        queue.order(act(Order::Requeue, 3 * HOUR), 20);
+        queue.add(super::super::Arrival { at: 20, survivor: true, ..arrival(7, 2 * HOUR, &[0]) });
+        let standing = queue.standing(7).expect("there");
+        assert_eq!((standing.expire_ms, standing.parts[0].own_due_ms), (3 * HOUR + EXPIRY, 2 * HOUR));
     }
 
     #[test]
