@@ -13,6 +13,7 @@ use super::complain;
 use super::queue::print::{age, clean, moment, number, sender, string};
 use super::queue::{Server, run};
 use crate::control::request::Request;
+use crate::control::tally::UNREADABLE;
 use serde_json::Value;
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -98,6 +99,9 @@ fn of_recipient(recipient: &Value, queue: &Value, at: (u64, bool)) -> String {
         "failed_silently" => format!("NOT delivered {then}; the sender must not be told.{said}"),
         "deleted" => format!("NOT delivered; {who} deleted it {then}"),
         "sent_back" => format!("NOT delivered; {who} sent it back {then}"),
+        "queued" if queue["status"] == UNREADABLE => {
+            "not delivered yet: it is in the queue, but its record on the disk cannot be read, which is for the postmaster".into()
+        }
         "queued" => match waiting_for(queue, string(&recipient["address"])) {
             Some(waiting) => still_queued(waiting, queue, at),
             // Done, and in this moment being written down.

@@ -37,10 +37,14 @@ const HEADER_BYTES_MAX: usize = 256 << 10;
 const TRACED_AT_ONCE: usize = 16;
 /// Why an order ended early, and of which messages it is not known whether it was done.
 type Unanswered = (Cut, Vec<u64>);
-/// Messages, and how many recipients of some were not asked for.
-type Meant = (Vec<u64>, HashMap<u64, usize>);
+/// Messages, how many recipients of some were not asked for, and those that cannot be read.
+type Meant = (Vec<u64>, HashMap<u64, usize>, Vec<u64>);
 /// Messages of which one record of deletions may tell.
 const DELETED_AT_ONCE: usize = 32;
+/// So often a message may be moved while it is looked for.
+const MOVED_MAX: u32 = 3;
+/// An envelope in stored form and the octets of the content beside it, or why there is none.
+type Read = Result<(Vec<u8>, usize), String>;
 /// What is busy is asked again after this time, so many times.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 const BUSY_TRIES: u32 = 50;
@@ -136,12 +140,15 @@ impl Answering {
         let counts = self.count()?;
         let mut statuses: BTreeMap<&str, u64> = BTreeMap::new();
         let (mut oldest_s, mut recipients, now) = (0u64, 0u64, now_ms());
-        self.each(&Selection::Filter(Default::default()), &mut |one, view, _| {
+        let unreadable = self.each(&Selection::Filter(Default::default()), &mut |one, view, _| {
             *statuses.entry(listing::status(&one.standing, now).name()).or_default() += 1;
             oldest_s = oldest_s.max(now.saturating_sub(view.arrival_ms) / 1000);
             recipients += one.standing.parts.iter().map(|part| part.recipients.len() as u64).sum::<u64>();
             Ok(true)
         })?;
+        if !unreadable.is_empty() {
+            statuses.insert(tally::UNREADABLE, unreadable.len() as u64);
+        }
         let mut destinations: BTreeMap<String, usize> = BTreeMap::new();
         for (name, waiting) in counts.destinations {
             *destinations.entry(name).or_default() += waiting;
@@ -159,7 +166,7 @@ impl Answering {
         if matches!(selection, Selection::Filter(filter) if filter.is_all()) {
             tally.of = Some(self.count()?.messages as u64);
         }
-        self.each(selection, &mut |one, view, bytes| {
+        let unreadable = self.each(selection, &mut |one, view, bytes| {
             tally.more = limit > 0 && tally.messages == limit;
             if tally.more {
                 return Ok(false);
@@ -167,13 +174,14 @@ impl Answering {
             tally.messages += 1;
             let row = listing::row(one, view, bytes, false, now);
             if out(&json!({ "message": row })) { Ok(true) } else { Err(Cut::Gone) }
-        })
+        })?;
+        say_unreadable(&unreadable, out)
     }
 
     fn show(&mut self, ids: &[u64], headers: bool, tally: &mut Tally, out: Out) -> Result<(), Cut> {
         let mut reader = Reader::new(&self.spool);
         let (mut shown, now) = (Vec::new(), now_ms());
-        self.each(&Selection::Ids(ids.to_vec()), &mut |one, view, bytes| {
+        let unreadable = self.each(&Selection::Ids(ids.to_vec()), &mut |one, view, bytes| {
             let mut row = listing::row(one, view, bytes, true, now);
             if headers {
                 row["header"] =
@@ -182,7 +190,8 @@ impl Answering {
             shown.push(one.standing.id);
             if out(&json!({ "message": row })) { Ok(true) } else { Err(Cut::Gone) }
         })?;
-        for &id in ids.iter().filter(|id| !shown.contains(id)) {
+        say_unreadable(&unreadable, out)?;
+        for &id in ids.iter().filter(|id| !shown.contains(id) && !unreadable.contains(id)) {
             let row = json!({ "acted": { "id": QueueId(id).to_string(), "result": "unknown" } });
             if !out(&row) {
                 return Err(Cut::Gone);
@@ -201,7 +210,9 @@ impl Answering {
         tally: &mut Tally,
         out: Out,
     ) -> Result<(), Cut> {
-        let (ids, others) = self.meant(deed, selection, tally)?;
+        let (ids, others, unreadable) = self.meant(deed, selection, tally)?;
+        // Whether they were meant, nobody knows. By their ids they can be deleted, say, all the same.
+        say_unreadable(&unreadable, out)?;
         let named = matches!(selection, Selection::Ids(_));
         let at_once = match (deed, bounce) {
             (Deed::Delete, true) => 1,
@@ -244,25 +255,27 @@ impl Answering {
     /// and those that would go out before the time that their senders asked for (RFC 4865), which are counted. Beside them, of
     /// whom a message is chosen by a recipient, how many others it is for.
     fn meant(&mut self, deed: Deed, selection: &Selection, tally: &mut Tally) -> Result<Meant, Cut> {
-        let (mut ids, mut others, now) = (Vec::new(), HashMap::new(), now_ms());
+        let (mut ids, mut others, mut unreadable, now) = (Vec::new(), HashMap::new(), Vec::new(), now_ms());
         match selection {
             Selection::Ids(named) => ids.clone_from(named),
-            Selection::Filter(filter) => self.each(selection, &mut |one, view, _| {
-                let beside = listing::beside(filter, one, view);
-                if beside > 0 {
-                    others.insert(one.standing.id, beside);
-                }
-                let sends = matches!(deed, Deed::Flush | Deed::Requeue);
-                match () {
-                    () if sends && listing::is_for_later(&one.standing, now) => tally.scheduled += 1,
-                    // Only what is held can be released.
-                    () if deed == Deed::Release && one.standing.held_ms.is_none() => {}
-                    () => ids.push(one.standing.id),
-                }
-                Ok(true)
-            })?,
+            Selection::Filter(filter) => {
+                unreadable = self.each(selection, &mut |one, view, _| {
+                    let beside = listing::beside(filter, one, view);
+                    if beside > 0 {
+                        others.insert(one.standing.id, beside);
+                    }
+                    let sends = matches!(deed, Deed::Flush | Deed::Requeue);
+                    match () {
+                        () if sends && listing::is_for_later(&one.standing, now) => tally.scheduled += 1,
+                        // Only what is held can be released.
+                        () if deed == Deed::Release && one.standing.held_ms.is_none() => {}
+                        () => ids.push(one.standing.id),
+                    }
+                    Ok(true)
+                })?
+            }
         }
-        Ok((ids, others))
+        Ok((ids, others, unreadable))
     }
 
     /// Every act has its line in the log, and what was done is part of what became of the message.
@@ -309,10 +322,14 @@ impl Answering {
                 return Ok(());
             }
             let mut rows = BTreeMap::new();
-            self.each(&Selection::Ids(some.iter().map(|(id, _)| *id).collect()), &mut |one, view, bytes| {
-                rows.insert(one.standing.id, listing::row(one, view, bytes, true, now));
-                Ok(true)
-            })?;
+            let unreadable =
+                self.each(&Selection::Ids(some.iter().map(|(id, _)| *id).collect()), &mut |one, view, bytes| {
+                    rows.insert(one.standing.id, listing::row(one, view, bytes, true, now));
+                    Ok(true)
+                })?;
+            for id in unreadable {
+                rows.insert(id, json!({ "status": tally::UNREADABLE, "recipients": [] }));
+            }
             for (id, traced) in some {
                 if !out(&json!({ "trace": tracing::row(id, &traced, rows.remove(&id)) })) {
                     return Err(Cut::Gone);
@@ -325,11 +342,11 @@ impl Answering {
     fn queued_about(&mut self, what: &str, limit: usize) -> Result<Vec<(u64, Traced)>, Cut> {
         if let Ok(QueueId(id)) = what.parse() {
             let mut found = Vec::new();
-            self.each(&Selection::Ids(vec![id]), &mut |one, _, _| {
-                found.push((one.standing.id, Traced::default()));
+            let unreadable = self.each(&Selection::Ids(vec![id]), &mut |one, _, _| {
+                found.push(one.standing.id);
                 Ok(true)
             })?;
-            return Ok(found);
+            return Ok(found.into_iter().chain(unreadable).map(|id| (id, Traced::default())).collect());
         }
         let mut found = BTreeSet::new();
         let now = now_ms();
@@ -383,12 +400,13 @@ impl Answering {
     }
 
     /// Every message that is meant, until `f` says false: in the order in which they are named, or of those that fit the one
-    /// first whose time counts from the earliest moment. What is delivered meanwhile is left out.
+    /// first whose time counts from the earliest moment. What is delivered meanwhile is left out. Returns those that are queued and
+    /// cannot be read.
     fn each(
         &mut self,
         selection: &Selection,
         f: &mut dyn FnMut(&Described, &View, usize) -> Result<bool, Cut>,
-    ) -> Result<(), Cut> {
+    ) -> Result<Vec<u64>, Cut> {
         let (begun, now) = (Instant::now(), now_ms());
         let (ids, filter) = match selection {
             Selection::Ids(ids) => (ids.clone(), Filter::default()),
@@ -399,27 +417,55 @@ impl Answering {
                 (aged.into_iter().map(|(_, id)| id).collect(), filter.clone().of_account(&self.names))
             }
         };
-        let mut reader = Reader::new(&self.spool);
+        let (mut reader, mut unreadable) = (Reader::new(&self.spool), Vec::new());
         for page in ids.chunks(IDS_MAX) {
             if begun.elapsed() > ANSWER_LIMIT {
                 return Err(Cut::Because("this takes too long; narrow it down".into()));
             }
             let question = Question::Describe(page.to_vec());
             let Answer::Described(page) = self.source.ask(question)? else { return Err(misunderstood()) };
-            for one in page {
+            for mut one in page {
                 if filter.status.is_some_and(|status| status != listing::status(&one.standing, now)) {
                     continue;
                 }
-                // Gone since, or set aside as damaged: the log has it.
-                let Ok((envelope, bytes)) = reader.envelope(one.reference) else { continue };
-                let Ok(view) = View::parse(&envelope) else { continue };
-                if listing::matches(&filter, &one, &view, now) && !f(&one, &view, bytes)? {
-                    return Ok(());
+                let Some(read) = self.envelope(&mut reader, &mut one)? else { continue };
+                let Ok((envelope, bytes)) = &read else {
+                    unreadable.push(one.standing.id);
+                    continue;
+                };
+                let Ok(view) = View::parse(envelope) else { continue };
+                if listing::matches(&filter, &one, &view, now) && !f(&one, &view, *bytes)? {
+                    return Ok(unreadable);
                 }
             }
         }
-        Ok(())
+        Ok(unreadable)
     }
+
+    /// What the record of a message says of it, and the octets of its content there. It may have been moved since it was
+    /// described. None: it is not queued any more. Errors: it is, and cannot be read.
+    fn envelope(&mut self, reader: &mut Reader, one: &mut Described) -> Result<Option<Read>, Cut> {
+        for _ in 0..MOVED_MAX {
+            let read = reader.envelope(one.reference);
+            if read.is_ok() {
+                return Ok(Some(read));
+            }
+            let question = Question::Describe(vec![one.standing.id]);
+            let Answer::Described(again) = self.source.ask(question)? else { return Err(misunderstood()) };
+            match again.into_iter().next() {
+                None => return Ok(None),
+                Some(again) if again.standing.at == one.standing.at => return Ok(Some(read)),
+                Some(again) => *one = again,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// One line for each of these messages, which are queued and cannot be read.
+fn say_unreadable(ids: &[u64], out: Out) -> Result<(), Cut> {
+    let row = |&id: &u64| json!({ "acted": { "id": QueueId(id).to_string(), "result": tally::UNREADABLE } });
+    if ids.iter().map(row).all(|row| out(&row)) { Ok(()) } else { Err(Cut::Gone) }
 }
 
 /// The relay answers what it is asked; anything else is a bug, and no reason to stop.

@@ -41,6 +41,8 @@ impl Tally {
     }
 }
 
+/// What stands in an answer of a message that is queued and of which nothing can be told.
+pub const UNREADABLE: &str = "unreadable";
 /// What stands in an answer of a message that could not be deleted.
 pub const UNDER_WAY: &str = "under way";
 /// What stands in an answer of a message for which a flush was nothing.

@@ -242,6 +242,29 @@ def traced(server, one):
     return done.stdout + done.stderr
 
 
+def test_what_cannot_be_read_is_said_to_be_there(port_and_server):
+    _, server = port_and_server
+    whole, broken = submit_all(server, ["whole", "broken"])
+    deferred(server, [whole, broken])
+    for path in (server.directory / "spool/segments").glob("*.seg"):
+        octets = path.read_bytes()
+        at = octets.find(b"Subject: broken")
+        if at >= 0:
+            with open(path, "r+b") as segment:
+                # In its envelope, which stands before what we have put in front of the content.
+                segment.seek(octets.rfind(b"anna@example.edu", 0, octets.rfind(b"Received:", 0, at)))
+                segment.write(b"?")
+    there = f"{broken}  in the queue, but its record on the disk cannot be read"
+    assert there in queue(server, "show", broken, status=1)
+    listed = queue(server, "list", status=1)
+    assert there in listed and whole in listed
+    assert there in queue(server, "hold", "--all", status=1)
+    assert "1  unreadable" in queue(server, "stats")
+    assert "not delivered yet: it is in the queue, but its record" in traced(server, broken)
+    queue(server, "delete", broken)
+    wait_for(lambda: set(rows(server, "list")) == {whole}, 15, "it is not deleted")
+
+
 def test_the_oldest_are_listed_first_whatever_core_took_them(port_and_server):
     _, server = port_and_server
     # The kernel chooses the core of each connection.

@@ -8,7 +8,7 @@
 
 use crate::admin::trace;
 use crate::control::request::Request;
-use crate::control::tally::{NOTHING, UNDER_WAY};
+use crate::control::tally::{NOTHING, UNDER_WAY, UNREADABLE};
 use crate::log::{is_dangerous, is_joiner};
 use serde_json::Value;
 use std::fmt::Write;
@@ -183,6 +183,9 @@ impl Printer {
             }
             "unknown" => "not in the queue: delivered, given up or deleted; penstock trace tells".into(),
             "busy" => "busy; try again in a moment".into(),
+            UNREADABLE => {
+                "in the queue, but its record on the disk cannot be read: the disk, or the log, says why".into()
+            }
             other => clean(other),
         };
         let others = match number(&acted["others"]) {
