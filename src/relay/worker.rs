@@ -273,8 +273,9 @@ impl Worker {
             if !self.paused {
                 self.look_for_late(now);
                 self.deliver(now);
-                self.move_survivors(now);
             }
+            // Paused too: what was delivered before is to be overwritten in time, and what waits must not be in its way.
+            self.move_survivors(now);
             self.domains.tidy(&mut self.queue);
             let until = if more { now } else { self.wake_ms(now).min(self.watching.next_ms()) };
             match self.wait(until).await {
@@ -333,10 +334,10 @@ impl Worker {
 
     /// When there may be something to do that nothing else wakes us for.
     fn wake_ms(&self, now: u64) -> u64 {
-        let may_deliver = self.records.may_deliver() && !self.paused;
-        let deliveries = self.queue.wake_ms().filter(|_| may_deliver);
+        let may_begin = self.records.may_deliver();
+        let deliveries = self.queue.wake_ms().filter(|_| may_begin && !self.paused);
         let retry = self.records.wake_ms().map(|until| until.max(now + 1));
-        let moving = may_deliver.then(|| self.mover.wake_ms().max(now + 1));
+        let moving = may_begin.then(|| self.mover.wake_ms().max(now + 1));
         let lingering = self.lingering.wake_ms().map(|until| until.max(now + 1));
         deliveries.into_iter().chain(retry).chain(moving).chain(lingering).min().unwrap_or(u64::MAX)
     }

@@ -140,6 +140,27 @@ def test_a_paused_relay_takes_orders_and_delivers_nothing(appliance):
             assert "paused" not in queue(server, "list") + queue(server, "stats")
 
 
+@pytest.mark.slow
+def test_delivered_mail_is_overwritten_in_time_during_a_pause_too(appliance):
+    """What waits stands in the same segment, which is looked at after a minute."""
+    port = free_port()
+    with Sink() as sink:
+        routes = [{"domains": ["example.com"], "smarthost": f"127.0.0.1:{port}", "tls": "none"},
+                  {"smarthost": f"127.0.0.1:{sink.port}", "tls": "none"}]
+        with appliance(routes=routes, top={"cores": 1}, spool={"wipe_after_s": 8},
+                       relay={"retry_first_s": 600, "retry_max_s": 600}) as server:
+            waits = submit(server, "waits", recipients=["cleo@example.com"])
+            submit(server, "delivered")
+            wait_for(lambda: list(rows(server, "list")) == [waits], 15, "it is not delivered")
+            server.kill()
+            server.settings["relay"]["paused"] = True
+            server.write_config()
+            server.start()
+            stored = lambda: b"".join(path.read_bytes() for path in (server.directory / "spool/segments").glob("*.seg"))
+            wait_for(lambda: b"Subject: delivered" not in stored(), 100, "it is not overwritten")
+            assert b"Subject: waits" in stored() and list(rows(server, "list")) == [waits]
+
+
 def test_a_pause_is_seen_wherever_somebody_looks(appliance):
     server = appliance(relay={"paused": True})
     with server:
