@@ -7,7 +7,7 @@ use crate::smtp::envelope::View;
 use nix::sys::statvfs::statvfs;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -190,10 +190,23 @@ fn append(file: &mut Option<File>, options: &Options, day: &str, text: &[u8]) ->
         Some(open) => open,
         none => {
             let path = options.directory.join(format!("{day}.trace"));
-            none.insert(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?)
+            let mut file = OpenOptions::new().append(true).create(true).read(true).mode(0o600).open(path)?;
+            // A line that a crash or a full disk has cut is lost, and would take the next one with it.
+            if is_cut(&file)? {
+                file.write_all(b"\n")?;
+            }
+            none.insert(file)
         }
     };
     open.write_all(text)
+}
+
+/// Does its last line lack its end?
+fn is_cut(file: &File) -> io::Result<bool> {
+    let Some(last_at) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
+    let mut last = [0];
+    file.read_exact_at(&mut last, last_at)?;
+    Ok(last != *b"\n")
 }
 
 /// `2026-11-22`, UTC.
@@ -260,6 +273,23 @@ mod tests {
         assert_eq!(fs::read_to_string(file).expect("read").lines().count(), 2);
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(file), mode(&options.directory)), (0o600, 0o700));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_takes_no_other_with_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let options = options(directory.path());
+        for id in [7, 8] {
+            let (traces, writer) = TraceWriter::start(options.clone()).expect("started");
+            traces.happened(What::Delivered, id, &[0], "mx", "250 Ok");
+            drop(writer);
+            let file = OpenOptions::new().append(true).open(&files(&options.directory)[0]).expect("opened");
+            (&file).write_all(b"1795345200456\tD\t0AB12").expect("written");
+        }
+        let text = fs::read(&files(&options.directory)[0]).expect("read");
+        let read: Vec<u64> =
+            text.split(|&octet| octet == b'\n').filter_map(line::parse).map(|line| line.id).collect();
+        assert_eq!(read, [7, 8]);
     }
 
     #[test]
