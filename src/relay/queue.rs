@@ -292,7 +292,9 @@ impl<L: Copy + PartialEq> Queue<L> {
                     self.resume(slot, deferral);
                 }
             }
-            others.into_iter().for_each(|(act, from)| drop(self.order(act, from)));
+            for (act, from) in others {
+                self.order(act, from);
+            }
         }
         let early = early.into_iter().map(|(_, from)| from).chain(orders).collect();
         Added { early, settled, superseded: None }

@@ -287,8 +287,7 @@ mod tests {
             (&file).write_all(b"1795345200456\tD\t0AB12").expect("written");
         }
         let text = fs::read(&files(&options.directory)[0]).expect("read");
-        let read: Vec<u64> =
-            text.split(|&octet| octet == b'\n').filter_map(line::parse).map(|line| line.id).collect();
+        let read: Vec<u64> = text.split(|&octet| octet == b'\n').filter_map(line::parse).map(|line| line.id).collect();
         assert_eq!(read, [7, 8]);
     }
 

@@ -163,20 +163,7 @@ impl Printer {
     fn acted(&self, acted: &Value) -> String {
         let id = string(&acted["id"]);
         let result = match string(&acted["result"]) {
-            "done" => match (self.deed, number(&acted["recipients"]), number(&acted["under_way"])) {
-                (deed, count, late) => {
-                    let done = if deed == "delete" { "deleted".into() } else { format!("{deed}: done") };
-                    let told = match acted["told"].as_u64() {
-                        Some(0) => "; its sender is not told: it has none, or wants to be told of nothing",
-                        _ => "",
-                    };
-                    let late = match late {
-                        0 => String::new(),
-                        late => format!("; to {} it is being delivered in this moment, look again", recipients(late)),
-                    };
-                    format!("{done} for {}{told}{late}", recipients(count))
-                }
-            },
+            "done" => self.done(acted),
             NOTHING => "nothing to try: held, under way, or its sender asked for a later time".into(),
             UNDER_WAY => {
                 "not deleted: in this moment it is being delivered, or written down as done; look again".into()
@@ -193,6 +180,19 @@ impl Printer {
             others => format!(" ({} in it beside those that were chosen)", recipients(others)),
         };
         format!("{id}  {result}{others}\n")
+    }
+
+    fn done(&self, acted: &Value) -> String {
+        let done = if self.deed == "delete" { "deleted".into() } else { format!("{}: done", self.deed) };
+        let told = match acted["told"].as_u64() {
+            Some(0) => "; its sender is not told: it has none, or wants to be told of nothing",
+            _ => "",
+        };
+        let late = match number(&acted["under_way"]) {
+            0 => String::new(),
+            late => format!("; to {} it is being delivered in this moment, look again", recipients(late)),
+        };
+        format!("{done} for {}{told}{late}", recipients(number(&acted["recipients"])))
     }
 
     fn end(&self, end: &Value) -> String {

@@ -175,7 +175,9 @@ impl<L: Copy + PartialEq> Queue<L> {
     /// What a survivor's own record has ordered is ordered. That its time counts from later does not mean that it is due later: it
     /// may have been on hold before the moment at which its sender wanted it to be sent.
     pub(super) fn order_survivor(&mut self, slot: u32, acts: Vec<(Act, L)>, release_ms: u64) {
-        acts.into_iter().for_each(|(act, from)| drop(self.order(act, from)));
+        for (act, from) in acts {
+            self.order(act, from);
+        }
         for job in self.landed_jobs(slot) {
             if self.jobs[job].due_ms > release_ms {
                 self.rest(job);
