@@ -9,7 +9,8 @@
 //! expects no clear text. One line per network and minute says how many there were.
 //!
 //! **Without descriptors** (EMFILE, ENFILE) accept fails while clients queue up, who would wait for nothing. Each loop keeps
-//! one in reserve: it gives that up, accepts with it, says 421 4.3.2, closes, for all that wait, and takes it back.
+//! some in reserve: it gives one up, accepts with it, says 421 4.3.2, closes, for all that wait, and takes it back. Whoever else
+//! needs one, a reader of the spool say, may be faster, and keep it: then there is another.
 
 use super::admission::{Refused, Ticket};
 use super::connection;
@@ -39,6 +40,8 @@ use std::time::{Duration, Instant};
 const STARVED_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that are closed with the spare descriptor between two such pauses.
 const TURNED_AWAY_MAX: usize = 256;
+/// Descriptors that a loop keeps in reserve.
+pub(super) const SPARE: usize = 4;
 /// Least time between two lines about failing accepts of one listener.
 const STARVED_LINE_EVERY: Duration = Duration::from_secs(60);
 
@@ -169,21 +172,32 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// A listener whose accept fails for want of descriptors or memory.
 struct Starved {
-    /// The descriptor in reserve; none while even that is gone.
-    spare: Option<File>,
+    /// The descriptors in reserve; none while even those are gone.
+    spare: Vec<File>,
     line_at: Cell<Option<Instant>>,
 }
 
 impl Default for Starved {
     fn default() -> Starved {
-        Starved { spare: spare(), line_at: Cell::new(None) }
+        let mut starved = Starved { spare: Vec::with_capacity(SPARE), line_at: Cell::new(None) };
+        starved.put_aside();
+        starved
     }
 }
 
 impl Starved {
+    /// As many as there shall be, if there are any.
+    fn put_aside(&mut self) {
+        while self.spare.len() < SPARE
+            && let Ok(spare) = File::open("/dev/null")
+        {
+            self.spare.push(spare);
+        }
+    }
+
     /// Tells those that wait to come back later.
     fn turn_away(&mut self, core: &Core, index: usize, listener: &TcpListener, error: &io::Error) {
-        self.spare = None;
+        drop(self.spare.pop());
         let mut count = 0;
         while count < TURNED_AWAY_MAX {
             // The listener does not block; an error is the end of the queue, or somebody was faster.
@@ -195,7 +209,7 @@ impl Starved {
             let _ = nix::unistd::close(socket);
             count += 1;
         }
-        self.spare = spare();
+        self.put_aside();
         core.counters.accepts_failed.add(count.max(1) as u64);
         if self.line_at.get().is_none_or(|last| last.elapsed() >= STARVED_LINE_EVERY) {
             self.line_at.set(Some(Instant::now()));
@@ -203,10 +217,6 @@ impl Starved {
             line.field("listener", &core.services[index].name).field("turned_away", count).emit();
         }
     }
-}
-
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
 }
 
 #[cfg(test)]

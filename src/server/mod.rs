@@ -83,9 +83,9 @@ pub struct Setup {
 
 /// Descriptors that a core with so many listeners may hold beside those of its connections: its ring, what wakes it, and two
 /// segments; connections that are being displaced; two for each message that is being written to a spill file; and for each
-/// listener its socket, a spare one, and one that is being refused.
+/// listener its socket, spare ones, and one that is being refused.
 pub fn descriptors_per_core(listeners: usize) -> u64 {
-    (4 + places::LEAVING_MAX + 2 * receiving::SPILLING_MAX + 3 * listeners) as u64
+    (4 + places::LEAVING_MAX + 2 * receiving::SPILLING_MAX + (2 + arriving::SPARE) * listeners) as u64
 }
 
 /// What one listener is, for a core and its connections.

@@ -571,7 +571,7 @@ def test_a_flood_of_connections_and_resets(appliance):
     """With as few descriptors as the server agrees to start with."""
     changes = {"connections_per_core": 50, "connections_exempt_networks": ["127.0.0.0/8"]}
     server = appliance(limits=changes, top={"cores": 1})
-    server.start("prlimit", "--nofile=1410:1410")
+    server.start("prlimit", "--nofile=1422:1422")
     try:
         honest(server, "before")
         before, memory = descriptors(server), resident_kib(server)
