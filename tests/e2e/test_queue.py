@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from appliance import free_port, wait_for
+from appliance import Penstock, free_port, wait_for
 from fakes import Silent, Sink
 from mail import Maildir, message
 from wire import Wire
@@ -141,14 +141,14 @@ def test_a_paused_relay_takes_orders_and_delivers_nothing(appliance):
 
 
 @pytest.mark.slow
-def test_delivered_mail_is_overwritten_in_time_during_a_pause_too(appliance):
-    """What waits stands in the same segment, which is looked at after a minute."""
+def test_delivered_mail_is_overwritten_in_time_during_a_pause_too(directory):
+    """What waits stands in the same segment, which is looked at after a minute: it is waited for with one driver only."""
     port = free_port()
     with Sink() as sink:
         routes = [{"domains": ["example.com"], "smarthost": f"127.0.0.1:{port}", "tls": "none"},
                   {"smarthost": f"127.0.0.1:{sink.port}", "tls": "none"}]
-        with appliance(routes=routes, top={"cores": 1}, spool={"wipe_after_s": 8},
-                       relay={"retry_first_s": 600, "retry_max_s": 600}) as server:
+        with Penstock(directory / "penstock", routes=routes, top={"cores": 1}, spool={"wipe_after_s": 8},
+                      relay={"retry_first_s": 600, "retry_max_s": 600}) as server:
             waits = submit(server, "waits", recipients=["cleo@example.com"])
             submit(server, "delivered")
             wait_for(lambda: list(rows(server, "list")) == [waits], 15, "it is not delivered")
