@@ -86,11 +86,6 @@ impl Following<'_> {
     }
 
     fn apply(&mut self, Read { outcomes, warned, deferred, acts, arrival }: Read, at: Location) {
-        // A survivor's record says both: what was tried was tried after what was ordered.
-        for act in acts {
-            let applied = self.queue.order(act, at);
-            self.applied(applied, at);
-        }
         for Deferred { queue_id, recipient, attempts, next_ms } in deferred {
             // A clock that was set back holds no mail.
             let next_ms = next_ms.min(now_ms().saturating_add(self.retry_max_ms));
@@ -99,6 +94,10 @@ impl Following<'_> {
         }
         for id in warned {
             let applied = self.queue.warned(id, at);
+            self.applied(applied, at);
+        }
+        for act in acts {
+            let applied = self.queue.order(act, at);
             self.applied(applied, at);
         }
         for (id, recipient) in outcomes {

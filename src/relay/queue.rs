@@ -278,25 +278,19 @@ impl<L: Copy + PartialEq> Queue<L> {
         if settled && arrival.survivor && self.early.is_some() {
             self.gone.insert(arrival.id, arrival.at);
         }
-        let (mut own, mut others) = (Vec::new(), self.orders.take_early(arrival.id));
-        // What a survivor says of orders was so before what it says of tries: a requeued message may have been tried since.
-        if arrival.survivor {
-            (own, others) = others.into_iter().partition(|(_, from)| *from == arrival.at);
-        }
-        let orders: Vec<L> = own.iter().chain(&others).map(|(_, from)| *from).collect();
         if !settled {
             let slot = self.enqueue(&arrival, groups, early.iter().any(|(news, _)| *news == News::Warned));
-            self.order_survivor(slot, own, arrival.release_ms);
             for (news, _) in &early {
                 if let News::Deferred(deferral) = news {
                     self.resume(slot, deferral);
                 }
             }
-            for (act, from) in others {
-                self.order(act, from);
-            }
         }
-        let early = early.into_iter().map(|(_, from)| from).chain(orders).collect();
+        let mut early: Vec<L> = early.into_iter().map(|(_, from)| from).collect();
+        for (act, from) in self.orders.take_early(arrival.id) {
+            self.order(act, from);
+            early.push(from);
+        }
         Added { early, settled, superseded: None }
     }
 

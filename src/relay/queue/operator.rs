@@ -172,21 +172,6 @@ impl<L: Copy + PartialEq> Queue<L> {
         self.look_anew(slot);
     }
 
-    /// What a survivor's own record has ordered is ordered. That its time counts from later does not mean that it is due later: it
-    /// may have been on hold before the moment at which its sender wanted it to be sent.
-    pub(super) fn order_survivor(&mut self, slot: u32, acts: Vec<(Act, L)>, release_ms: u64) {
-        for (act, from) in acts {
-            self.order(act, from);
-        }
-        for job in self.landed_jobs(slot) {
-            if self.jobs[job].due_ms > release_ms {
-                self.rest(job);
-                self.jobs[job].due_ms = release_ms;
-                self.wait(job);
-            }
-        }
-    }
-
     /// Tries a message now: what was deferred is due, and the pause of its destination is over. Nothing of it outlives a
     /// restart. Returns how many recipients that is.
     pub fn flush(&mut self, id: u64, now: u64) -> usize {

@@ -1,7 +1,7 @@
 //! Orders: what they change, when they are read, and what they are not in the way of.
 
 use super::super::tests::{EXPIRY, arrival, catching_up, fates, queue, reply};
-use super::super::{Added, Blame, Deferral};
+use super::super::{Added, Blame};
 use super::*;
 
 const HOUR: u64 = 3_600_000;
@@ -152,32 +152,14 @@ fn orders_are_read_in_either_order() {
     }
 }
 
-/// It was requeued, and tried since; then its record was moved.
+/// The release is still in the log when its record has been moved with the hold.
 #[test]
-fn what_a_survivor_says_of_tries_was_so_after_its_orders() {
+fn what_was_released_and_held_again_is_held_when_its_record_was_moved() {
     let mut queue = catching_up(1);
-    let deferral = Deferral { recipient: 0, attempts: 5, next_ms: 9 * HOUR };
-    queue.deferred(7, deferral, 20);
-    queue.order(act(Order::Requeue, HOUR), 20);
-    queue.order(act(Order::Hold, 8 * HOUR), 30);
+    queue.order(act(Order::Release, HOUR), 10);
+    queue.order(act(Order::Hold, 2 * HOUR), 20);
     queue.add(super::super::Arrival { at: 20, survivor: true, ..arrival(7, 0, &[0]) });
-    let standing = queue.standing(7).expect("there");
-    assert_eq!((standing.parts[0].attempts, standing.parts[0].own_due_ms), (5, 9 * HOUR));
-    assert_eq!(
-        (standing.expire_ms, standing.held_ms),
-        (HOUR + EXPIRY, Some(8 * HOUR)),
-        "what was ordered later counts"
-    );
-}
-
-/// It was held for an hour and released, before its record was moved.
-#[test]
-fn what_its_sender_wants_later_is_not_later_because_it_was_held_and_moved() {
-    let mut queue = catching_up(1);
-    queue.order(act(Order::Requeue, 3 * HOUR), 20);
-    queue.add(super::super::Arrival { at: 20, survivor: true, ..arrival(7, 2 * HOUR, &[0]) });
-    let standing = queue.standing(7).expect("there");
-    assert_eq!((standing.expire_ms, standing.parts[0].own_due_ms), (3 * HOUR + EXPIRY, 2 * HOUR));
+    assert_eq!(queue.standing(7).expect("there").held_ms, Some(2 * HOUR));
 }
 
 #[test]
