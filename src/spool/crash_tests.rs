@@ -462,3 +462,18 @@ fn a_record_forged_in_a_body_is_not_believed_even_where_the_real_one_is_damaged(
     let mut cursor = Cursor::new(ReadFile::Memory(image), SALT, true, Vec::new());
     assert!(matches!(cursor.next(open_end()), Met::Damaged(4096, 4168)));
 }
+
+/// Whoever knows the salt may write any place: no panic, an end, and what stands behind is read.
+#[test]
+fn a_record_with_an_impossible_place_is_damage() {
+    for (group, index, last) in [(u64::MAX, 0, 0), (u64::MAX, 1, 1), (u64::MAX, 7, 3), (1, 7, 3), (9, 7, 3)] {
+        let mut image = written(SALT, &[&[1], &[2]]);
+        let place = record::Place { group, group_start: 4096, index, last };
+        record::set_place(&mut image[4096..], SALT, place);
+        for limit in [open_end(), Limit { end: image.len() as u64, durable: true }] {
+            let seen = read_all(image.clone(), SALT, limit);
+            let ids: Vec<u64> = seen.ids.iter().map(|(id, _)| *id).collect();
+            assert_eq!((ids, seen.damaged.len()), (vec![2], 1 + usize::from(limit.durable)), "{place:?}");
+        }
+    }
+}

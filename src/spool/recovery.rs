@@ -69,6 +69,11 @@ struct Window {
 /// Octets read at once, at least.
 const CHUNK: u64 = 256 << 10;
 
+/// Can a writer have given a record this place? Whoever knows the salt can forge any, and reading must go on behind it.
+fn is_possible(place: Place) -> bool {
+    place.index <= place.last && place.group < u64::MAX
+}
+
 impl Cursor {
     /// At the first record. With `with_content` the content is verified too, not only head and fields. `memory` is what
     /// an earlier cursor left.
@@ -153,7 +158,7 @@ impl Cursor {
         let mut resume: Option<(u64, Place)> = None;
         let mut at = from;
         while let Some((found, place)) = self.find_record(at, limit.end)? {
-            if place.group >= group {
+            if place.group >= group && is_possible(place) {
                 let first = *resume.get_or_insert((found, place));
                 if limit.durable || place.group > group {
                     return Ok(self.resume_at(from, first));
