@@ -21,7 +21,7 @@
 use crate::log::is_dangerous;
 use crate::message::LINE_BYTES_MAX;
 use crate::message::date::push_date;
-use crate::smtp::client::Reply;
+use crate::smtp::client::{Reply, enhanced_code};
 use crate::smtp::envelope::{Envelope, Recipient, Tag, View};
 use crate::smtp::parameter::Hold;
 use crate::smtp::xtext;
@@ -384,16 +384,11 @@ fn status(verdict: &Verdict) -> String {
     if verdict.action == Action::Expired {
         return "4.4.7".into();
     }
-    let word = verdict.reply.text.split([' ', '\n']).next().unwrap_or("");
-    let mut parts = word.split('.');
-    let class = (verdict.reply.code / 100).to_string();
-    let number = |part: Option<&str>| {
-        part.is_some_and(|part| (1..=3).contains(&part.len()) && part.bytes().all(|octet| octet.is_ascii_digit()))
-    };
-    if parts.next() == Some(&class) && number(parts.next()) && number(parts.next()) && parts.next().is_none() {
-        return word.into();
+    let class = format!("{}.", verdict.reply.code / 100);
+    match enhanced_code(&verdict.reply.text).filter(|code| code.starts_with(&class)) {
+        Some(code) => code.into(),
+        None => format!("{class}0.0"),
     }
-    format!("{class}.0.0")
 }
 
 /// On one line, within bounds, and read as it stands: what would change how the text around it is shown is spelt out.

@@ -29,7 +29,9 @@ mod terms;
 mod tests;
 
 pub use fit::Hindrance;
-pub use terms::{Body, Event, Fate, Login, Options, Phase, Recipient, Reply, StartTls, Transaction, Trouble};
+pub use terms::{
+    Body, Event, Fate, Login, Options, Phase, Recipient, Reply, StartTls, Transaction, Trouble, enhanced_code,
+};
 
 use command::{Command, Offered};
 use content::{Counted, Outgoing, Stuffer};

@@ -7,7 +7,7 @@ use super::turns::{Rings, Tally};
 use super::watched::Ages;
 use super::{Reason, Settings};
 use crate::relay::losses::Losses;
-use crate::smtp::client::Reply;
+use crate::smtp::client::{Reply, enhanced_code};
 use std::sync::Arc;
 
 /// Longest pause before a destination is tried again. Shorter than a message's, because it is one connection only.
@@ -120,15 +120,12 @@ impl Site {
 /// What is said of a destination that cannot be reached. `trouble` may begin with a status of its own; else it is that nobody
 /// answers (RFC 3463 section 3.5).
 pub fn unreached(trouble: &str) -> Reason {
-    let text = if has_status(trouble) { trouble.to_owned() } else { format!("4.4.1 {trouble}") };
+    let text = if enhanced_code(trouble).is_some_and(|code| code.starts_with("4.")) {
+        trouble.to_owned()
+    } else {
+        format!("4.4.1 {trouble}")
+    };
     Reason { reply: Reply::ours(451, text), server: None }
-}
-
-/// Does it begin as in `4.4.3 why`? An address such as `4.4.4.4` is none.
-fn has_status(text: &str) -> bool {
-    let (first, _) = text.split_once(' ').unwrap_or((text, ""));
-    let parts: Vec<&str> = first.split('.').collect();
-    parts.len() == 3 && parts[0] == "4" && parts.iter().all(|part| part.parse::<u16>().is_ok())
 }
 
 /// `first`, doubled with each attempt after the first up to `max`, and then a quarter more or less by chance, so that

@@ -8,7 +8,7 @@
 //! Promises: memory is bounded whatever the peer sends; a line may be longer than the 512 octets of RFC 5321 section
 //! 4.5.3.1.5, because some are; the text of a reply holds no control character, so that it can be logged and stored.
 
-use super::Reply;
+use super::{Reply, enhanced_code};
 
 /// Longest line taken, in octets. RFC 5321 section 4.5.3.1.5 says 512; real servers send more.
 const LINE_BYTES_MAX: usize = 4096;
@@ -114,11 +114,7 @@ fn parse_line(line: &[u8]) -> Option<(u16, bool, &[u8])> {
 /// A later line of the reply that begins with `first`, without the enhanced code that all of its lines repeat: RFC 2034
 /// section 4. People read them as one sentence.
 fn without_code<'a>(line: &'a [u8], first: &str) -> &'a [u8] {
-    let code = first.split([' ', '\n']).next().unwrap_or("");
-    let is_number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|octet| octet.is_ascii_digit());
-    if code.split('.').count() != 3 || !code.split('.').all(is_number) {
-        return line;
-    }
+    let Some(code) = enhanced_code(first) else { return line };
     match line.strip_prefix(code.as_bytes()).map(|rest| rest.split_first()) {
         Some(None) => b"",
         Some(Some((b' ', rest))) => rest,

@@ -155,6 +155,13 @@ pub struct Reply {
     pub ours: bool,
 }
 
+/// The enhanced status code with which a text begins, if it does: RFC 2034 section 4, RFC 3463 section 2.
+pub fn enhanced_code(text: &str) -> Option<&str> {
+    let word = text.split([' ', '\n']).next()?;
+    let is_number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|octet| octet.is_ascii_digit());
+    (word.split('.').count() == 3 && word.split('.').all(is_number)).then_some(word)
+}
+
 impl Reply {
     /// What we say where no server does.
     pub fn ours(code: u16, text: String) -> Reply {
